@@ -1,0 +1,174 @@
+"""The objects around the policies: namespaces, workloads and what names, splits or reaches their ports.
+
+A workload is whatever runs with one set of labels: a Pod, the pod template of a controller, or a WorkloadEntry.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from peerauth.model.meta import NO_LABELS, NOWHERE, Labels, Meta, Origin
+
+
+class WorkloadKey(msgspec.Struct, frozen=True, order=True):
+    """The name of a workload: unique in a mesh together with its kind."""
+
+    namespace: str
+    name: str
+    kind: str = "Pod"
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+class Namespace(msgspec.Struct, frozen=True):
+    """A namespace; its labels say which data plane its workloads have by default."""
+
+    meta: Meta
+
+
+class Port(msgspec.Struct, frozen=True, order=True):
+    """A port that a workload says it listens on (`containerPort`, or a WorkloadEntry's)."""
+
+    number: int
+    name: str = ""
+    origin: Origin = NOWHERE
+
+
+class Probe(msgspec.Struct, frozen=True):
+    """A kubelet probe of a workload: what kind it is and which port it dials (number or container port name)."""
+
+    kind: str
+    protocol: str
+    port: int | str
+    origin: Origin = NOWHERE
+
+
+class Workload(msgspec.Struct, frozen=True):
+    """One workload. `meta.labels` are the labels policies select by (the template's, for controllers).
+
+    `addresses` are literal IPv4 or IPv6 addresses; empty until something places the workload.
+    """
+
+    meta: Meta
+    kind: str = "Pod"
+    service_account: str = "default"
+    ports: tuple[Port, ...] = ()
+    addresses: tuple[str, ...] = ()
+    node: str = ""
+    host_network: bool = False
+    probes: tuple[Probe, ...] = ()
+
+    @property
+    def key(self) -> WorkloadKey:
+        """The workload's name in the mesh."""
+        return WorkloadKey(self.meta.namespace, self.meta.name, self.kind)
+
+
+class ServicePort(msgspec.Struct, frozen=True):
+    """A port of a Service; `target` is a number, or the name of a container port."""
+
+    number: int
+    target: int | str
+    name: str = ""
+    protocol: str = "TCP"
+    app_protocol: str = ""
+    origin: Origin = NOWHERE
+
+
+class Service(msgspec.Struct, frozen=True):
+    """A Service. Without a selector it names its endpoints by EndpointSlices only."""
+
+    meta: Meta
+    selector: Labels = NO_LABELS
+    ports: tuple[ServicePort, ...] = ()
+    cluster_ips: tuple[str, ...] = ()
+    headless: bool = False
+
+
+class ServiceAccount(msgspec.Struct, frozen=True):
+    """A service account: half of a workload's identity."""
+
+    meta: Meta
+
+
+class EndpointSlice(msgspec.Struct, frozen=True):
+    """Endpoints of one Service (`service` is its name, from the `kubernetes.io/service-name` label)."""
+
+    meta: Meta
+    service: str
+    addresses: tuple[str, ...] = ()
+    ports: tuple[Port, ...] = ()
+
+
+class CaptureMode(StrEnum):
+    """How traffic gets to a Sidecar listener: redirected, or by dialling it."""
+
+    DEFAULT = "DEFAULT"
+    IPTABLES = "IPTABLES"
+    NONE = "NONE"
+
+
+class IngressListener(msgspec.Struct, frozen=True):
+    """`Sidecar.spec.ingress[]`: the port served, and where the application really listens.
+
+    `default_endpoint` is `127.0.0.1:PORT`, `[::1]:PORT`, `0.0.0.0:PORT` (the workload's own address) or
+    `unix:///path`; empty means the workload's own address and the same port.
+    """
+
+    port: int
+    default_endpoint: str = ""
+    bind: str = ""
+    protocol: str = "TCP"
+    name: str = ""
+    origin: Origin = NOWHERE
+
+
+class EgressListener(msgspec.Struct, frozen=True):
+    """`Sidecar.spec.egress[]`: with a port, a listener of its own at `bind`; `hosts` are `namespace/dnsName`."""
+
+    hosts: tuple[str, ...]
+    port: int | None = None
+    bind: str = ""
+    protocol: str = "TCP"
+    capture_mode: CaptureMode = CaptureMode.DEFAULT
+    origin: Origin = NOWHERE
+
+
+class Sidecar(msgspec.Struct, frozen=True):
+    """The `Sidecar` resource: what the proxies of the selected workloads listen on."""
+
+    meta: Meta
+    selector: Labels = NO_LABELS
+    ingress: tuple[IngressListener, ...] = ()
+    egress: tuple[EgressListener, ...] = ()
+
+
+class PortTls(msgspec.Struct, frozen=True):
+    """A DestinationRule's TLS mode for one port (`port` None: for every port) and subset ('' for none)."""
+
+    mode: str
+    port: int | None = None
+    subset: str = ""
+    origin: Origin = NOWHERE
+
+
+class DestinationRule(msgspec.Struct, frozen=True):
+    """A DestinationRule's TLS settings: what clients are told to do, which may contradict the servers' policy."""
+
+    meta: Meta
+    host: str
+    tls: tuple[PortTls, ...] = ()
+
+
+class ApiServerTarget(msgspec.Struct, frozen=True):
+    """A Service that the API server itself calls: a webhook's, or an APIService's. It has no mesh certificate."""
+
+    meta: Meta
+    kind: str
+    service_namespace: str
+    service_name: str
+    service_port: int = 443
+    webhook: str = ""
