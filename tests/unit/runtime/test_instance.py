@@ -1,0 +1,43 @@
+"""Runs on one machine are kept apart, and what a dead run left is cleaned by the next."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from peerauth.errors import PlatformError
+from peerauth.runtime.instance import claim
+
+
+def test_two_runs_get_different_numbers_and_folders(tmp_path: Path) -> None:
+    with claim(tmp_path / "run") as first, claim(tmp_path / "run") as second:
+        assert (first.number, second.number) == (0, 1)
+        assert first.folder != second.folder
+
+
+def test_a_number_is_free_again_when_its_run_ended(tmp_path: Path) -> None:
+    with claim(tmp_path / "run") as first:
+        folder = first.folder
+    assert not folder.exists()
+    with claim(tmp_path / "run") as second:
+        assert second.number == first.number
+
+
+def test_what_a_killed_run_left_is_gone_at_the_next_start(tmp_path: Path) -> None:
+    left = tmp_path / "run" / "0" / "old.sock"
+    (tmp_path / "run").mkdir(mode=0o700)
+    left.parent.mkdir()
+    left.touch()
+    with claim(tmp_path / "run") as instance:
+        assert list(instance.folder.iterdir()) == []
+        assert stat.S_IMODE(instance.folder.stat().st_mode) == 0o700
+
+
+def test_a_folder_that_others_can_open_is_refused(tmp_path: Path) -> None:
+    shared = tmp_path / "run"
+    shared.mkdir()
+    shared.chmod(0o777)
+    with pytest.raises(PlatformError, match="only this user"), claim(shared):
+        pass
