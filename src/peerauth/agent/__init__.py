@@ -1,0 +1,1 @@
+"""What runs next to a workload: the proxy's supervisor, capture, network namespaces, certificates over SDS."""

@@ -1,0 +1,40 @@
+"""The probe: connects to a workload's port as each kind of client, and compares what happens with the decision.
+
+`kinds` is pure (kinds, outcomes, expectations, verdicts), `connect` does the I/O, `credentials` makes and holds
+certificates, `tls` and `hbone` speak the protocols.
+"""
+
+from __future__ import annotations
+
+from peerauth.probe.connect import HBONE_PORT, ProbeTarget, SocketFactory, attempt
+from peerauth.probe.credentials import ClientCertificate, Credentials, foreign_certificate
+from peerauth.probe.kinds import (
+    Attempt,
+    ClientKind,
+    Expectation,
+    Outcome,
+    ProbeVerdict,
+    Refusal,
+    expectation,
+    judge,
+    judge_port,
+)
+
+__all__ = [
+    "HBONE_PORT",
+    "Attempt",
+    "ClientCertificate",
+    "ClientKind",
+    "Credentials",
+    "Expectation",
+    "Outcome",
+    "ProbeTarget",
+    "ProbeVerdict",
+    "Refusal",
+    "SocketFactory",
+    "attempt",
+    "expectation",
+    "foreign_certificate",
+    "judge",
+    "judge_port",
+]
