@@ -1,11 +1,32 @@
-"""What an Envoy is started with: who it is, where its control plane and its certificates are."""
+"""What an Envoy is started with: who it is, where its control plane and its certificates are.
+
+Both are Unix sockets of the agent beside it, which holds the credentials; the Envoy itself has none and opens no TCP
+port that discovery has not named: no admin port, no metrics port. Until the control plane has answered and the
+certificates are there, nothing listens.
+"""
 
 from __future__ import annotations
 
 import msgspec
+from envoy.config.bootstrap.v3 import bootstrap_pb2
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.core.v3 import base_pb2, config_source_pb2, grpc_service_pb2, protocol_pb2
+from envoy.config.overload.v3 import overload_pb2
+from envoy.extensions.bootstrap.internal_listener.v3 import internal_listener_pb2
+from envoy.extensions.resource_monitors.downstream_connections.v3 import downstream_connections_pb2
+from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
+from google.protobuf import duration_pb2, json_format, struct_pb2
+
+from peerauth.dataplane.envoy import parts
+from peerauth.dataplane.envoy.tls import SDS_CLUSTER, packed
+from peerauth.dataplane.resources import Endpoint
 
 ENVOY_ARGUMENTS = ("--drain-time-s", "3", "--drain-strategy", "immediate", "--disable-hot-restart")
 """How a sidecar's Envoy must be run: connections that a change forbids end within `--drain-time-s`."""
+
+XDS_CLUSTER = "xds-grpc"
+MAX_CONNECTIONS = 50_000
+"""Clients beyond this are turned away at once, so that a flood cannot take the file descriptors of discovery."""
 
 
 class Sockets(msgspec.Struct, frozen=True):
@@ -24,4 +45,55 @@ def bootstrap(node_id: str, *, cluster: str, sockets: Sockets, metadata: tuple[t
 
     `metadata` becomes the node's metadata that the control plane sees (`NAMESPACE`, `NAME`, ...).
     """
-    raise NotImplementedError
+    node = base_pb2.Node(id=node_id, cluster=cluster)
+    if metadata:
+        node.metadata.update(dict(metadata))
+    message = bootstrap_pb2.Bootstrap(node=node, dynamic_resources=_discovery(), overload_manager=_overload())
+    message.admin.address.CopyFrom(parts.endpoint_address(Endpoint(path=sockets.admin)))
+    for name, path in ((XDS_CLUSTER, sockets.xds), (SDS_CLUSTER, sockets.sds)):
+        message.static_resources.clusters.append(_agent_cluster(name, path))
+    message.bootstrap_extensions.add(
+        name="envoy.bootstrap.internal_listener", typed_config=packed(internal_listener_pb2.InternalListener())
+    )
+    message.layered_runtime.layers.add(name="static", static_layer=struct_pb2.Struct())
+    return json_format.MessageToJson(message, preserving_proto_field_name=True, sort_keys=True)
+
+
+def _discovery() -> bootstrap_pb2.Bootstrap.DynamicResources:
+    ads = config_source_pb2.ApiConfigSource(
+        api_type=config_source_pb2.ApiConfigSource.DELTA_GRPC,
+        transport_api_version=config_source_pb2.V3,
+        grpc_services=[
+            grpc_service_pb2.GrpcService(envoy_grpc=grpc_service_pb2.GrpcService.EnvoyGrpc(cluster_name=XDS_CLUSTER))
+        ],
+        # Without it every acknowledgement carries the node again: 61 KB.
+        set_node_on_first_message_only=True,
+    )
+    source = config_source_pb2.ConfigSource(
+        ads=config_source_pb2.AggregatedConfigSource(),
+        resource_api_version=config_source_pb2.V3,
+        initial_fetch_timeout=duration_pb2.Duration(),  # for ever: no configuration, no port
+    )
+    return bootstrap_pb2.Bootstrap.DynamicResources(ads_config=ads, lds_config=source, cds_config=source)
+
+
+def _agent_cluster(name: str, path: str) -> cluster_pb2.Cluster:
+    cluster = parts.static_cluster(name, Endpoint(path=path), marked=False)
+    http2 = protocol_pb2.Http2ProtocolOptions()
+    http2.connection_keepalive.interval.seconds = 30
+    http2.connection_keepalive.timeout.seconds = 10
+    options = http_protocol_options_pb2.HttpProtocolOptions()
+    options.explicit_http_config.http2_protocol_options.CopyFrom(http2)
+    cluster.typed_extension_protocol_options["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"].CopyFrom(
+        packed(options)
+    )
+    return cluster
+
+
+def _overload() -> overload_pb2.OverloadManager:
+    manager = overload_pb2.OverloadManager()
+    limit = downstream_connections_pb2.DownstreamConnectionsConfig(max_active_downstream_connections=MAX_CONNECTIONS)
+    manager.resource_monitors.add(
+        name="envoy.resource_monitors.global_downstream_max_connections", typed_config=packed(limit)
+    )
+    return manager

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
-from peerauth.dataplane.resources import Resources, SidecarWorkload
+from collections.abc import Iterable
+
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.listener.v3 import listener_pb2
+
+from peerauth.dataplane.envoy.hbone import hbone_clusters, hbone_listener
+from peerauth.dataplane.envoy.inbound import inbound_clusters, inbound_listeners
+from peerauth.dataplane.resources import CLUSTER, LISTENER, Resources, SidecarWorkload, serialize
 
 
 def render_sidecar(workload: SidecarWorkload) -> Resources:
     """All resources of one sidecar, serialized: clusters, then listeners. Equal workloads give equal bytes."""
-    raise NotImplementedError
+    clusters = [*inbound_clusters(workload), *hbone_clusters(workload)]
+    listeners = [*inbound_listeners(workload), hbone_listener(workload)]
+    return {CLUSTER: _by_name(clusters), LISTENER: _by_name(listeners)}
+
+
+def _by_name(messages: Iterable[cluster_pb2.Cluster | listener_pb2.Listener]) -> dict[str, bytes]:
+    return {message.name: serialize(message) for message in sorted(messages, key=lambda message: message.name)}

@@ -1,0 +1,83 @@
+"""What a sidecar writes about connections: one JSON object a line on standard output.
+
+`event` is `end` once for every connection that ended, whatever became of it (the listener's own log, which alone sees
+connections that no filter chain took and handshakes that failed), and `start` for those that reached an application,
+when they did. The keys are a contract with `peerauth.telemetry`. The format never depends on a mode: it is part of the
+listener, and a listener that changes outside its filter chains drops every connection.
+"""
+
+from __future__ import annotations
+
+from envoy.config.accesslog.v3 import accesslog_pb2
+from envoy.config.core.v3 import base_pb2, substitution_format_string_pb2
+from envoy.data.accesslog.v3 import accesslog_pb2 as data_pb2
+from envoy.extensions.access_loggers.stream.v3 import stream_pb2
+from google.protobuf import struct_pb2
+
+from peerauth.dataplane.envoy.tls import packed
+from peerauth.model.inventory import WorkloadKey
+from peerauth.policy.decision import EffectiveMode, Reason
+
+METADATA = "peerauth"
+"""The key under which filter chains and clusters carry the reason of what they do."""
+
+_TCP = {
+    "direction": "%TRAFFIC_DIRECTION%",
+    "chain": "%FILTER_CHAIN_NAME%",
+    "cluster": "%UPSTREAM_CLUSTER_RAW%",
+    "why_chain": f"%METADATA(LISTENER_FILTER_CHAIN:{METADATA})%",
+    "why_cluster": f"%METADATA(CLUSTER:{METADATA})%",
+    "source": "%DOWNSTREAM_REMOTE_ADDRESS%",
+    "destination": "%DOWNSTREAM_LOCAL_ADDRESS%",
+    "upstream": "%UPSTREAM_HOST%",
+    "peer": "%DOWNSTREAM_PEER_URI_SAN%",
+    "tls": "%DOWNSTREAM_TLS_VERSION%",
+    "handshake_us": "%COMMON_DURATION(DS_CX_BEG:DS_HS_END:us)%",
+    "tls_failure": "%DOWNSTREAM_TRANSPORT_FAILURE_REASON%",
+    "upstream_tls_failure": "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
+    "server_name": "%REQUESTED_SERVER_NAME%",
+    "flags": "%RESPONSE_FLAGS%",
+    "details": "%CONNECTION_TERMINATION_DETAILS%",
+    "received": "%BYTES_RECEIVED%",
+    "sent": "%BYTES_SENT%",
+    "started": "%START_TIME(%s.%6f)%",
+    "duration_ms": "%DURATION%",
+}
+_HTTP = {
+    "authority": "%REQ(:AUTHORITY)%",
+    "method": "%REQ(:METHOD)%",
+    "status": "%RESPONSE_CODE%",
+}
+
+
+def connection_end(workload: WorkloadKey) -> accesslog_pb2.AccessLog:
+    """For a listener: one line for each connection that ended."""
+    return _stdout({"kind": "connection", "event": "end", "workload": str(workload), **_TCP})
+
+
+def connection_start(workload: WorkloadKey) -> accesslog_pb2.AccessLog:
+    """For a TCP proxy that flushes its log when connected: one line when the application was reached."""
+    log = _stdout({"kind": "connection", "event": "start", "workload": str(workload), **_TCP})
+    log.filter.log_type_filter.types.append(data_pb2.AccessLogType.TcpUpstreamConnected)
+    return log
+
+
+def tunnel_end(workload: WorkloadKey) -> accesslog_pb2.AccessLog:
+    """For HBONE: one line for each CONNECT request that ended."""
+    return _stdout({"kind": "tunnel", "event": "end", "workload": str(workload), **_TCP, **_HTTP})
+
+
+def reason_metadata(mode: EffectiveMode, reason: Reason) -> base_pb2.Metadata:
+    """The reason of a port's mode, without its line numbers: an edited comment must not touch a proxy."""
+    why = struct_pb2.Struct()
+    why.update({"mode": mode.value, "level": reason.level.value, "policy": reason.policy})
+    return base_pb2.Metadata(filter_metadata={METADATA: why})
+
+
+def _stdout(fields: dict[str, str]) -> accesslog_pb2.AccessLog:
+    shape = struct_pb2.Struct()
+    shape.update(fields)
+    log = stream_pb2.StdoutAccessLog(
+        log_format=substitution_format_string_pb2.SubstitutionFormatString(json_format=shape, omit_empty_values=False)
+    )
+    return accesslog_pb2.AccessLog(name="envoy.access_loggers.stdout", typed_config=packed(log))

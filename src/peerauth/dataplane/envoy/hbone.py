@@ -1,0 +1,154 @@
+"""HBONE, terminated: HTTP/2 CONNECT over mutual TLS on port 15008, in every sidecar and under every mode.
+
+A tunnel always requires a certificate of the mesh, so no PeerAuthentication touches this listener (Istio's sidecars do
+the same). `:authority` must be the workload's own address. Status codes as Istio's ztunnel gives them: 400 for what is
+not a CONNECT to this workload, 503 for the sidecar's own ports and for an application that cannot be reached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.core.v3 import base_pb2, protocol_pb2
+from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
+from envoy.config.route.v3 import route_components_pb2, route_pb2
+from envoy.extensions.filters.http.router.v3 import router_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import (
+    http_connection_manager_pb2 as hcm_pb2,
+)
+from google.protobuf import duration_pb2
+
+from peerauth.dataplane.envoy import accesslog, parts, tls
+from peerauth.dataplane.envoy.inbound import HANDSHAKE_TIMEOUT_S, inbound_cluster, served_ports
+from peerauth.dataplane.resources import Capture, Endpoint, SidecarWorkload
+
+HBONE = "hbone"
+TUNNELED = "inbound|hbone"
+"""The cluster that goes where `:authority` says, for ports that no one declared."""
+
+MAX_STREAMS = 200
+STREAM_WINDOW = 4 << 20
+CONNECTION_WINDOW = 16 << 20
+_PORT = "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+
+
+def hbone_listener(workload: SidecarWorkload) -> listener_pb2.Listener:
+    """The listener on 15008, on the workload's own addresses."""
+    chain = listener_components_pb2.FilterChain(
+        name=HBONE,
+        transport_socket=tls.hbone_server_socket(workload.mesh),
+        transport_socket_connect_timeout=duration_pb2.Duration(seconds=HANDSHAKE_TIMEOUT_S),
+        filters=[_connection_manager(workload)],
+    )
+    listener = listener_pb2.Listener(
+        name=HBONE,
+        stat_prefix=HBONE,
+        traffic_direction=base_pb2.INBOUND,
+        filter_chains=[chain],
+        access_log=[accesslog.connection_end(workload.key)],
+    )
+    explicit = workload.capture is Capture.EXPLICIT
+    addresses = workload.addresses if explicit else parts.wildcards(workload.addresses)
+    parts.bind(listener, addresses, parts.HBONE_PORT)
+    return listener
+
+
+def hbone_clusters(workload: SidecarWorkload) -> list[cluster_pb2.Cluster]:
+    """What tunnels need beyond the applications of `inbound`: a way to the ports that no one declared."""
+    if workload.capture is Capture.EXPLICIT:
+        return []
+    cluster = parts.original_destination_cluster(TUNNELED, marked=True)
+    cluster.original_dst_lb_config.use_http_header = True
+    cluster.original_dst_lb_config.http_header_name = ":authority"
+    return [cluster]
+
+
+def _connection_manager(workload: SidecarWorkload) -> listener_components_pb2.Filter:
+    manager = hcm_pb2.HttpConnectionManager(
+        stat_prefix=HBONE,
+        codec_type=hcm_pb2.HttpConnectionManager.HTTP2,
+        route_config=route_pb2.RouteConfiguration(name=HBONE, virtual_hosts=_virtual_hosts(workload)),
+        http_filters=[
+            hcm_pb2.HttpFilter(name="envoy.filters.http.router", typed_config=tls.packed(router_pb2.Router()))
+        ],
+        upgrade_configs=[hcm_pb2.HttpConnectionManager.UpgradeConfig(upgrade_type="CONNECT")],
+        access_log=[accesslog.tunnel_end(workload.key)],
+        stream_idle_timeout=duration_pb2.Duration(),  # a tunnelled connection may be silent for as long as any other
+        server_header_transformation=hcm_pb2.HttpConnectionManager.PASS_THROUGH,
+        http2_protocol_options=http2_options(),
+    )
+    manager.use_remote_address.value = True
+    manager.generate_request_id.value = False
+    return listener_components_pb2.Filter(
+        name="envoy.filters.network.http_connection_manager", typed_config=tls.packed(manager)
+    )
+
+
+def http2_options() -> protocol_pb2.Http2ProtocolOptions:
+    """The windows and limits of ztunnel, and its pings."""
+    options = protocol_pb2.Http2ProtocolOptions(allow_connect=True)
+    options.max_concurrent_streams.value = MAX_STREAMS
+    options.initial_stream_window_size.value = STREAM_WINDOW
+    options.initial_connection_window_size.value = CONNECTION_WINDOW
+    options.connection_keepalive.interval.seconds = 10
+    options.connection_keepalive.timeout.seconds = 20
+    return options
+
+
+def _virtual_hosts(workload: SidecarWorkload) -> list[route_components_pb2.VirtualHost]:
+    hosts = []
+    for port in served_ports(workload):
+        hosts.append(_host(f"port_{port}", _authorities(workload, port), [_connect(inbound_cluster(port))]))
+    for port in parts.PROXY_PORTS:
+        hosts.append(_host(f"self_{port}", _authorities(workload, port), [_answer(503)]))
+    other = []
+    if workload.capture is Capture.TRANSPARENT:
+        other = [_connect(TUNNELED, authority=f"{own}:{_PORT}") for own in _own(workload, escaped=True)]
+    hosts.append(_host("other", ["*"], [*other, _answer(400)]))
+    return hosts
+
+
+def _authorities(workload: SidecarWorkload, port: int) -> list[str]:
+    return [f"{own}:{port}" for own in _own(workload)]
+
+
+def _own(workload: SidecarWorkload, *, escaped: bool = False) -> list[str]:
+    hosts = [str(Endpoint(address, 0)).removesuffix(":0") for address in workload.addresses]
+    if not escaped:
+        return hosts
+    return [host.replace(".", "\\.").replace("[", "\\[").replace("]", "\\]") for host in hosts]
+
+
+def _host(
+    name: str, domains: list[str], routes: Iterable[route_components_pb2.Route]
+) -> route_components_pb2.VirtualHost:
+    # Whatever is not a CONNECT falls through to the 400 at the end.
+    return route_components_pb2.VirtualHost(name=name, domains=domains, routes=[*routes, _answer(400, anything=True)])
+
+
+def _connect(cluster: str, *, authority: str = "") -> route_components_pb2.Route:
+    route = route_components_pb2.Route(
+        match=_connect_match(authority),
+        route=route_components_pb2.RouteAction(
+            cluster=cluster, timeout=duration_pb2.Duration(), idle_timeout=duration_pb2.Duration()
+        ),
+    )
+    upgrade = route.route.upgrade_configs.add(upgrade_type="CONNECT")
+    upgrade.connect_config.SetInParent()
+    return route
+
+
+def _connect_match(authority: str = "") -> route_components_pb2.RouteMatch:
+    match = route_components_pb2.RouteMatch(connect_matcher=route_components_pb2.RouteMatch.ConnectMatcher())
+    if authority:
+        header = match.headers.add(name=":authority")
+        header.string_match.safe_regex.regex = authority
+    return match
+
+
+def _answer(status: int, *, anything: bool = False) -> route_components_pb2.Route:
+    match = route_components_pb2.RouteMatch(prefix="/") if anything else _connect_match()
+    return route_components_pb2.Route(
+        match=match, direct_response=route_components_pb2.DirectResponseAction(status=status)
+    )

@@ -1,0 +1,130 @@
+"""The building blocks that every direction shares: addresses, TCP proxies, clusters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from envoy.config.accesslog.v3 import accesslog_pb2
+from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2
+from envoy.config.core.v3 import address_pb2, base_pb2, socket_option_pb2
+from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
+from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
+from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
+from google.protobuf import duration_pb2
+
+from peerauth.dataplane.envoy.tls import packed
+from peerauth.dataplane.resources import Endpoint
+
+OUTBOUND_PORT = 15001
+INBOUND_PORT = 15006
+HBONE_PORT = 15008
+PROXY_PORTS = (OUTBOUND_PORT, INBOUND_PORT, HBONE_PORT)
+"""The sidecar's own ports: never a destination that it forwards to."""
+
+PROXY_MARK = 0x539
+"""The mark on the sidecar's own connections; the redirection rules let them by."""
+
+BLACKHOLE = "blackhole"
+UNLIMITED = 0xFFFFFFFF
+CONNECT_TIMEOUT_S = 10
+
+_SOL_SOCKET = 1
+_SO_MARK = 36
+
+
+def socket_address(address: str, port: int) -> address_pb2.Address:
+    """A TCP address."""
+    return address_pb2.Address(socket_address=address_pb2.SocketAddress(address=address, port_value=port))
+
+
+def endpoint_address(endpoint: Endpoint) -> address_pb2.Address:
+    """An endpoint's address, TCP or Unix."""
+    if endpoint.path:
+        return address_pb2.Address(pipe=address_pb2.Pipe(path=endpoint.path))
+    return socket_address(endpoint.address, endpoint.port)
+
+
+def bind(listener: listener_pb2.Listener, addresses: Iterable[str], port: int) -> None:
+    """Binds a listener to one port of one or more addresses."""
+    first, *others = addresses
+    listener.address.CopyFrom(socket_address(first, port))
+    for other in others:
+        listener.additional_addresses.add(address=socket_address(other, port))
+
+
+def wildcards(addresses: Iterable[str]) -> tuple[str, ...]:
+    """The unspecified address of each family that a workload has; IPv4 alone where it has none."""
+    families = {":" in address for address in addresses} or {False}
+    return tuple("::" if six else "0.0.0.0" for six in sorted(families))  # noqa: S104  redirected traffic only
+
+
+def tcp_proxy(
+    stat_prefix: str,
+    cluster: str,
+    *,
+    log: accesslog_pb2.AccessLog | None = None,
+    after_handshake: bool = False,
+    tunnel: tcp_proxy_pb2.TcpProxy.TunnelingConfig | None = None,
+) -> listener_components_pb2.Filter:
+    """Forwards a connection to a cluster, without a limit on how long it may be silent.
+
+    `after_handshake`: no connection is opened for a client before its certificate has been verified.
+    """
+    proxy = tcp_proxy_pb2.TcpProxy(
+        stat_prefix=stat_prefix, cluster=cluster, idle_timeout=duration_pb2.Duration(), tunneling_config=tunnel
+    )
+    if log is not None:
+        proxy.access_log.append(log)
+        proxy.access_log_options.flush_access_log_on_connected = True
+    if after_handshake:
+        proxy.upstream_connect_mode = tcp_proxy_pb2.ON_DOWNSTREAM_TLS_HANDSHAKE
+    return listener_components_pb2.Filter(name="envoy.filters.network.tcp_proxy", typed_config=packed(proxy))
+
+
+def cluster(name: str, *, marked: bool, metadata: base_pb2.Metadata | None = None) -> cluster_pb2.Cluster:
+    """A cluster without endpoints. `marked`: its connections carry the mark that the redirection lets by."""
+    # Envoy's defaults (1024 connections) are for HTTP pools; here every client is one connection.
+    limits = circuit_breaker_pb2.CircuitBreakers.Thresholds()
+    for limit in (limits.max_connections, limits.max_pending_requests, limits.max_requests, limits.max_retries):
+        limit.value = UNLIMITED
+    made = cluster_pb2.Cluster(
+        name=name,
+        connect_timeout=duration_pb2.Duration(seconds=CONNECT_TIMEOUT_S),
+        circuit_breakers=circuit_breaker_pb2.CircuitBreakers(thresholds=[limits]),
+        metadata=metadata,
+    )
+    if marked:
+        made.upstream_bind_config.socket_options.append(
+            socket_option_pb2.SocketOption(
+                description="not redirected again", level=_SOL_SOCKET, name=_SO_MARK, int_value=PROXY_MARK
+            )
+        )
+    return made
+
+
+def static_cluster(
+    name: str, endpoint: Endpoint | None, *, marked: bool, metadata: base_pb2.Metadata | None = None
+) -> cluster_pb2.Cluster:
+    """A cluster of one endpoint, or of none: then every connection ends at once."""
+    made = cluster(name, marked=marked, metadata=metadata)
+    made.type = cluster_pb2.Cluster.STATIC
+    made.load_assignment.cluster_name = name
+    if endpoint is not None:
+        host = endpoint_components_pb2.Endpoint(address=endpoint_address(endpoint))
+        made.load_assignment.endpoints.add(lb_endpoints=[endpoint_components_pb2.LbEndpoint(endpoint=host)])
+    return made
+
+
+def original_destination_cluster(
+    name: str, *, marked: bool, metadata: base_pb2.Metadata | None = None
+) -> cluster_pb2.Cluster:
+    """A cluster whose endpoint is wherever the connection was going before it was redirected."""
+    made = cluster(name, marked=marked, metadata=metadata)
+    made.type = cluster_pb2.Cluster.ORIGINAL_DST
+    made.lb_policy = cluster_pb2.Cluster.CLUSTER_PROVIDED
+    return made
+
+
+def assignment(name: str) -> endpoint_pb2.ClusterLoadAssignment:
+    """The empty endpoints of a cluster."""
+    return endpoint_pb2.ClusterLoadAssignment(cluster_name=name)

@@ -1,0 +1,141 @@
+"""The TLS of both directions: who must present what, and what is checked of it.
+
+Certificates come from the agent over SDS, under Istio's names `default` (chain, key) and `ROOTCA` (the mesh's roots).
+A listener or cluster whose secrets have not arrived is not served: Envoy opens the port and resets what connects.
+Sessions are never resumed on the server: a resumed session is not verified again, so a client whose root was taken away
+would stay welcome until its ticket ends. Facts: Istio's `pilot/pkg/security/authn`; ALPN as stock Envoy can keep it
+(`istio-peer-exchange` is matched but never offered: its preamble needs a filter that stock Envoy lacks).
+"""
+
+from __future__ import annotations
+
+from envoy.config.core.v3 import base_pb2, config_source_pb2, grpc_service_pb2
+from envoy.extensions.transport_sockets.raw_buffer.v3 import raw_buffer_pb2
+from envoy.extensions.transport_sockets.tls.v3 import common_pb2, secret_pb2, tls_pb2
+from envoy.type.matcher.v3 import string_pb2
+from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import Message
+
+from peerauth.identity.spiffe import SpiffeId, trust_domain_prefix
+from peerauth.model.mesh import MeshConfig, TlsVersion
+
+SDS_CLUSTER = "sds-grpc"
+CERTIFICATE_SECRET = "default"  # noqa: S105  the name of a secret, not one
+ROOTS_SECRET = "ROOTCA"  # noqa: S105  the name of a secret, not one
+
+ISTIO_ALPN = ("istio", "istio-peer-exchange", "istio-http/1.0", "istio-http/1.1", "istio-h2")
+"""What a mesh client's ClientHello carries: by these a PERMISSIVE port tells it from the application's own TLS."""
+SERVER_ALPN = ("h2", "http/1.1")
+CLIENT_ALPN = ("istio",)
+HBONE_ALPN = ("h2",)
+
+DEFAULT_CIPHERS = (
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+    "AES256-GCM-SHA384",
+    "AES128-GCM-SHA256",
+)
+_V1_2 = common_pb2.TlsParameters.TLSv1_2
+_V1_3 = common_pb2.TlsParameters.TLSv1_3
+
+
+def server_socket(mesh: MeshConfig) -> base_pb2.TransportSocket:
+    """Mutual TLS of the mesh, terminated: any client of the trust domain or an alias of it, no one else."""
+    least = _V1_3 if mesh.min_tls_version is TlsVersion.TLSV1_3 else _V1_2
+    prefixes = [_uri(prefix=trust_domain_prefix(domain)) for domain in _trust_domains(mesh)]
+    return _server(_common(prefixes, alpn=SERVER_ALPN, least=least, ciphers=mesh.cipher_suites or DEFAULT_CIPHERS))
+
+
+def hbone_server_socket(mesh: MeshConfig) -> base_pb2.TransportSocket:
+    """HBONE's outer TLS: as `server_socket`, but TLS 1.3 and HTTP/2 only."""
+    prefixes = [_uri(prefix=trust_domain_prefix(domain)) for domain in _trust_domains(mesh)]
+    return _server(_common(prefixes, alpn=HBONE_ALPN, least=_V1_3))
+
+
+def client_socket(server: SpiffeId) -> base_pb2.TransportSocket:
+    """Mutual TLS to one server identity: a certificate that says anything else is refused."""
+    context = _common([_uri(exact=server.uri)], alpn=CLIENT_ALPN, least=_V1_2, ciphers=DEFAULT_CIPHERS)
+    return _client(context)
+
+
+def hbone_client_socket(server: SpiffeId) -> base_pb2.TransportSocket:
+    """HBONE's outer TLS towards one server identity."""
+    return _client(_common([_uri(exact=server.uri)], alpn=HBONE_ALPN, least=_V1_3))
+
+
+def raw_socket() -> base_pb2.TransportSocket:
+    """No TLS."""
+    return base_pb2.TransportSocket(
+        name="envoy.transport_sockets.raw_buffer", typed_config=packed(raw_buffer_pb2.RawBuffer())
+    )
+
+
+def packed(message: Message) -> any_pb2.Any:
+    """A message in an Any, serialized the same way each time."""
+    wrapped = any_pb2.Any()
+    wrapped.Pack(message, deterministic=True)
+    return wrapped
+
+
+def _trust_domains(mesh: MeshConfig) -> tuple[str, ...]:
+    return (mesh.trust_domain, *sorted(set(mesh.trust_domain_aliases) - {mesh.trust_domain}))
+
+
+def _uri(*, exact: str = "", prefix: str = "") -> common_pb2.SubjectAltNameMatcher:
+    matcher = string_pb2.StringMatcher(exact=exact) if exact else string_pb2.StringMatcher(prefix=prefix)
+    return common_pb2.SubjectAltNameMatcher(san_type=common_pb2.SubjectAltNameMatcher.URI, matcher=matcher)
+
+
+def _common(
+    names: list[common_pb2.SubjectAltNameMatcher],
+    *,
+    alpn: tuple[str, ...],
+    least: common_pb2.TlsParameters.TlsProtocol.ValueType,
+    ciphers: tuple[str, ...] = (),
+) -> tls_pb2.CommonTlsContext:
+    return tls_pb2.CommonTlsContext(
+        tls_params=common_pb2.TlsParameters(
+            tls_minimum_protocol_version=least, tls_maximum_protocol_version=_V1_3, cipher_suites=ciphers
+        ),
+        tls_certificate_sds_secret_configs=[_secret(CERTIFICATE_SECRET)],
+        combined_validation_context=tls_pb2.CommonTlsContext.CombinedCertificateValidationContext(
+            default_validation_context=common_pb2.CertificateValidationContext(match_typed_subject_alt_names=names),
+            validation_context_sds_secret_config=_secret(ROOTS_SECRET),
+        ),
+        alpn_protocols=alpn,
+    )
+
+
+def _server(common: tls_pb2.CommonTlsContext) -> base_pb2.TransportSocket:
+    context = tls_pb2.DownstreamTlsContext(
+        common_tls_context=common,
+        disable_stateless_session_resumption=True,
+        disable_stateful_session_resumption=True,
+    )
+    context.require_client_certificate.value = True
+    return base_pb2.TransportSocket(name="envoy.transport_sockets.tls", typed_config=packed(context))
+
+
+def _client(common: tls_pb2.CommonTlsContext) -> base_pb2.TransportSocket:
+    context = tls_pb2.UpstreamTlsContext(common_tls_context=common)
+    context.max_session_keys.value = 0  # no resumption: the server is verified on every connection
+    return base_pb2.TransportSocket(name="envoy.transport_sockets.tls", typed_config=packed(context))
+
+
+def _secret(name: str) -> secret_pb2.SdsSecretConfig:
+    api = config_source_pb2.ApiConfigSource(
+        api_type=config_source_pb2.ApiConfigSource.GRPC,
+        transport_api_version=config_source_pb2.V3,
+        grpc_services=[
+            grpc_service_pb2.GrpcService(envoy_grpc=grpc_service_pb2.GrpcService.EnvoyGrpc(cluster_name=SDS_CLUSTER))
+        ],
+        set_node_on_first_message_only=True,
+    )
+    source = config_source_pb2.ConfigSource(
+        api_config_source=api,
+        resource_api_version=config_source_pb2.V3,
+        initial_fetch_timeout=duration_pb2.Duration(),  # for ever: no secret, no port
+    )
+    return secret_pb2.SdsSecretConfig(name=name, sds_config=source)
