@@ -9,6 +9,7 @@ Source: RFC 2986; the shape that ztunnel and istio-agent send (empty subject, on
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 
@@ -55,6 +56,19 @@ class IssuedCertificate(msgspec.Struct, frozen=True):
     not_before: datetime
     not_after: datetime
     serial: int
+
+    @classmethod
+    def parse(cls, identity: SpiffeId, *, chain: Sequence[bytes], roots: Sequence[bytes]) -> IssuedCertificate:
+        """An answer as it came over a wire; its dates are the leaf's own.
+
+        Raises IdentityError if there is no readable leaf. Nothing is verified: `x509.verify_svid` does that.
+        """
+        try:
+            leaf = x509.load_pem_x509_certificate(chain[0] if chain else b"")
+        except ValueError as error:
+            raise IdentityError(f"the answer for {identity} has no readable certificate: {error}") from error
+        ends = leaf.not_valid_after_utc
+        return cls(identity, tuple(chain), tuple(roots), leaf.not_valid_before_utc, ends, leaf.serial_number)
 
     @property
     def chain_pem(self) -> bytes:
