@@ -1,0 +1,193 @@
+"""The world as all sources together describe it, kept up to date change by change, with the look-ups others need.
+
+`World` holds values and answers questions about them: it decides nothing about policies (that is `policy/`), reads no
+files and no clock. It is synchronous and not thread-safe: one owner applies changes. Every look-up costs what it
+returns, not what the world holds; every returned order is deterministic.
+Source for Sidecar precedence and ingress: Istio's Sidecar reference.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from peerauth.model.changes import (
+    MESH_REF,
+    Change,
+    Delete,
+    Edit,
+    Ledger,
+    MeshObject,
+    ObjectRef,
+    Reset,
+    Upsert,
+    ref_of,
+)
+from peerauth.model.inventory import (
+    ApiServerTarget,
+    DestinationRule,
+    EndpointSlice,
+    Namespace,
+    Service,
+    ServiceAccount,
+    ServicePort,
+    Sidecar,
+    Workload,
+    WorkloadKey,
+)
+from peerauth.model.mesh import DEFAULT_MESH, MeshConfig
+from peerauth.model.meta import Origin, age_of
+from peerauth.model.peerauth import PeerAuthentication
+from peerauth.model.selectors import SelectorIndex
+from peerauth.model.tables import Name, Table, name_of
+
+__all__ = [
+    "MESH_REF",
+    "Change",
+    "DeclaredPort",
+    "Delete",
+    "Edit",
+    "MeshObject",
+    "Name",
+    "ObjectRef",
+    "Reset",
+    "Upsert",
+    "World",
+    "ref_of",
+    "target_number",
+]
+
+
+class DeclaredPort(msgspec.Struct, frozen=True, order=True):
+    """A TCP port that a workload says it listens on, and who says so: its own ports, Services, a Sidecar.
+
+    `endpoint` is the Sidecar's `ingress[].defaultEndpoint`: where the application really listens. Empty is the
+    workload's own address and the same port.
+    """
+
+    number: int
+    endpoint: str = ""
+    origins: tuple[Origin, ...] = ()
+
+
+class World:
+    """Everything known. The tables are read-only to everyone but `apply`."""
+
+    def __init__(self) -> None:
+        self.mesh: MeshConfig = DEFAULT_MESH
+        self.namespaces: dict[str, Namespace] = {}
+        self.workloads: Table[WorkloadKey, Workload] = Table(Workload, lambda workload: workload.key)
+        self.policies: Table[Name, PeerAuthentication] = Table(PeerAuthentication, name_of)
+        self.services: Table[Name, Service] = Table(Service, name_of)
+        self.service_accounts: Table[Name, ServiceAccount] = Table(ServiceAccount, name_of)
+        self.endpoint_slices: Table[Name, EndpointSlice] = Table(EndpointSlice, name_of)
+        self.sidecars: Table[Name, Sidecar] = Table(Sidecar, name_of)
+        self.destination_rules: Table[Name, DestinationRule] = Table(DestinationRule, name_of)
+        self.api_targets: Table[ObjectRef, ApiServerTarget] = Table(ApiServerTarget, ref_of)
+        self._ledger = Ledger()
+        self._selecting: dict[type[MeshObject], SelectorIndex[Name]] = {
+            Service: SelectorIndex(),
+            Sidecar: SelectorIndex(),
+        }
+        self._broad_sidecars: Table[Name, Sidecar] = Table(Sidecar, name_of)
+        self._tables: dict[type[MeshObject], _Shelf] = {
+            Workload: self.workloads,
+            PeerAuthentication: self.policies,
+            Service: self.services,
+            ServiceAccount: self.service_accounts,
+            EndpointSlice: self.endpoint_slices,
+            Sidecar: self.sidecars,
+            DestinationRule: self.destination_rules,
+            ApiServerTarget: self.api_targets,
+        }
+
+    def apply(self, change: Change) -> tuple[Edit, ...]:
+        """Takes one change in; returns what it really changed, for those who keep something derived from it."""
+        edits = self._ledger.apply(change)
+        for edit in edits:
+            if edit.before is not None:
+                self._remove(edit.before)
+            if edit.after is not None:
+                self._add(edit.after)
+        return edits
+
+    def services_selecting(self, workload: Workload) -> tuple[Service, ...]:
+        """The Services of the workload's namespace whose selector its labels contain, by name."""
+        names = self._selecting[Service].matching(workload.meta.labels, namespace=workload.meta.namespace)
+        return tuple(self.services[name] for name in sorted(names))
+
+    def sidecar_of(self, workload: Workload) -> Sidecar | None:
+        """The Sidecar resource that applies: one that selects the workload, else its namespace's, else the root's.
+
+        Of several at one level the oldest.
+        """
+        namespace = workload.meta.namespace
+        names = self._selecting[Sidecar].matching(workload.meta.labels, namespace=namespace)
+        levels = (
+            [self.sidecars[name] for name in names],
+            self._broad_sidecars.in_namespace(namespace).values(),
+            self._broad_sidecars.in_namespace(self.mesh.root_namespace).values(),
+        )
+        return next((min(level, key=lambda sidecar: age_of(sidecar.meta)) for level in levels if level), None)
+
+    def declared_ports(self, workload: Workload) -> tuple[DeclaredPort, ...]:
+        """The TCP ports that someone says the workload listens on, ascending.
+
+        They are its own, the target ports of Services that select it (names resolved; a name that no port has says
+        nothing), and its Sidecar's ingress ports.
+        """
+        said: dict[int, list[Origin]] = {}
+        endpoints: dict[int, str] = {}
+        for port in workload.ports:
+            said.setdefault(port.number, []).append(port.origin)
+        for service in self.services_selecting(workload):
+            for service_port in service.ports:
+                number = target_number(service_port, workload)
+                if service_port.protocol == "TCP" and number is not None:
+                    said.setdefault(number, []).append(service_port.origin)
+        sidecar = self.sidecar_of(workload)
+        for listener in sidecar.ingress if sidecar else ():
+            said.setdefault(listener.port, []).append(listener.origin)
+            endpoints[listener.port] = listener.default_endpoint
+        return tuple(DeclaredPort(number, endpoints.get(number, ""), tuple(said[number])) for number in sorted(said))
+
+    def _add(self, obj: MeshObject) -> None:
+        match obj:
+            case MeshConfig():
+                self.mesh = obj
+            case Namespace():
+                self.namespaces[obj.meta.name] = obj
+            case _:
+                self._tables[type(obj)].put(obj)
+        if isinstance(obj, Service | Sidecar) and obj.selector:
+            self._selecting[type(obj)].add(name_of(obj), namespace=obj.meta.namespace, selector=obj.selector)
+        elif isinstance(obj, Sidecar):
+            self._broad_sidecars.put(obj)
+
+    def _remove(self, obj: MeshObject) -> None:
+        match obj:
+            case MeshConfig():
+                self.mesh = DEFAULT_MESH
+            case Namespace():
+                del self.namespaces[obj.meta.name]
+            case _:
+                self._tables[type(obj)].drop(obj)
+        if isinstance(obj, Service | Sidecar) and obj.selector:
+            self._selecting[type(obj)].remove(name_of(obj), namespace=obj.meta.namespace, selector=obj.selector)
+        elif isinstance(obj, Sidecar):
+            self._broad_sidecars.drop(obj)
+
+
+class _Shelf(Protocol):
+    """A table of whatever kind."""
+
+    def put(self, obj: object) -> None: ...
+    def drop(self, obj: object) -> None: ...
+
+
+def target_number(port: ServicePort, workload: Workload) -> int | None:
+    """The workload port that a Service's port leads to; None if it names a port the workload does not have."""
+    if isinstance(port.target, int):
+        return port.target
+    return next((own.number for own in workload.ports if own.name == port.target), None)

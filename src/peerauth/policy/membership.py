@@ -1,0 +1,81 @@
+"""Which data plane a workload has, from the labels that Istio's users already write.
+
+Pure. A sidecar goes before ambient; what is neither is outside the mesh, and nothing is enforced on it.
+Source: Istio's sidecar injection and ambient references: `sidecar.istio.io/inject`, `istio-injection`,
+`istio.io/rev`, `istio.io/dataplane-mode`. Pods of the host's network are in neither.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from peerauth.model.inventory import Namespace, Workload
+from peerauth.model.meta import NO_LABELS, Labels, label_value
+from peerauth.policy.decision import Dataplane
+
+INJECT = "sidecar.istio.io/inject"
+INJECTION = "istio-injection"
+REVISION = "istio.io/rev"
+DATAPLANE_MODE = "istio.io/dataplane-mode"
+
+
+class Membership(msgspec.Struct, frozen=True):
+    """A workload's data plane, and a sentence that says which label made it so."""
+
+    dataplane: Dataplane
+    why: str
+
+
+def dataplane_of(workload: Workload, namespace: Namespace | None) -> Membership:
+    """The data plane of a workload; `namespace` is None if nothing is known of it, which is no labels."""
+    return membership_of(
+        workload.meta.labels,
+        annotated=label_value(workload.meta.annotations, INJECT),
+        host_network=workload.host_network,
+        namespace_labels=namespace.meta.labels if namespace else NO_LABELS,
+    )
+
+
+def membership_of(
+    labels: Labels, *, annotated: str | None, host_network: bool, namespace_labels: Labels = NO_LABELS
+) -> Membership:
+    """The same from just the facts that count. `annotated` is the workload's `sidecar.istio.io/inject` annotation."""
+    if host_network:
+        return Membership(Dataplane.NONE, "it uses the host's network, which no data plane captures")
+    refused = _sidecar_refused(labels, annotated, namespace_labels)
+    wanted = _sidecar_wanted(labels, annotated, namespace_labels)
+    if wanted and not refused:
+        return Membership(Dataplane.SIDECAR, wanted)
+    mode = label_value(labels, DATAPLANE_MODE)
+    if mode == "ambient":
+        return Membership(Dataplane.AMBIENT, f"its label {DATAPLANE_MODE} is ambient")
+    if mode == "none":
+        return Membership(Dataplane.NONE, f"its label {DATAPLANE_MODE} is none")
+    if label_value(namespace_labels, DATAPLANE_MODE) == "ambient":
+        return Membership(Dataplane.AMBIENT, f"its namespace's label {DATAPLANE_MODE} is ambient")
+    return Membership(Dataplane.NONE, refused or "neither it nor its namespace has a label that puts it into the mesh")
+
+
+def _sidecar_refused(labels: Labels, annotated: str | None, namespace_labels: Labels) -> str:
+    """Why there is no sidecar whatever else asks for one, or nothing. Istio: who says no at either level wins."""
+    if label_value(namespace_labels, INJECTION) == "disabled":
+        return f"its namespace's label {INJECTION} is disabled"
+    own = label_value(labels, INJECT)
+    if own is not None:
+        return f"its label {INJECT} is {own}" if own != "true" else ""
+    return f"its annotation {INJECT} is {annotated}" if annotated is not None and annotated != "true" else ""
+
+
+def _sidecar_wanted(labels: Labels, annotated: str | None, namespace_labels: Labels) -> str:
+    """What asks for a sidecar, or nothing; the workload's own word first."""
+    if label_value(labels, INJECT) == "true":
+        return f"its label {INJECT} is true"
+    if annotated == "true":
+        return f"its annotation {INJECT} is true"
+    for whose, said in (("its", labels), ("its namespace's", namespace_labels)):
+        if whose != "its" and label_value(said, INJECTION) == "enabled":
+            return f"{whose} label {INJECTION} is enabled"
+        revision = label_value(said, REVISION)
+        if revision:
+            return f"{whose} label {REVISION} is {revision}"
+    return ""

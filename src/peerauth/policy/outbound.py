@@ -1,0 +1,73 @@
+"""The client's side of a decision: how a sidecar must speak to each endpoint of the mesh.
+
+Pure. It follows the endpoint's own effective mode on the port that is dialled, never its namespace's or Service's:
+a client that guesses from a wider level sends plaintext to a port that refuses it, or TLS to one that cannot read it.
+Source: DESIGN, "Sidecar, outbound"; Istio's auto mTLS.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from peerauth.identity.spiffe import SpiffeId
+from peerauth.model.inventory import Workload
+from peerauth.model.mesh import MeshConfig
+from peerauth.policy.decision import Dataplane, Decision, EffectiveMode
+
+
+class Transport(StrEnum):
+    """What a client's proxy puts around the application's bytes."""
+
+    PLAINTEXT = "plaintext"
+    MUTUAL_TLS = "mtls"
+    HBONE = "hbone"
+
+
+class PortTransport(msgspec.Struct, frozen=True, order=True):
+    """A port of an endpoint that is spoken to in its own way."""
+
+    port: int
+    transport: Transport
+
+
+class OutboundPeer(msgspec.Struct, frozen=True):
+    """One workload as those see it who connect to it.
+
+    `identity` is what its certificate must say wherever the transport has one. `exceptions` are the ports whose
+    transport is not `transport`, ascending.
+    """
+
+    addresses: tuple[str, ...]
+    identity: SpiffeId
+    transport: Transport
+    exceptions: tuple[PortTransport, ...] = ()
+
+    def transport_to(self, port: int) -> Transport:
+        """How to speak to one port, declared or not."""
+        return next((entry.transport for entry in self.exceptions if entry.port == port), self.transport)
+
+
+def identity_of(workload: Workload, *, mesh: MeshConfig) -> SpiffeId:
+    """The identity a workload has by its namespace and service account."""
+    return SpiffeId(mesh.trust_domain, workload.meta.namespace, workload.service_account)
+
+
+def peer_of(workload: Workload, *, decision: Decision, mesh: MeshConfig) -> OutboundPeer:
+    """How to connect to a workload about which this was decided."""
+    transport = _transport(decision.dataplane, decision.mode, mesh)
+    ports = (PortTransport(entry.port, _transport(decision.dataplane, entry.mode, mesh)) for entry in decision.ports)
+    exceptions = tuple(entry for entry in ports if entry.transport is not transport)
+    return OutboundPeer(workload.addresses, identity_of(workload, mesh=mesh), transport, exceptions)
+
+
+def _transport(dataplane: Dataplane, mode: EffectiveMode, mesh: MeshConfig) -> Transport:
+    match dataplane:
+        case Dataplane.AMBIENT:
+            # HBONE is terminated by the node's proxy whatever the policy says: ambient has no DISABLE.
+            return Transport.HBONE
+        case Dataplane.SIDECAR if mesh.enable_auto_mtls and mode is not EffectiveMode.DISABLE:
+            return Transport.MUTUAL_TLS
+        case _:
+            return Transport.PLAINTEXT
