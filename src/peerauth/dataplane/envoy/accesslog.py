@@ -22,7 +22,6 @@ METADATA = "peerauth"
 """The key under which filter chains and clusters carry the reason of what they do."""
 
 _TCP = {
-    "direction": "%TRAFFIC_DIRECTION%",
     "chain": "%FILTER_CHAIN_NAME%",
     "cluster": "%UPSTREAM_CLUSTER_RAW%",
     "why_chain": f"%METADATA(LISTENER_FILTER_CHAIN:{METADATA})%",
@@ -32,7 +31,6 @@ _TCP = {
     "upstream": "%UPSTREAM_HOST%",
     "peer": "%DOWNSTREAM_PEER_URI_SAN%",
     "tls": "%DOWNSTREAM_TLS_VERSION%",
-    "handshake_us": "%COMMON_DURATION(DS_CX_BEG:DS_HS_END:us)%",
     "tls_failure": "%DOWNSTREAM_TRANSPORT_FAILURE_REASON%",
     "upstream_tls_failure": "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
     "server_name": "%REQUESTED_SERVER_NAME%",

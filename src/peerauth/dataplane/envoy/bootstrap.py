@@ -21,9 +21,6 @@ from peerauth.dataplane.envoy import parts
 from peerauth.dataplane.envoy.tls import SDS_CLUSTER, packed
 from peerauth.dataplane.resources import Endpoint
 
-ENVOY_ARGUMENTS = ("--drain-time-s", "3", "--drain-strategy", "immediate", "--disable-hot-restart")
-"""How a sidecar's Envoy must be run: connections that a change forbids end within `--drain-time-s`."""
-
 XDS_CLUSTER = "xds-grpc"
 MAX_CONNECTIONS = 50_000
 """Clients beyond this are turned away at once, so that a flood cannot take the file descriptors of discovery."""

@@ -78,6 +78,7 @@ def tcp_proxy(
         proxy.access_log_options.flush_access_log_on_connected = True
     if after_handshake:
         proxy.upstream_connect_mode = tcp_proxy_pb2.ON_DOWNSTREAM_TLS_HANDSHAKE
+        proxy.max_early_data_bytes.value = 0
     return listener_components_pb2.Filter(name="envoy.filters.network.tcp_proxy", typed_config=packed(proxy))
 
 

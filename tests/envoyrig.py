@@ -1,0 +1,301 @@
+"""A real Envoy under a test's control: discovery and certificates over Unix sockets, its log lines, its statistics.
+
+The discovery server is as small as the protocol allows, so that what is tested is what was rendered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID
+from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
+from envoy.service.discovery.v3 import discovery_pb2
+
+from peerauth.agent.envoy import EnvoyLaunch, command, find_envoy
+from peerauth.dataplane.envoy.bootstrap import Sockets, bootstrap
+from peerauth.dataplane.resources import CLUSTER, LISTENER, SECRET, Resources, TypeUrl
+
+START_TIMEOUT_S = 20.0
+
+
+class Authority:
+    """A certificate authority of one test; its certificates live an hour."""
+
+    def __init__(self, name: str = "test") -> None:
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        self._certificate = (
+            _certificate(subject, subject, self._key.public_key())
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .sign(self._key, hashes.SHA256())
+        )
+
+    @property
+    def root_pem(self) -> bytes:
+        return self._certificate.public_bytes(serialization.Encoding.PEM)
+
+    def issue(self, uri: str) -> tuple[bytes, bytes]:
+        """A certificate chain and key for one identity, as PEM."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        certificate = (
+            _certificate(x509.Name([]), self._certificate.subject, key.public_key())
+            .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)]), critical=True)
+            .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+        private = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        return certificate.public_bytes(serialization.Encoding.PEM), private
+
+    def secrets(self, uri: str) -> dict[str, bytes]:
+        """The two secrets of a sidecar, serialized."""
+        chain, key = self.issue(uri)
+        own = secret_pb2.Secret(name="default")
+        own.tls_certificate.certificate_chain.inline_bytes = chain
+        own.tls_certificate.private_key.inline_bytes = key
+        roots = secret_pb2.Secret(name="ROOTCA")
+        roots.validation_context.trusted_ca.inline_bytes = self.root_pem
+        return {"default": own.SerializeToString(), "ROOTCA": roots.SerializeToString()}
+
+
+def _certificate(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+    now = datetime.datetime.now(datetime.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(minutes=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+    )
+
+
+class Discovery:
+    """Delta ADS and state-of-the-world SDS for one Envoy."""
+
+    def __init__(self) -> None:
+        self._resources: Resources = {}
+        self._sent: dict[str, dict[str, bytes]] = {}
+        self._stream: Any = None
+        self._pending: dict[str, asyncio.Future[None]] = {}
+        self._nonce = 0
+        self.secrets: dict[str, bytes] = {}
+        self._secret_streams: list[tuple[Any, list[str]]] = []
+        self.refused: list[BaseException] = []
+
+    async def apply(self, resources: Resources) -> None:
+        """Sends what differs and returns when Envoy has acknowledged it; AssertionError if it refuses."""
+        self._resources = resources
+        for type_url in (CLUSTER, LISTENER):
+            if type_url not in self._sent:
+                continue  # its first request is still to come
+            acknowledged = await self._push(type_url)
+            if acknowledged is not None:
+                await asyncio.wait_for(acknowledged, START_TIMEOUT_S)
+
+    async def offer(self, secrets: Mapping[str, bytes]) -> None:
+        """Replaces the certificates."""
+        self.secrets = dict(secrets)
+        for context, names in self._secret_streams:
+            await self._send_secrets(context, names)
+
+    async def _push(self, type_url: str) -> asyncio.Future[None] | None:
+        want, have = dict(self._resources.get(TypeUrl(type_url), {})), self._sent.get(type_url)
+        changed = {name: body for name, body in want.items() if (have or {}).get(name) != body}
+        removed = sorted(set(have or {}) - set(want))
+        if have is not None and not changed and not removed:
+            return None
+        self._nonce += 1
+        response = discovery_pb2.DeltaDiscoveryResponse(
+            type_url=type_url, nonce=str(self._nonce), removed_resources=removed
+        )
+        for name, body in changed.items():
+            entry = response.resources.add(name=name, version=str(hash(body)))
+            entry.resource.type_url, entry.resource.value = type_url, body
+        self._sent[type_url] = want
+        acknowledged = asyncio.get_running_loop().create_future()
+        self._pending[response.nonce] = acknowledged
+        await self._stream.write(response)
+        return acknowledged
+
+    def _keep_refusal(self, acknowledged: asyncio.Future[None]) -> None:
+        if not acknowledged.cancelled() and (error := acknowledged.exception()) is not None:
+            self.refused.append(error)
+
+    async def stream(self, _: Any, context: Any) -> None:
+        self._stream, self._sent = context, {}
+        while (request := await context.read()) is not grpc.aio.EOF:
+            acknowledged = self._pending.pop(request.response_nonce, None)
+            if acknowledged is not None:
+                if request.HasField("error_detail"):
+                    acknowledged.set_exception(AssertionError(request.error_detail.message))
+                else:
+                    acknowledged.set_result(None)
+            elif request.type_url not in self._sent:
+                first = await self._push(request.type_url)
+                if first is not None:
+                    first.add_done_callback(self._keep_refusal)
+
+    async def stream_secrets(self, _: Any, context: Any) -> None:
+        names: list[str] = []
+        self._secret_streams.append((context, names))
+        while (request := await context.read()) is not grpc.aio.EOF:
+            assert not request.HasField("error_detail"), request.error_detail.message
+            if list(request.resource_names) != names:
+                names[:] = request.resource_names
+                await self._send_secrets(context, names)
+
+    async def _send_secrets(self, context: Any, names: list[str]) -> None:
+        known = [self.secrets[name] for name in names if name in self.secrets]
+        if not known:
+            return
+        self._nonce += 1
+        response = discovery_pb2.DiscoveryResponse(
+            type_url=SECRET, nonce=str(self._nonce), version_info=str(self._nonce)
+        )
+        for body in known:
+            response.resources.add(type_url=SECRET, value=body)
+        await context.write(response)
+
+
+
+
+class RunningEnvoy:
+    """One Envoy process: what it logged about connections, and its admin interface."""
+
+    def __init__(self, process: asyncio.subprocess.Process, *, discovery: Discovery, admin: str) -> None:
+        self.process, self.discovery, self._admin = process, discovery, admin
+        self.connections: list[str] = []
+        self.messages: list[str] = []
+        self._news = asyncio.Condition()
+
+    async def follow(self, stream: asyncio.StreamReader | None) -> None:
+        assert stream is not None
+        async for raw in stream:
+            line = raw.decode()
+            (self.connections if line.startswith("{") else self.messages).append(line)
+            async with self._news:
+                self._news.notify_all()
+
+    async def connection(self, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The first logged connection that is wanted, now or within ten seconds."""
+
+        def found() -> dict[str, Any] | None:
+            return next((entry for entry in map(json.loads, self.connections) if wanted(entry)), None)
+
+        async with asyncio.timeout(15), self._news:
+            await self._news.wait_for(lambda: found() is not None)
+        entry = found()
+        assert entry is not None
+        return entry
+
+    async def admin(self, path: str, *, method: str = "GET") -> str:
+        """An answer of the admin interface."""
+        reader, writer = await asyncio.open_unix_connection(self._admin)
+        writer.write(f"{method} {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n".encode())
+        answer = await reader.read()
+        writer.close()
+        head, _, body = answer.partition(b"\r\n\r\n")
+        if b"chunked" in head:
+            body = b"".join(body.split(b"\r\n")[1::2])
+        return body.decode()
+
+    async def stats(self, prefix: str = "") -> dict[str, int]:
+        """The counters and gauges whose names start with `prefix`."""
+        lines = (line.rpartition(": ") for line in (await self.admin("/stats")).splitlines())
+        return {name: int(value) for name, _, value in lines if name.startswith(prefix) and value.isdigit()}
+
+
+@contextlib.asynccontextmanager
+async def running_envoy(
+    folder: Path, resources: Resources, secrets: Mapping[str, bytes], *, within: tuple[str, ...] = ()
+) -> AsyncIterator[RunningEnvoy]:
+    """Starts Envoy as a supervisor does, waits until it has taken the resources, and stops it at the end.
+
+    Without secrets it is returned as soon as the listeners were sent. `within` is a command to start it by.
+    """
+    sockets = Sockets(admin=str(folder / "admin"), xds=str(folder / "xds"), sds=str(folder / "sds"))
+    discovery = Discovery()
+    discovery.secrets = dict(secrets)
+    server = _server(discovery, (sockets.xds, sockets.sds))
+    await server.start()
+    await discovery.apply(resources)
+    config = folder / "bootstrap.json"
+    config.write_text(bootstrap("test", cluster="test", sockets=sockets, metadata=(("NAME", "test"),)))
+    launch = EnvoyLaunch(
+        name="test",
+        binary=find_envoy(),
+        bootstrap=config,
+        admin=Path(sockets.admin),
+        log=folder / "log",
+        log_level="info",
+    )
+    process = await asyncio.create_subprocess_exec(
+        *within,
+        *command(launch),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    running = RunningEnvoy(process, discovery=discovery, admin=sockets.admin)
+    try:
+        async with asyncio.TaskGroup() as group:
+            readers = [group.create_task(running.follow(stream)) for stream in (process.stdout, process.stderr)]
+            try:
+                await _ready(running, wait=bool(secrets))
+                yield running
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+                for reader in readers:
+                    reader.cancel()
+    finally:
+        await server.stop(None)
+
+
+async def _ready(running: RunningEnvoy, *, wait: bool) -> None:
+    wanted = "starting workers" if wait else "cds: add"
+    async with asyncio.timeout(START_TIMEOUT_S):
+        async with running._news:
+            await running._news.wait_for(
+                lambda: any(wanted in line for line in running.messages) or running.process.returncode is not None
+            )
+    assert running.process.returncode is None, "".join(running.messages[-10:])
+    assert not running.discovery.refused, running.discovery.refused
+
+
+def _server(discovery: Discovery, paths: tuple[str, ...]) -> grpc.aio.Server:
+    server = grpc.aio.server()
+    ads = grpc.stream_stream_rpc_method_handler(
+        discovery.stream,
+        request_deserializer=discovery_pb2.DeltaDiscoveryRequest.FromString,
+        response_serializer=discovery_pb2.DeltaDiscoveryResponse.SerializeToString,
+    )
+    sds = grpc.stream_stream_rpc_method_handler(
+        discovery.stream_secrets,
+        request_deserializer=discovery_pb2.DiscoveryRequest.FromString,
+        response_serializer=discovery_pb2.DiscoveryResponse.SerializeToString,
+    )
+    services = {
+        "envoy.service.discovery.v3.AggregatedDiscoveryService": {"DeltaAggregatedResources": ads},
+        "envoy.service.secret.v3.SecretDiscoveryService": {"StreamSecrets": sds},
+    }
+    for service, methods in services.items():
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, methods),))
+    for path in paths:
+        server.add_insecure_port(f"unix:{path}")
+    return server
