@@ -31,7 +31,8 @@ def decides(level: Level, policy: PeerAuthentication) -> Reason:
 
 def overridden(level: Level, policy: PeerAuthentication, *, by: PeerAuthentication) -> Reason:
     """A policy that sets a mode where a narrower one, `by`, is in force."""
-    why = f"It {_reach(level, policy)}, but {by.meta.full_name} is narrower and says {by.mode}."
+    same = " as well" if by.mode is policy.mode else ""
+    why = f"It {_reach(level, policy)}, but {by.meta.full_name} is narrower and says {by.mode}{same}."
     return _reason(level, policy, Verdict.OVERRIDDEN, why=why)
 
 
@@ -54,8 +55,8 @@ def loses(level: Level, policy: PeerAuthentication, *, winner: PeerAuthenticatio
 def ignored(policy: PeerAuthentication) -> Reason:
     """A policy of the root namespace whose selector would match."""
     why = (
-        f"Its selector ({_pairs(policy.selector)}) would match, but it stands in the root namespace "
-        f"{policy.meta.namespace}, where a selector has no effect: it belongs in the workload's namespace."
+        f"Its selector ({_pairs(policy.selector)}) would match, but it stands in {policy.meta.namespace}, "
+        f"the root namespace, where a selector has no effect: only policies of other namespaces can select workloads."
     )
     return _reason(Level.WORKLOAD, policy, Verdict.IGNORED, why=why)
 

@@ -1,0 +1,113 @@
+"""Workloads that no policy can tell apart, as one: the classes that `index` decides about.
+
+A policy sees a workload's namespace and labels; its data plane follows from these, an annotation and the host's
+network. Workloads that agree in all of them are one class and share one decision. The inverted index leads from a
+selector to the classes it matches: among the classes that have one of its pairs, the rarest, the rest is checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from typing import NamedTuple
+
+from peerauth.model.inventory import Workload, WorkloadKey
+from peerauth.model.meta import Labels, label_value
+from peerauth.model.peerauth import PeerAuthentication
+from peerauth.policy.decision import Dataplane, Decision
+from peerauth.policy.membership import INJECT
+
+
+class ClassKey(NamedTuple):
+    """Everything about a workload that its decision depends on."""
+
+    namespace: str
+    labels: Labels
+    annotated: str | None
+    host_network: bool
+
+
+def class_key(workload: Workload) -> ClassKey:
+    """The class that a workload belongs to."""
+    meta = workload.meta
+    annotated = label_value(meta.annotations, INJECT) if meta.annotations else None
+    return ClassKey(meta.namespace, meta.labels, annotated, workload.host_network)
+
+
+class WorkloadClass:
+    """One class: who is in it, which policies select it (oldest first), and what was decided.
+
+    `ignored` are the policies of the root namespace that would select it. `decision` is None only until the first
+    decision about a class. `index` alone writes here. `members` is a dictionary for its order: that of joining.
+    """
+
+    __slots__ = ("dataplane", "decision", "ignored", "key", "members", "selecting")
+
+    def __init__(self, key: ClassKey) -> None:
+        self.key = key
+        self.members: dict[WorkloadKey, None] = {}
+        self.dataplane = Dataplane.NONE
+        self.selecting: tuple[PeerAuthentication, ...] = ()
+        self.ignored: tuple[PeerAuthentication, ...] = ()
+        self.decision: Decision | None = None
+
+
+_Classes = dict[WorkloadClass, None]
+"""A set with an order, so that equal histories give equal output."""
+
+
+class ClassTable:
+    """All classes, by key, by namespace, and by each of their pairs."""
+
+    def __init__(self) -> None:
+        self._classes: dict[ClassKey, WorkloadClass] = {}
+        self._by_namespace: dict[str, _Classes] = {}
+        self._by_pair: dict[tuple[str, str], dict[str, _Classes]] = {}
+
+    def __iter__(self) -> Iterator[WorkloadClass]:
+        return iter(self._classes.values())
+
+    def __len__(self) -> int:
+        return len(self._classes)
+
+    def get(self, key: ClassKey) -> WorkloadClass | None:
+        """The class with this key, if any workload is in it."""
+        return self._classes.get(key)
+
+    def add(self, key: ClassKey) -> WorkloadClass:
+        """A new class without members."""
+        made = self._classes[key] = WorkloadClass(key)
+        self._by_namespace.setdefault(key.namespace, {})[made] = None
+        for pair in key.labels:
+            self._by_pair.setdefault(pair, {}).setdefault(key.namespace, {})[made] = None
+        return made
+
+    def drop(self, gone: WorkloadClass) -> None:
+        """Takes out a class that has lost its last member."""
+        key = gone.key
+        del self._classes[key]
+        _discard(self._by_namespace, key.namespace, gone)
+        for pair in key.labels:
+            namespaces = self._by_pair[pair]
+            _discard(namespaces, key.namespace, gone)
+            if not namespaces:
+                del self._by_pair[pair]
+
+    def in_namespace(self, namespace: str) -> Collection[WorkloadClass]:
+        """The classes of one namespace."""
+        return self._by_namespace.get(namespace, ())
+
+    def candidates(self, selector: Labels, *, namespace: str | None) -> Iterable[WorkloadClass]:
+        """The classes that have the rarest pair of a non-empty selector: those it matches are among them.
+
+        `namespace` None looks in all of them.
+        """
+        if namespace is not None:
+            return min((self._by_pair.get(pair, {}).get(namespace, {}) for pair in selector), key=len)
+        namespaces = min((self._by_pair.get(pair, {}) for pair in selector), key=len)
+        return (found for classes in namespaces.values() for found in classes)
+
+
+def _discard(groups: dict[str, _Classes], name: str, gone: WorkloadClass) -> None:
+    del groups[name][gone]
+    if not groups[name]:
+        del groups[name]
