@@ -8,6 +8,7 @@ as `error: ...` on standard error. Exit codes: 0 fine, 1 findings or a refused e
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import sys
@@ -60,8 +61,6 @@ class LazyGroup(click.Group):
         """The command that `args` name; an unknown name is answered with the nearest known one."""
         name = args[0]
         if name not in COMMANDS and not name.startswith("-"):
-            import difflib
-
             nearest = difflib.get_close_matches(name, COMMANDS, n=1)
             guess = f" Did you mean '{nearest[0]}'?" if nearest else f" The commands are {', '.join(COMMANDS)}."
             raise click.UsageError(f"there is no command '{name}'.{guess}", ctx)
@@ -72,7 +71,7 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, command.summary) for name, command in COMMANDS.items()])
 
-    def main(  # type: ignore[override]
+    def main(
         self,
         args: Sequence[str] | None = None,
         prog_name: str | None = None,
@@ -119,7 +118,7 @@ def _forget_stdout() -> None:
 def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
     if not value or ctx.resilient_parsing:
         return
-    from importlib.metadata import version
+    from importlib.metadata import version  # noqa: PLC0415  (slow to import, and needed here only)
 
     click.echo(f"peerauth {version('peerauth')}")
     ctx.exit()

@@ -1,0 +1,128 @@
+"""What an operator is told about one workload: which proxy decides, the mode of every port, and the chain of reasons.
+
+Values in, values out. Nothing is decided here: the modes and the reasons are the `Decision`'s own; this module puts
+them next to what the workload declares and states them in the shape of the JSON contract (docs/json.md, `SCHEMA`).
+A field is added to the contract with the same number, changed or removed only with the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping
+
+import msgspec
+
+from peerauth.model.inventory import Workload
+from peerauth.model.mesh import MeshConfig
+from peerauth.model.meta import Origin
+from peerauth.model.world import DeclaredPort
+from peerauth.policy.decision import Decision, EffectiveMode, Enforced, Level, Reason
+
+SCHEMA = 1
+
+
+class PortView(msgspec.Struct, frozen=True):
+    """One port of a workload: what the policy asks, what is enforced (None outside the mesh), and who decides.
+
+    `declared` is False for a port that only a policy names.
+    """
+
+    number: int
+    name: str
+    declared: bool
+    asked: EffectiveMode
+    enforced: EffectiveMode | None
+    decided_by: Reason
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """One workload and everything decided for it. `why_dataplane` says what put it on its data plane."""
+
+    workload: Workload
+    decision: Decision
+    ports: tuple[PortView, ...]
+    why_dataplane: str
+
+
+def explain(
+    workload: Workload,
+    decision: Decision,
+    *,
+    declared: Iterable[DeclaredPort],
+    why_dataplane: str,
+    port: int | None = None,
+) -> Explanation:
+    """The explanation of a workload, or, given `port`, of that port alone, whether or not anyone declares it."""
+    said = {entry.number for entry in declared}
+    numbers = sorted({*said, *(entry.port for entry in decision.ports)}) if port is None else [port]
+    names = {own.number: own.name for own in reversed(workload.ports)}
+    views = tuple(_port_view(number, names=names, said=said, decision=decision) for number in numbers)
+    return Explanation(workload=workload, decision=decision, ports=views, why_dataplane=why_dataplane)
+
+
+def _port_view(number: int, *, names: Mapping[int, str], said: Container[int], decision: Decision) -> PortView:
+    return PortView(
+        number=number,
+        name=names.get(number, ""),
+        declared=number in said,
+        asked=decision.mode_of(number),
+        enforced=decision.enforced.mode_of(number) if decision.enforced is not None else None,
+        decided_by=decision.deciding(number),
+    )
+
+
+def reasons_for(decision: Decision, port: int | None) -> tuple[Reason, ...]:
+    """The chain of reasons, from the widest level to the narrowest; given `port`, without the other ports' entries."""
+    kept = [reason for reason in decision.reasons if port is None or reason.port in (None, port)]
+    return tuple(sorted(kept, key=lambda reason: (_LEVELS.index(reason.level), reason.port or 0)))
+
+
+_LEVELS = tuple(Level)
+
+
+def mesh_document(mesh: MeshConfig) -> dict[str, object]:
+    """The `mesh` member of the JSON contract."""
+    return {"rootNamespace": mesh.root_namespace, "trustDomain": mesh.trust_domain}
+
+
+def workload_document(explanation: Explanation) -> dict[str, object]:
+    """One element of `workloads` in the JSON contract."""
+    workload, decision = explanation.workload, explanation.decision
+    return {
+        "namespace": workload.meta.namespace,
+        "name": workload.meta.name,
+        "kind": workload.kind,
+        "dataplane": decision.dataplane.value,
+        "mode": decision.mode.value,
+        "ports": {str(view.number): view.asked.value for view in explanation.ports},
+        "enforced": _enforced_document(explanation, decision.enforced),
+        "reasons": [reason_document(reason) for reason in decision.reasons],
+    }
+
+
+def _enforced_document(explanation: Explanation, enforced: Enforced | None) -> dict[str, object] | None:
+    if enforced is None:
+        return None
+    ports = {str(view.number): enforced.mode_of(view.number).value for view in explanation.ports}
+    return {"mode": enforced.mode.value, "ports": ports}
+
+
+def reason_document(reason: Reason) -> dict[str, object]:
+    """One element of `reasons`: members that do not apply are left out."""
+    document: dict[str, object] = {
+        "level": reason.level.value,
+        "said": reason.said.value,
+        "verdict": reason.verdict.value,
+    }
+    optional = {"policy": reason.policy, "port": reason.port, **origin_document(reason.origin), "why": reason.why}
+    document |= {name: value for name, value in optional.items() if value not in ("", None)}
+    if reason.lost_to:
+        document["lostTo"] = reason.lost_to
+    return document
+
+
+def origin_document(origin: Origin) -> dict[str, object]:
+    """Where something was said, as JSON members: a place in a file or the version of an object, whichever is known."""
+    if origin.resource_version:
+        return {"resourceVersion": origin.resource_version}
+    members = {"file": origin.file, "line": origin.line, "column": origin.column}
+    return {name: value for name, value in members.items() if value}

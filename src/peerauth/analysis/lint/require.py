@@ -1,0 +1,78 @@
+"""`--require strict`: every port of every workload of the mesh that admits anything but mutual TLS is a failure.
+
+What is enforced counts, not what was asked. A workload whose Namespace was not given is judged as if it were in the
+mesh: what is not known is not passed. Workloads that are known to be outside are not the mesh's, and not judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from peerauth.analysis.lint.codes import NOT_STRICT, NOTHING_REQUIRED_OF
+from peerauth.analysis.lint.enforcement import is_unknown
+from peerauth.analysis.lint.survey import Judged, Survey, excluded_by
+from peerauth.model.diagnostic import Diagnostic, Evidence
+from peerauth.policy.decision import Dataplane, EffectiveMode, Reason
+
+
+def not_strict(survey: Survey) -> Iterator[Diagnostic]:
+    """One finding for each workload whose mode is not STRICT and for each port that differs from a STRICT workload."""
+    required = False
+    for judged in survey.judged:
+        if judged.decision.dataplane is Dataplane.NONE and not is_unknown(survey, judged):
+            continue
+        required = True
+        yield from _failures(judged)
+    if not required:
+        yield NOTHING_REQUIRED_OF.found(
+            "STRICT is required, and the input has no workload of the mesh: nothing was verified",
+            subject="mesh",
+            hint="give the workloads and their Namespaces along with the policies",
+        )
+
+
+def _failures(judged: Judged) -> Iterator[Diagnostic]:
+    mode = _in_force(judged, None)
+    if mode is not EffectiveMode.STRICT:
+        yield _workload_failure(judged, mode)
+    for port in judged.ports_of_interest():
+        in_force = _in_force(judged, port)
+        excluded = excluded_by(judged.workload, judged.decision.dataplane, port)
+        if excluded:
+            yield _port_failure(judged, port, f"it is kept away from the proxy by the annotation {excluded}")
+        elif in_force is not EffectiveMode.STRICT and in_force is not mode:
+            yield _port_failure(judged, port, f"it is {in_force}")
+
+
+def _in_force(judged: Judged, port: int | None) -> EffectiveMode:
+    """What is enforced, or would be if the workload is in the mesh after all."""
+    rules = judged.decision.enforced or judged.decision
+    return rules.mode if port is None else rules.mode_of(port)
+
+
+def _workload_failure(judged: Judged, mode: EffectiveMode) -> Diagnostic:
+    reason = judged.decision.deciding()
+    same = [str(port) for port in judged.ports_of_interest() if _in_force(judged, port) is mode]
+    ports = f"ports {', '.join(same)} and every port not declared" if same else "every port not declared"
+    return NOT_STRICT.found(
+        f"{judged.name} is {mode} ({ports}): {reason.why}",
+        subject=judged.subject,
+        origin=judged.workload.meta.origin,
+        hint="set STRICT for the workload, its namespace or the mesh",
+        evidence=(_said(reason),),
+    )
+
+
+def _port_failure(judged: Judged, port: int, what: str) -> Diagnostic:
+    reason = judged.decision.deciding(port)
+    return NOT_STRICT.found(
+        f"port {port} of {judged.name} is not STRICT: {what}. {reason.why}",
+        subject=judged.subject,
+        origin=judged.workload.meta.origin,
+        hint=f"remove the exception for port {port}",
+        evidence=(_said(reason),),
+    )
+
+
+def _said(reason: Reason) -> Evidence:
+    return Evidence(f"{reason.policy or 'the default'} says {reason.said}", reason.origin)

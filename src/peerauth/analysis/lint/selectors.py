@@ -1,0 +1,83 @@
+"""Selectors that match nothing, and what was probably meant.
+
+Only where workloads were given at all: a folder of policies alone says nothing about what they match.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+
+from peerauth.analysis.lint.codes import NOTHING_SELECTED
+from peerauth.analysis.lint.survey import Survey, listed
+from peerauth.model.diagnostic import Diagnostic, Evidence
+from peerauth.model.meta import NOWHERE
+from peerauth.model.peerauth import PeerAuthentication
+from peerauth.policy.decision import Level, Verdict
+
+Values = Mapping[str, Mapping[str, str]]
+
+
+def nothing_selected(survey: Survey) -> Iterator[Diagnostic]:
+    """Policies whose selector matches no workload of their namespace."""
+    if not survey.judged:
+        return
+    heard = _selecting(survey)
+    seen: dict[str, Values] = {}
+    for name in sorted(survey.world.policies):
+        policy = survey.world.policies[name]
+        namespace = policy.meta.namespace
+        if not policy.selector or policy.meta.full_name in heard or namespace == survey.world.mesh.root_namespace:
+            continue
+        if namespace not in seen:
+            seen[namespace] = _labels_of(survey, namespace)
+        yield _finding(policy, seen[namespace])
+
+
+def _selecting(survey: Survey) -> set[str]:
+    """The policies that select some workload, winners and losers alike."""
+    return {
+        reason.policy
+        for judged in survey.judged
+        for reason in judged.decision.reasons
+        if reason.level is Level.WORKLOAD and reason.verdict is not Verdict.IGNORED
+    }
+
+
+def _labels_of(survey: Survey, namespace: str) -> dict[str, dict[str, str]]:
+    """The label keys of a namespace's workloads, their values, and for each one workload that has it."""
+    values: dict[str, dict[str, str]] = {}
+    for workload in survey.world.workloads.in_namespace(namespace).values():
+        for key, value in workload.meta.labels:
+            values.setdefault(key, {}).setdefault(value, workload.meta.full_name)
+    return values
+
+
+def _finding(policy: PeerAuthentication, values: Values) -> Diagnostic:
+    written = ", ".join(f"{key}={value}" for key, value in sorted(policy.selector))
+    namespace = policy.meta.namespace
+    hint = "correct the labels (a controller's pods have the labels of its pod template), or remove the policy"
+    return NOTHING_SELECTED.found(
+        f"{policy.meta.full_name} selects {written}, and no workload of the namespace {namespace} has "
+        f"{'these labels together' if len(policy.selector) > 1 else 'this label'}: it has no effect",
+        subject=f"PeerAuthentication {policy.meta.full_name}",
+        origin=policy.meta.origin if policy.selector_origin == NOWHERE else policy.selector_origin,
+        path="spec.selector.matchLabels",
+        hint=hint,
+        evidence=tuple(_near(policy, values)) if values else (Evidence(f"no workload is in {namespace}"),),
+    )
+
+
+def _near(policy: PeerAuthentication, values: Values) -> Iterator[Evidence]:
+    """For each pair of the selector, what the namespace has instead."""
+    for key, value in sorted(policy.selector):
+        known = values.get(key)
+        if known is None:
+            meant = difflib.get_close_matches(key, values, n=1)
+            yield Evidence(f"no workload has a label {key}" + (f"; there is {meant[0]}" if meant else ""))
+        elif value not in known:
+            meant = difflib.get_close_matches(value, known, n=1)
+            others = f"; {known[meant[0]]} has {key}={meant[0]}" if meant else f"; the values are {listed(known)}"
+            yield Evidence(f"no workload has {key}={value}{others}")
+        else:
+            yield Evidence(f"{known[value]} has {key}={value}")

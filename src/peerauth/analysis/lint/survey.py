@@ -1,0 +1,112 @@
+"""What the checks look at: every workload with its decision, gathered in one walk, and who stands behind a Service.
+
+The walk costs what the world holds, once; no check may compare every object with every other. Facts about annotations
+are Istio's sidecar injection reference's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import msgspec
+
+from peerauth.model.inventory import Port, Service, ServicePort, Workload
+from peerauth.model.meta import Labels, label_value
+from peerauth.model.peerauth import PeerAuthentication
+from peerauth.model.tables import Name, name_of
+from peerauth.model.world import DeclaredPort, World
+from peerauth.policy.decision import Dataplane, Decision, EffectiveMode
+
+Decide = Callable[[Workload], Decision]
+
+EXCLUDE_PORTS = "traffic.sidecar.istio.io/excludeInboundPorts"
+INCLUDE_PORTS = "traffic.sidecar.istio.io/includeInboundPorts"
+
+
+class Judged(msgspec.Struct, frozen=True):
+    """A workload, what was decided for it, and the ports that someone says it listens on."""
+
+    workload: Workload
+    decision: Decision
+    declared: tuple[DeclaredPort, ...]
+
+    @property
+    def name(self) -> str:
+        """`namespace/name`, as people write it."""
+        return self.workload.meta.full_name
+
+    @property
+    def subject(self) -> str:
+        """`Kind namespace/name`, as diagnostics have it."""
+        return f"{self.workload.kind} {self.name}"
+
+    def enforced_on(self, port: int) -> EffectiveMode | None:
+        """What the data plane does on a port; None where nothing is enforced (outside the mesh, or kept away)."""
+        if self.decision.enforced is None or excluded_by(self.workload, self.decision.dataplane, port):
+            return None
+        return self.decision.enforced.mode_of(port)
+
+    def ports_of_interest(self) -> list[int]:
+        """Every port that is declared or that the winning policy names, ascending."""
+        return sorted({*(port.number for port in self.declared), *(entry.port for entry in self.decision.ports)})
+
+
+class Survey(msgspec.Struct, frozen=True):
+    """Everything the checks need: the world, every workload judged, and the workloads behind each Service."""
+
+    world: World
+    judged: Sequence[Judged]
+    behind: Mapping[Name, Sequence[Judged]]
+
+    def policy(self, full_name: str) -> PeerAuthentication:
+        """The policy that a reason names as `namespace/name`."""
+        namespace, _, name = full_name.partition("/")
+        return self.world.policies[Name(namespace, name)]
+
+
+def survey(world: World, decide: Decide) -> Survey:
+    """One walk over the workloads of the world, in the order of their names."""
+    judged: list[Judged] = []
+    behind: dict[Name, list[Judged]] = {}
+    for key in sorted(world.workloads):
+        workload = world.workloads[key]
+        one = Judged(workload=workload, decision=decide(workload), declared=world.declared_ports(workload))
+        judged.append(one)
+        for service in world.services_selecting(workload):
+            behind.setdefault(name_of(service), []).append(one)
+    return Survey(world=world, judged=judged, behind=behind)
+
+
+def excluded_by(workload: Workload, dataplane: Dataplane, port: int) -> str:
+    """The annotation that keeps a port away from a sidecar, or '' if none does. Ambient mode has no such annotation."""
+    if dataplane is not Dataplane.SIDECAR or not workload.meta.annotations:
+        return ""
+    annotations = workload.meta.annotations
+    if port in _port_list(annotations, EXCLUDE_PORTS):
+        return EXCLUDE_PORTS
+    included = label_value(annotations, INCLUDE_PORTS)
+    if included is not None and included.strip() != "*" and port not in _port_list(annotations, INCLUDE_PORTS):
+        return INCLUDE_PORTS
+    return ""
+
+
+def _port_list(annotations: Labels, name: str) -> set[int]:
+    written = label_value(annotations, name) or ""
+    return {int(part) for part in (piece.strip() for piece in written.split(",")) if part.isdecimal()}
+
+
+def port_named(ports: Iterable[Port], name: str) -> int | None:
+    """The number of the port with a name, or None."""
+    return next((port.number for port in ports if port.name == name), None)
+
+
+def service_port(service: Service, number: int) -> ServicePort | None:
+    """The TCP port of a Service with a number, or None."""
+    return next((port for port in service.ports if port.number == number and port.protocol == "TCP"), None)
+
+
+def listed(names: Iterable[str], *, limit: int = 10) -> str:
+    """Names in one line; beyond `limit` a count stands for the rest, since a mesh-wide finding concerns everyone."""
+    unique = sorted(set(names))
+    shown = ", ".join(unique[:limit])
+    return shown if len(unique) <= limit else f"{shown} and {len(unique) - limit} more"
