@@ -18,6 +18,8 @@ from peerauth.dataplane.envoy.tls import packed
 from peerauth.model.inventory import WorkloadKey
 from peerauth.policy.decision import EffectiveMode, Reason
 
+INBOUND = "inbound"
+OUTBOUND = "outbound"
 METADATA = "peerauth"
 """The key under which filter chains and clusters carry the reason of what they do."""
 
@@ -48,21 +50,21 @@ _HTTP = {
 }
 
 
-def connection_end(workload: WorkloadKey) -> accesslog_pb2.AccessLog:
+def connection_end(workload: WorkloadKey, *, direction: str = INBOUND) -> accesslog_pb2.AccessLog:
     """For a listener: one line for each connection that ended."""
-    return _stdout({"kind": "connection", "event": "end", "workload": str(workload), **_TCP})
+    return _stdout({"kind": "connection", "event": "end", **_whose(workload, direction), **_TCP})
 
 
-def connection_start(workload: WorkloadKey) -> accesslog_pb2.AccessLog:
+def connection_start(workload: WorkloadKey, *, direction: str = INBOUND) -> accesslog_pb2.AccessLog:
     """For a TCP proxy that flushes its log when connected: one line when the application was reached."""
-    log = _stdout({"kind": "connection", "event": "start", "workload": str(workload), **_TCP})
+    log = _stdout({"kind": "connection", "event": "start", **_whose(workload, direction), **_TCP})
     log.filter.log_type_filter.types.append(data_pb2.AccessLogType.TcpUpstreamConnected)
     return log
 
 
 def tunnel_end(workload: WorkloadKey) -> accesslog_pb2.AccessLog:
     """For HBONE: one line for each CONNECT request that ended."""
-    return _stdout({"kind": "tunnel", "event": "end", "workload": str(workload), **_TCP, **_HTTP})
+    return _stdout({"kind": "tunnel", "event": "end", **_whose(workload, INBOUND), **_TCP, **_HTTP})
 
 
 def reason_metadata(mode: EffectiveMode, reason: Reason) -> base_pb2.Metadata:
@@ -70,6 +72,10 @@ def reason_metadata(mode: EffectiveMode, reason: Reason) -> base_pb2.Metadata:
     why = struct_pb2.Struct()
     why.update({"mode": mode.value, "level": reason.level.value, "policy": reason.policy})
     return base_pb2.Metadata(filter_metadata={METADATA: why})
+
+
+def _whose(workload: WorkloadKey, direction: str) -> dict[str, str]:
+    return {"workload": str(workload), "direction": direction}
 
 
 def _stdout(fields: dict[str, str]) -> accesslog_pb2.AccessLog:

@@ -9,13 +9,14 @@ from envoy.config.listener.v3 import listener_pb2
 
 from peerauth.dataplane.envoy.hbone import hbone_clusters, hbone_listener
 from peerauth.dataplane.envoy.inbound import inbound_clusters, inbound_listeners
+from peerauth.dataplane.envoy.outbound import outbound_clusters, outbound_listeners
 from peerauth.dataplane.resources import CLUSTER, LISTENER, Resources, SidecarWorkload, serialize
 
 
 def render_sidecar(workload: SidecarWorkload) -> Resources:
     """All resources of one sidecar, serialized: clusters, then listeners. Equal workloads give equal bytes."""
-    clusters = [*inbound_clusters(workload), *hbone_clusters(workload)]
-    listeners = [*inbound_listeners(workload), hbone_listener(workload)]
+    clusters = [*inbound_clusters(workload), *hbone_clusters(workload), *outbound_clusters(workload)]
+    listeners = [*inbound_listeners(workload), hbone_listener(workload), *outbound_listeners(workload)]
     return {CLUSTER: _by_name(clusters), LISTENER: _by_name(listeners)}
 
 

@@ -1,0 +1,137 @@
+"""From the world and its decisions to the one value that a sidecar is rendered from.
+
+Pure: names become addresses here (a Sidecar's `defaultEndpoint`, the hosts of its egress listeners), so that renderers
+see literals only. What cannot be resolved becomes a port or a listener that leads nowhere, never one that leads astray.
+Source for `defaultEndpoint` and `hosts`: Istio's Sidecar reference.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator, Mapping
+
+from peerauth.dataplane.resources import (
+    Capture,
+    DeclaredPort,
+    EgressEndpoint,
+    EgressPort,
+    Endpoint,
+    SidecarWorkload,
+)
+from peerauth.model.inventory import EgressListener, Service, ServicePort, Workload, WorkloadKey
+from peerauth.model.world import World, target_number
+from peerauth.policy.decision import Decision
+from peerauth.policy.outbound import OutboundPeer, Transport, identity_of
+
+DEFAULT_BIND = "127.0.0.1"
+
+
+def assemble(
+    workload: Workload,
+    *,
+    world: World,
+    decision: Decision,
+    capture: Capture,
+    peers: Mapping[WorkloadKey, OutboundPeer],
+    application: str = "",
+) -> SidecarWorkload:
+    """Everything `workload`'s sidecar depends on.
+
+    `application` is the address at which its application listens in explicit capture, where the workload's own
+    belongs to the proxy. `peers` holds every workload of the mesh as its clients see it.
+    """
+    transparent = capture is Capture.TRANSPARENT
+    return SidecarWorkload(
+        key=workload.key,
+        identity=identity_of(workload, mesh=world.mesh),
+        addresses=workload.addresses,
+        decision=decision,
+        declared=tuple(_declared(workload, world=world, capture=capture, application=application)),
+        capture=capture,
+        mesh=world.mesh,
+        egress=tuple(_egress(workload, world=world, peers=peers)),
+        peers=_reachable(peers, by=workload.key) if transparent else (),
+    )
+
+
+def _reachable(peers: Mapping[WorkloadKey, OutboundPeer], *, by: WorkloadKey) -> tuple[OutboundPeer, ...]:
+    """The peers a workload's dialling is recognised for: all but itself and those that take plaintext anyway."""
+    return tuple(
+        peer
+        for key, peer in sorted(peers.items())
+        if key != by and peer.addresses and (peer.transport is not Transport.PLAINTEXT or peer.exceptions)
+    )
+
+
+def _declared(workload: Workload, *, world: World, capture: Capture, application: str) -> Iterator[DeclaredPort]:
+    own = workload.addresses[0] if workload.addresses else ""
+    where = own if capture is Capture.TRANSPARENT else application
+    for port in world.declared_ports(workload):
+        if port.endpoint:
+            yield DeclaredPort(port.number, parse_endpoint(port.endpoint, own=where))
+        else:
+            yield DeclaredPort(port.number, Endpoint(where, port.number) if capture is Capture.EXPLICIT else None)
+
+
+def parse_endpoint(text: str, *, own: str) -> Endpoint | None:
+    """A `defaultEndpoint`: `ADDRESS:PORT`, `[v6]:PORT` or `unix://PATH`; None if it is none of them.
+
+    The unspecified addresses stand for `own`, the workload's address as its application has it.
+    """
+    if text.startswith("unix://"):
+        path = text.removeprefix("unix://")
+        return Endpoint(path=path) if path else None
+    host, _, number = text.rpartition(":")
+    try:
+        address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+        port = int(number)
+    except ValueError:
+        return None
+    if not 0 < port < 65536:
+        return None
+    return Endpoint(own if address.is_unspecified else str(address), port)
+
+
+def _egress(workload: Workload, *, world: World, peers: Mapping[WorkloadKey, OutboundPeer]) -> Iterator[EgressPort]:
+    sidecar = world.sidecar_of(workload)
+    for listener in sidecar.egress if sidecar else ():
+        if listener.port is None:
+            continue
+        services = [service for service in world.services.values() if _names(listener, service, workload)]
+        found = [(service, port) for service in services for port in service.ports if port.number == listener.port]
+        # A TCP listener stands for one Service. With several to choose from, any choice could be the wrong one.
+        endpoints = _endpoints(*found[0], world=world, peers=peers) if len(found) == 1 else ()
+        name = found[0][0].meta.full_name if len(found) == 1 else ",".join(sorted(listener.hosts))
+        yield EgressPort(name, listener.bind or DEFAULT_BIND, listener.port, tuple(sorted(endpoints)))
+
+
+def _names(listener: EgressListener, service: Service, workload: Workload) -> bool:
+    return any(_host_matches(host, service, own_namespace=workload.meta.namespace) for host in listener.hosts)
+
+
+def _host_matches(host: str, service: Service, *, own_namespace: str) -> bool:
+    """Whether `namespace/dnsName` names a Service: `.` is the own namespace, `*` any, `*.suffix` a wildcard."""
+    namespace, _, dns = host.rpartition("/")
+    wanted = own_namespace if namespace == "." else namespace
+    if wanted not in {"*", service.meta.namespace}:
+        return False
+    full = f"{service.meta.name}.{service.meta.namespace}.svc"
+    if dns.startswith("*"):
+        return f"{full}.cluster.local".endswith(dns[1:])
+    return dns in {full, service.meta.name} or dns.startswith(f"{full}.")
+
+
+def _endpoints(
+    service: Service, port: ServicePort, *, world: World, peers: Mapping[WorkloadKey, OutboundPeer]
+) -> Iterable[EgressEndpoint]:
+    if not service.selector:
+        return
+    for workload in world.workloads.in_namespace(service.meta.namespace).values():
+        target = target_number(port, workload)
+        peer = peers.get(workload.key)
+        if target is None or peer is None or not service.selector <= workload.meta.labels:
+            continue
+        transport = peer.transport_to(target)
+        identity = None if transport is Transport.PLAINTEXT else peer.identity
+        for address in workload.addresses:
+            yield EgressEndpoint(Endpoint(address, target), transport, identity)
