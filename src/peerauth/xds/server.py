@@ -1,0 +1,168 @@
+"""The I/O half of discovery: sockets, gRPC streams, one `Session` for each, and what the proxies were seen to say.
+
+gRPC carries bytes in and bytes out; protobuf never sees an answer. Who a stream belongs to is decided before its first
+message, by the `Authenticator` of the socket it came in on: with `UdsBinding`, by the socket itself, which only its
+proxy can open. One event loop runs any number of bindings. Nothing here decides what is sent or when.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from enum import Enum
+from functools import partial
+from pathlib import Path
+
+import grpc
+import grpc.aio
+import msgspec
+
+from peerauth.dataplane.resources import SECRET, TypeUrl
+from peerauth.errors import PlatformError
+from peerauth.xds.cache import ResourceCache
+from peerauth.xds.session import Session
+from peerauth.xds.status import Nack, ProxyRecord, ProxyStatus
+from peerauth.xds.stream import Context, drive
+from peerauth.xds.uds import claim
+from peerauth.xds.wire import Command, ProxyKey, Variant
+
+# A resuming client lists all it holds in one message: 100,000 names with versions are about 12 MB.
+MAX_REQUEST_BYTES = 64 << 20
+
+_OPTIONS: list[tuple[str, int]] = [
+    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+    ("grpc.max_send_message_length", -1),
+    # Above the default of 1000, gRPC leaves the streams of a reconnect storm hanging for ever.
+    ("grpc.server.max_pending_requests", 1 << 20),
+    ("grpc.server.max_pending_requests_hard_limit", 1 << 20),
+    # Envoy and ztunnel ping idle streams; the default would end their connection for it.
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.so_reuseport", 0),
+]
+
+
+class Service(Enum):
+    """What a socket serves; the value is the gRPC service's name."""
+
+    AGGREGATED = "envoy.service.discovery.v3.AggregatedDiscoveryService"
+    SECRETS = "envoy.service.secret.v3.SecretDiscoveryService"
+
+
+_METHODS: dict[Service, dict[str, Variant]] = {
+    Service.AGGREGATED: {"StreamAggregatedResources": Variant.STATE, "DeltaAggregatedResources": Variant.DELTA},
+    Service.SECRETS: {"StreamSecrets": Variant.STATE, "DeltaSecrets": Variant.DELTA},
+}
+
+
+class Unauthenticated(msgspec.Struct, frozen=True):
+    """An authenticator's no; `reason` is told to the client."""
+
+    reason: str
+
+
+Authenticator = Callable[[Context], Awaitable[ProxyKey | Unauthenticated]]
+
+
+class UdsBinding(msgspec.Struct, frozen=True):
+    """One proxy's own socket. Its folder is made with mode 0700, or must already be private to this user."""
+
+    path: Path
+    proxy: ProxyKey
+    services: tuple[Service, ...] = (Service.AGGREGATED, Service.SECRETS)
+
+
+class DiscoveryServer:
+    """Serves a cache to proxies and knows what they acknowledged. `clock` gives the time of refusals, in seconds."""
+
+    def __init__(self, cache: ResourceCache, *, clock: Callable[[], float] = time.time) -> None:
+        self._cache = cache
+        self._clock = clock
+        self._records: defaultdict[ProxyKey, ProxyRecord] = defaultdict(ProxyRecord)
+        self._news: defaultdict[ProxyKey, asyncio.Event] = defaultdict(asyncio.Event)
+        self._stream_numbers = itertools.count(1)
+        self._servers: dict[Path, grpc.aio.Server] = {}
+
+    async def serve(self, binding: UdsBinding) -> None:
+        """Opens the binding's socket; raises PlatformError if that cannot be done safely. Ends with `stop`."""
+        claim(binding.path)
+
+        async def authenticate(_: Context) -> ProxyKey | Unauthenticated:
+            return binding.proxy
+
+        server = grpc.aio.server(options=_OPTIONS)
+        server.add_generic_rpc_handlers(tuple(self._handler(each, authenticate) for each in binding.services))
+        try:
+            server.add_insecure_port(f"unix:{binding.path}")
+            binding.path.chmod(0o600)
+        except (RuntimeError, OSError) as error:
+            raise PlatformError(f"cannot listen on {binding.path}: {error}") from error
+        await server.start()
+        self._servers[binding.path] = server
+
+    async def stop(self, path: Path | None = None, *, grace: float | None = None) -> None:
+        """Closes one socket or all. Streams have `grace` seconds to end by themselves; without it they are cut."""
+        paths = list(self._servers) if path is None else [path]
+        servers = [(each, self._servers.pop(each)) for each in paths if each in self._servers]
+        await asyncio.gather(*(server.stop(grace) for _, server in servers))
+        for each, _ in servers:
+            each.unlink(missing_ok=True)
+
+    def status(self) -> Mapping[ProxyKey, ProxyStatus]:
+        """Every proxy that has ever connected to this server."""
+        return {proxy: record.status() for proxy, record in self._records.items()}
+
+    async def wait_acked(
+        self, proxy: ProxyKey, type_url: TypeUrl, *, names: Collection[str] | None = None
+    ) -> tuple[Nack, ...]:
+        """Waits until the proxy has, or has refused, what the cache has for it; returns the refusals.
+
+        Without `names`, all of the type, removals included: meant for types that proxies ask for as a whole. There is
+        no limit in time: a proxy may be away. An acknowledged listener may still be waiting for its secrets.
+        """
+        while True:
+            news, record = self._news[proxy], self._records[proxy]
+            nacks = record.outcome(type_url, self._cache.versions(proxy, type_url), names=names)
+            if nacks is not None:
+                return nacks
+            await news.wait()
+
+    def _handler(self, service: Service, authenticate: Authenticator) -> grpc.GenericRpcHandler[bytes, bytes]:
+        only = SECRET if service is Service.SECRETS else None
+
+        def method(variant: Variant) -> grpc.RpcMethodHandler[bytes, bytes]:
+            async def behave(_: object, context: Context) -> None:
+                proxy = await authenticate(context)
+                if isinstance(proxy, Unauthenticated):
+                    await context.abort(grpc.StatusCode.UNAUTHENTICATED, proxy.reason)
+                    return
+                await self._run(proxy, variant, only, context)
+
+            return grpc.stream_stream_rpc_method_handler(behave)
+
+        methods = {name: method(variant) for name, variant in _METHODS[service].items()}
+        return grpc.method_handlers_generic_handler(service.value, methods)
+
+    async def _run(self, proxy: ProxyKey, variant: Variant, only: TypeUrl | None, context: Context) -> None:
+        number, record = next(self._stream_numbers), self._records[proxy]
+
+        def observe(command: Command) -> None:
+            record.record(number, command, now=self._clock())
+            self._tell(proxy)
+
+        session = Session(proxy, variant=variant, view=self._cache.view(proxy), only=only)
+        record.opened(number)
+        self._tell(proxy)
+        try:
+            await drive(session, context=context, watch=partial(self._cache.watch, proxy), observe=observe)
+        finally:
+            record.closed(number)
+            self._tell(proxy)
+
+    def _tell(self, proxy: ProxyKey) -> None:
+        """Wakes those who wait for news of a proxy; the next ones wait for a new event."""
+        if news := self._news.pop(proxy, None):
+            news.set()

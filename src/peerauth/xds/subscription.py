@@ -1,0 +1,72 @@
+"""What a client asked for of one type: names, everything, or both. Holds no resources and sends nothing.
+
+State of the world replaces the whole subscription with each request; delta adjusts it. Both know two kinds of
+"everything": the name `*`, and for some types a first request that names nothing (the legacy form).
+
+Facts: xDS protocol, "How the client specifies what resources to return" and "Wildcard".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+import msgspec
+
+WILDCARD = "*"
+
+
+class SubscriptionChange(msgspec.Struct, frozen=True):
+    """What one request changed. `asked` names are answered even when nothing about them is new."""
+
+    asked: frozenset[str] = frozenset()
+    dropped: frozenset[str] = frozenset()
+    wildcard_began: bool = False
+    wildcard_ended: bool = False
+
+
+@dataclass(slots=True)
+class Subscription:
+    """The names of one type on one stream. `legacy_wildcard`: an empty first request means everything."""
+
+    legacy_wildcard: bool
+    wildcard: bool = False
+    names: set[str] = field(default_factory=set)
+    _begun: bool = False
+    _named: bool = False  # a request has named something, so an empty one is no longer the legacy wildcard
+
+    def covers(self, name: str) -> bool:
+        return self.wildcard or name in self.names
+
+    def replace(self, names: Collection[str]) -> SubscriptionChange:
+        """State of the world: `names` is all that the client wants from now on."""
+        wanted = set(names)
+        if wanted:
+            self._named = True
+        wildcard = WILDCARD in wanted or (not self._named and self.legacy_wildcard)
+        wanted.discard(WILDCARD)
+        return self._become(wildcard=wildcard, names=wanted)
+
+    def adjust(self, *, subscribe: Collection[str], unsubscribe: Collection[str]) -> SubscriptionChange:
+        """Delta: a name in both lists ends unsubscribed (ztunnel says "no wildcard" so)."""
+        legacy = not self._begun and not subscribe and self.legacy_wildcard
+        wildcard = (self.wildcard or legacy or WILDCARD in subscribe) and WILDCARD not in unsubscribe
+        asked = set(subscribe) - set(unsubscribe) - {WILDCARD}
+        names = (self.names | asked) - set(unsubscribe)
+        dropped = frozenset(set(unsubscribe) - {WILDCARD})
+        change = self._become(wildcard=wildcard, names=names)
+        # Subscribing again to a name is how a client asks for it again; dropping a name that the wildcard still covers
+        # is answered too, because the client cannot know whether it does.
+        return msgspec.structs.replace(change, asked=frozenset(asked), dropped=dropped)
+
+    def _become(self, *, wildcard: bool, names: set[str]) -> SubscriptionChange:
+        change = SubscriptionChange(
+            asked=frozenset(names - self.names),
+            dropped=frozenset(self.names - names),
+            wildcard_began=wildcard and not self.wildcard,
+            wildcard_ended=self.wildcard and not wildcard,
+        )
+        self._begun = True
+        self.wildcard = wildcard
+        self.names = names
+        return change
