@@ -178,7 +178,7 @@ class Session:
             if other is not None and not other.settled(self._view):
                 return False
             # A client that resumes with clusters is about to resume its listeners too: they have to go first.
-            if other is None and user is LISTENER and watch.resumed:
+            if other is None and (watch.type_url, user) == (CLUSTER, LISTENER) and watch.resumed:
                 return False
         return True
 

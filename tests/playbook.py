@@ -1,0 +1,197 @@
+"""Dialogues with a discovery session, written as conversations.
+
+    playbook = Playbook(variant=Variant.DELTA, view={LISTENER: {"a": b"1"}})
+    (playbook
+        >> request(LISTENER)
+        << response(LISTENER, {"a": b"1"})
+        >> ack(LISTENER))
+
+`>>` is what the client sends or what changes; `<<` is the next message that the session must send. Whatever the session
+sends must be expected before the next `>>`, and `quiet()` says that nothing more was sent. What it recorded is in
+`records`. Messages are made and read by protobuf, so the session's own bytes are judged by it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from envoy.service.discovery.v3 import discovery_pb2
+
+from peerauth.dataplane.resources import LISTENER, TypeUrl
+from peerauth.xds import wire
+from peerauth.xds.cache import ResourceCache
+from peerauth.xds.session import Session
+from peerauth.xds.wire import Close, CloseCode, Command, ProxyKey, Send, Variant
+
+PROXY = ProxyKey("sidecar~finance.foo")
+
+
+@dataclass(frozen=True)
+class Says:
+    """The client sends. A nonce of None is that of the last answer of the type."""
+
+    type_url: TypeUrl
+    names: Sequence[str] = ()
+    unsubscribe: Sequence[str] = ()
+    held: Mapping[str, str] = field(default_factory=dict)
+    version: str = ""
+    nonce: str | None = None
+    error: str | None = None
+    node: str = ""
+    spontaneous: bool = False  # delta: answers nothing, so it has no nonce
+
+
+@dataclass(frozen=True)
+class Changes:
+    """The proxy's resources of a type become these."""
+
+    type_url: TypeUrl
+    bodies: Mapping[str, bytes]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The session sends exactly these resources and removals."""
+
+    type_url: TypeUrl
+    bodies: Mapping[str, bytes]
+    removed: frozenset[str]
+
+
+def request(
+    type_url: TypeUrl, *names: str, held: Mapping[str, bytes] | None = None, version: str = "", node: str = ""
+) -> Says:
+    """A first request; `held` is name to body as the client has it from an earlier stream."""
+    versions = {name: version_of(body) if body else "" for name, body in (held or {}).items()}
+    return Says(type_url, names, held=versions, version=version, nonce="", node=node)
+
+
+def subscribe(type_url: TypeUrl, *names: str, unsubscribe: Sequence[str] = ()) -> Says:
+    """A change of the subscription that acknowledges nothing (state of the world: all names, with the last nonce)."""
+    return Says(type_url, names, unsubscribe=unsubscribe, spontaneous=True)
+
+
+def ack(type_url: TypeUrl, *names: str, nonce: str | None = None) -> Says:
+    return Says(type_url, names, nonce=nonce)
+
+
+def nack(type_url: TypeUrl, error: str, *names: str, nonce: str | None = None) -> Says:
+    return Says(type_url, names, error=error, nonce=nonce)
+
+
+def change(type_url: TypeUrl, bodies: Mapping[str, bytes]) -> Changes:
+    return Changes(type_url, bodies)
+
+
+def response(type_url: TypeUrl, bodies: Mapping[str, bytes] | None = None, removed: Collection[str] = ()) -> Answers:
+    return Answers(type_url, bodies or {}, frozenset(removed))
+
+
+def version_of(body: bytes) -> str:
+    return wire.Resource.of(LISTENER, name="any", body=body).version
+
+
+class Playbook:
+    """A session, a cache behind it, and the conversation so far."""
+
+    def __init__(
+        self, variant: Variant, view: Mapping[TypeUrl, Mapping[str, bytes]], *, only: TypeUrl | None = None
+    ) -> None:
+        self.variant = variant
+        self.cache = ResourceCache()
+        self.cache.replace(PROXY, view)
+        self._news = self.cache.watch(PROXY, lambda: None)
+        self.session = Session(PROXY, variant=variant, view=self.cache.view(PROXY), only=only)
+        self.records: list[Command] = []
+        self.closed: CloseCode | None = None
+        self.nonces: dict[TypeUrl, str] = {}
+        self.versions: dict[TypeUrl, str] = {}
+        self._sent: deque[Answers] = deque()
+        self._transcript: list[object] = []
+
+    def __rshift__(self, step: Says | Changes) -> Playbook:
+        self.quiet()
+        self._transcript.append(step)
+        match step:
+            case Changes(type_url=type_url, bodies=bodies):
+                self.cache.set(PROXY, type_url, bodies)
+                self._feed(wire.ResourcesChanged(self._news.drain()))
+            case Says():
+                self._feed(wire.RequestReceived(self._encode(step)))
+        return self
+
+    def together(self, *steps: Changes) -> Playbook:
+        """Several types change at once, before the session hears of any."""
+        self.quiet()
+        self._transcript.append(steps)
+        for step in steps:
+            self.cache.set(PROXY, step.type_url, step.bodies)
+        self._feed(wire.ResourcesChanged(self._news.drain()))
+        return self
+
+    def __lshift__(self, expected: Answers) -> Playbook:
+        assert self._sent, self._story(f"expected {expected}, but nothing was sent")
+        answer = self._sent.popleft()
+        assert answer == expected, self._story(f"expected {expected}\n     got {answer}")
+        self._transcript.append(answer)
+        return self
+
+    def quiet(self) -> Playbook:
+        assert not self._sent, self._story(f"not expected: {list(self._sent)}")
+        return self
+
+    def _feed(self, event: wire.Event) -> None:
+        for command in self.session.receive(event):
+            match command:
+                case Send(data=data):
+                    self._sent.append(self._decode(data))
+                case Close(code=code):
+                    self.closed = code
+                case _:
+                    self.records.append(command)
+
+    def _encode(self, says: Says) -> bytes:
+        nonce = self.nonces.get(says.type_url, "") if says.nonce is None else says.nonce
+        message: discovery_pb2.DiscoveryRequest | discovery_pb2.DeltaDiscoveryRequest
+        if self.variant is Variant.STATE:
+            message = discovery_pb2.DiscoveryRequest(
+                type_url=says.type_url, resource_names=says.names, response_nonce=nonce, version_info=says.version
+            )
+        else:
+            message = discovery_pb2.DeltaDiscoveryRequest(
+                type_url=says.type_url,
+                resource_names_subscribe=says.names,
+                resource_names_unsubscribe=says.unsubscribe,
+                initial_resource_versions=says.held,
+                response_nonce="" if says.spontaneous else nonce,
+            )
+        if says.error is not None:
+            message.error_detail.code = 13
+            message.error_detail.message = says.error
+        if says.node:
+            message.node.id = says.node
+        return message.SerializeToString()
+
+    def _decode(self, data: bytes) -> Answers:
+        if self.variant is Variant.STATE:
+            state = discovery_pb2.DiscoveryResponse.FromString(data)
+            type_url = TypeUrl(state.type_url)
+            self.versions[type_url] = state.version_info
+            # A resource's name is inside its body, which is opaque here: tests of this variant use "name=..." bodies.
+            bodies = {each.value.partition(b"=")[0].decode(): each.value for each in state.resources}
+            self.nonces[type_url] = state.nonce
+            return Answers(type_url, bodies, frozenset())
+        delta = discovery_pb2.DeltaDiscoveryResponse.FromString(data)
+        type_url = TypeUrl(delta.type_url)
+        self.nonces[type_url] = delta.nonce
+        for each in delta.resources:
+            assert each.resource.type_url == type_url
+            assert each.version == version_of(each.resource.value)
+        return Answers(
+            type_url, {each.name: each.resource.value for each in delta.resources}, frozenset(delta.removed_resources)
+        )
+
+    def _story(self, problem: str) -> str:
+        return "\n".join([*(f"  {step}" for step in self._transcript), problem])
