@@ -130,6 +130,11 @@ class DiscoveryServer:
                 return nacks
             await news.wait()
 
+    async def wait_connected(self, proxy: ProxyKey, *, connected: bool = True) -> None:
+        """Waits until the proxy has an open stream, or none."""
+        while bool(self._records[proxy].streams) is not connected:
+            await self._news[proxy].wait()
+
     def _handler(self, service: Service, authenticate: Authenticator) -> grpc.GenericRpcHandler[bytes, bytes]:
         only = SECRET if service is Service.SECRETS else None
 

@@ -1,0 +1,217 @@
+"""The control plane: changes of the world in, every sidecar's resources out, changes that move clients in stages.
+
+It holds the world, the index of decisions and, per sidecar, the value its configuration was last rendered from; only
+what differs is rendered, and only bytes that differ are pushed (the cache sees to that). It has no sockets: the
+discovery server reads the same cache, and answers through `Acknowledgements` what proxies have taken.
+
+Fail closed: a first configuration is never staged, and a stage lasts at most `STAGE_SECONDS`, whoever does not answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+import msgspec
+
+from peerauth.dataplane.assembly import assemble
+from peerauth.dataplane.envoy.sidecar import render_sidecar
+from peerauth.dataplane.resources import CLUSTER, LISTENER, Capture, DeclaredPort, SidecarWorkload, TypeUrl
+from peerauth.model.inventory import Workload, WorkloadKey
+from peerauth.model.peerauth import PeerAuthentication
+from peerauth.model.world import Change, World
+from peerauth.policy.decision import Dataplane, Decision
+from peerauth.policy.index import DecisionChange, PolicyIndex
+from peerauth.policy.outbound import OutboundPeer, peer_of
+from peerauth.policy.rollout import meeting_point
+from peerauth.xds.cache import ResourceCache
+from peerauth.xds.status import Nack
+from peerauth.xds.wire import ProxyKey
+
+STAGE_SECONDS = 5.0
+"""How long one stage waits for acknowledgements: a proxy that is stuck must not keep a port open."""
+
+_log = logging.getLogger(__name__)
+
+
+class Acknowledgements(Protocol):
+    """What the control plane asks of the discovery server."""
+
+    def connected(self, proxy: ProxyKey) -> bool:
+        """Whether the proxy has a stream open now."""
+        ...
+
+    async def wait_applied(self, proxy: ProxyKey, type_url: TypeUrl) -> tuple[Nack, ...]:
+        """Returns when the proxy has, or has refused, what the cache has for it."""
+        ...
+
+
+class Applied(msgspec.Struct, frozen=True):
+    """What one change did: decisions that changed, and proxies whose resources did."""
+
+    decisions: tuple[DecisionChange, ...] = ()
+    proxies: frozenset[WorkloadKey] = frozenset()
+
+
+def proxy_key(key: WorkloadKey) -> ProxyKey:
+    """The node id of a workload's sidecar, of the shape Istio's have; the kind stands where Istio has the address."""
+    return ProxyKey(f"sidecar~{key.kind}~{key.name}.{key.namespace}~{key.namespace}.svc")
+
+
+class ControlPlane:
+    """One mesh's control plane. `world` and `decisions` are for reading; `apply` is the only way to change them."""
+
+    def __init__(self, cache: ResourceCache, *, acknowledgements: Acknowledgements, capture: Capture) -> None:
+        self.world = World()
+        self.decisions = PolicyIndex()
+        self._cache = cache
+        self._acknowledgements = acknowledgements
+        self._capture = capture
+        self._applications: Mapping[WorkloadKey, str] = {}
+        self._in_force: dict[WorkloadKey, Decision] = {}  # what servers are told
+        self._announced: dict[WorkloadKey, OutboundPeer] = {}  # what clients are told
+        self._rendered: dict[WorkloadKey, SidecarWorkload] = {}
+        self._staged: dict[WorkloadKey, Decision] = {}  # where a change in progress leads
+        self._work = asyncio.Event()
+        self._calm = asyncio.Event()
+        self._calm.set()
+
+    def sidecars(self) -> tuple[WorkloadKey, ...]:
+        """The workloads that a sidecar serves, by name."""
+        return tuple(sorted(self._in_force))
+
+    def in_force(self, key: WorkloadKey) -> Decision:
+        """What a sidecar is told now: the decision, or the stage on the way to it."""
+        return self._in_force[key]
+
+    def declared(self, key: WorkloadKey) -> tuple[DeclaredPort, ...]:
+        """The ports a workload says it has, and where its application listens: as its sidecar knows them, if any."""
+        rendered = self._rendered.get(key)
+        if rendered is not None:
+            return rendered.declared
+        return tuple(DeclaredPort(port.number) for port in self.world.declared_ports(self.world.workloads[key]))
+
+    def apply(self, change: Change, *, applications: Mapping[WorkloadKey, str] | None = None) -> Applied:
+        """Takes a change in and pushes what follows from it; what must wait for clients is left to `run`.
+
+        `applications` says where each workload's application listens in explicit capture; None changes nothing.
+        """
+        if applications is not None:
+            self._applications = dict(applications)
+        edits = self.world.apply(change)
+        changes = self.decisions.update(edits)
+        for changed in changes:
+            self._take(changed.key, changed.new)
+        inventory = applications is not None or any(
+            not isinstance(e.after or e.before, PeerAuthentication) for e in edits
+        )
+        reannounce = self.world.workloads.keys() | self._announced.keys() if inventory else {c.key for c in changes}
+        news = sum(map(self._announce, reannounce)) > 0
+        dirty = self.sidecars() if inventory or news else sorted(c.key for c in changes if c.key in self._in_force)
+        return Applied(changes, frozenset(key for key in dirty if self._push(key)))
+
+    async def run(self) -> None:
+        """Carries staged changes through, one round after another; returns only by cancellation."""
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            if self._staged:
+                await self._round(dict(self._staged))
+
+    async def settled(self) -> None:
+        """Returns when no staged change is left and the connected sidecars have, or have refused, their resources."""
+        await self._calm.wait()
+        await self._acknowledged(self._in_force)
+
+    def _take(self, key: WorkloadKey, new: Decision | None) -> None:
+        """Puts a decision in force at once, or begins its stage where live clients must connect in another way."""
+        if new is None or new.dataplane is not Dataplane.SIDECAR:
+            self._forget(key)
+        elif key not in self._staged:  # else its round looks at its end at what is decided by then
+            old = self._in_force.get(key)
+            stage = meeting_point(old, new) if old is not None and self._is_live(key) else None
+            self._in_force[key] = stage or new
+            if stage is not None:
+                self._staged[key] = new
+                self._calm.clear()
+                self._work.set()
+
+    def _forget(self, key: WorkloadKey) -> None:
+        self._in_force.pop(key, None)
+        self._staged.pop(key, None)
+        if self._rendered.pop(key, None) is not None:
+            self._cache.remove(proxy_key(key))
+
+    def _is_live(self, key: WorkloadKey) -> bool:
+        return key in self._rendered and self._acknowledgements.connected(proxy_key(key))
+
+    def _announce(self, key: WorkloadKey) -> bool:
+        """Tells clients how to connect to a workload, but for one in a stage; returns whether that is news."""
+        if key in self._staged:
+            return False
+        workload = self.world.workloads.get(key)
+        if workload is None:
+            return self._announced.pop(key, None) is not None
+        return self._announce_as(workload, self.decisions.decision(key))
+
+    def _announce_as(self, workload: Workload, decision: Decision) -> bool:
+        peer = peer_of(workload, decision=decision, mesh=self.world.mesh)
+        if self._announced.get(workload.key) == peer:
+            return False
+        self._announced[workload.key] = peer
+        return True
+
+    def _push(self, key: WorkloadKey) -> bool:
+        """Renders a sidecar if what it is rendered from is new; returns whether any of its bytes are."""
+        wanted = assemble(
+            self.world.workloads[key],
+            world=self.world,
+            decision=self._in_force[key],
+            capture=self._capture,
+            peers=self._announced,
+            application=self._applications.get(key, ""),
+        )
+        if self._rendered.get(key) == wanted:
+            return False
+        self._rendered[key] = wanted
+        changed = [self._cache.set(proxy_key(key), kind, bodies) for kind, bodies in render_sidecar(wanted).items()]
+        return any(changed)
+
+    def _push_all(self) -> None:
+        for key in self.sidecars():
+            self._push(key)
+
+    async def _round(self, targets: Mapping[WorkloadKey, Decision]) -> None:
+        """One staged change: servers take both (pushed already), clients change over, servers take the new only."""
+        await self._acknowledged(targets)
+        workloads = [self.world.workloads[key] for key in targets if key in self._staged]
+        if sum(self._announce_as(workload, targets[workload.key]) for workload in workloads):
+            self._push_all()
+            await self._acknowledged(self.sidecars())
+        for key in sorted(targets.keys() & self._staged.keys()):
+            self._in_force[key] = self._staged.pop(key)
+            # What was decided meanwhile goes in by the same door as every change, with a stage of its own if need be.
+            self._take(key, self.decisions.decision(key))
+        if sum(map(self._announce, targets)):
+            self._push_all()
+        for key in targets.keys() & self._in_force.keys():
+            self._push(key)
+        if not self._staged:
+            self._calm.set()
+
+    async def _acknowledged(self, keys: Iterable[WorkloadKey]) -> None:
+        """Waits until the connected proxies of `keys` have, or have refused, what the cache has for them."""
+        proxies = [proxy for proxy in map(proxy_key, keys) if self._acknowledgements.connected(proxy)]
+        try:
+            async with asyncio.timeout(STAGE_SECONDS):
+                await asyncio.gather(
+                    *(
+                        self._acknowledgements.wait_applied(proxy, kind)
+                        for proxy in proxies
+                        for kind in (CLUSTER, LISTENER)
+                    )
+                )
+        except TimeoutError:
+            _log.warning("not every proxy acknowledged its configuration within %.0f s; going on", STAGE_SECONDS)

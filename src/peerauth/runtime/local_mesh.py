@@ -1,0 +1,187 @@
+"""The mesh on this machine: a control plane, an authority, and beside each sidecar workload an agent with its Envoy.
+
+`load` takes everything the sources say and makes the machine look like it: workloads get places, agents and
+applications start and stop, and policies reach proxies that go on running. Order matters for one thing only, and holds
+in any: where a policy is enforced, nothing but the proxy listens at the workload's address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from peerauth.aio import spawn
+from peerauth.ca.service import CertificateAuthority
+from peerauth.dataplane.resources import DeclaredPort, Endpoint
+from peerauth.identity.csr import CsrRefusal, IssuedCertificate
+from peerauth.identity.spiffe import SpiffeId
+from peerauth.model.inventory import Namespace, Workload, WorkloadKey
+from peerauth.model.world import MeshObject, Reset
+from peerauth.policy.decision import Dataplane
+from peerauth.policy.membership import dataplane_of
+from peerauth.policy.outbound import identity_of
+from peerauth.runtime.applications import Applications
+from peerauth.runtime.control_plane import Applied, ControlPlane, proxy_key
+from peerauth.runtime.networks import Network, Placed
+from peerauth.runtime.node_agent import NodeAgent
+from peerauth.xds.cache import ResourceCache
+from peerauth.xds.server import DiscoveryServer, Service, UdsBinding
+
+SOURCE = "files"
+
+
+class _Running(msgspec.Struct):
+    """An agent at work, and what it was started for: with another of these it must be started anew."""
+
+    agent: NodeAgent
+    identity: SpiffeId
+    place: Placed
+    task: asyncio.Task[None]
+
+
+class LocalMesh:
+    """One mesh. Use it as `async with mesh.running():`, then `load` as often as the documents change.
+
+    `on_line` gets every line of every access log. `folder` is private and short (Unix sockets lie in it).
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        authority: CertificateAuthority,
+        folder: Path,
+        envoy: Path,
+        with_applications: bool,
+        on_line: Callable[[bytes], None],
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.network = network
+        self.authority = authority
+        self._folder = folder
+        self._envoy = envoy
+        self._on_line = on_line
+        self._now = now
+        self._cache = ResourceCache()
+        self.discovery = DiscoveryServer(self._cache)
+        self.control_plane = ControlPlane(self._cache, acknowledgements=self.discovery, capture=network.capture)
+        self._applications = Applications(network) if with_applications else None
+        self._agents: dict[WorkloadKey, _Running] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._numbers = iter(range(1_000_000))
+        self.places: Mapping[WorkloadKey, Placed] = {}
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[LocalMesh]:
+        """Everything that was started is stopped on the way out, whichever way that is."""
+        async with self.network:
+            try:
+                async with asyncio.TaskGroup() as group:
+                    self._group = group
+                    roll = spawn(group, self.control_plane.run(), name="control plane")
+                    try:
+                        yield self
+                    finally:
+                        roll.cancel()
+                        for running in self._agents.values():
+                            running.task.cancel()
+            finally:
+                await self.discovery.stop()
+                if self._applications is not None:
+                    await self._applications.close()
+
+    async def load(self, objects: Iterable[MeshObject]) -> Applied:
+        """Makes the mesh be what `objects` say, all of them. Raises PlatformError where this machine cannot."""
+        objects = tuple(objects)
+        self.places = await self.network.place(_captured(objects))
+        applied = self.control_plane.apply(
+            Reset(SOURCE, tuple(_placed(obj, self.places) for obj in objects)),
+            applications={key: place.application for key, place in self.places.items()},
+        )
+        await self._reconcile_agents()
+        if self._applications is not None:
+            await self._applications.serve(self._application_ports())
+        return applied
+
+    async def ready(self) -> None:
+        """Waits until every Envoy is live and has what the control plane has for it. Raises ProxyError."""
+        await asyncio.gather(*(running.agent.ready() for running in self._agents.values()))
+        await self.control_plane.settled()
+
+    def agents(self) -> Mapping[WorkloadKey, NodeAgent]:
+        """The agents at work, by workload."""
+        return {key: running.agent for key, running in sorted(self._agents.items())}
+
+    async def _reconcile_agents(self) -> None:
+        wanted = {key: self._identity(key) for key in self.control_plane.sidecars()}
+        for key, running in tuple(self._agents.items()):
+            if (wanted.get(key), self.places.get(key)) != (running.identity, running.place):
+                await self._stop(key)
+        for key, identity in wanted.items():
+            if key not in self._agents:
+                await self._start(key, identity)
+
+    async def _start(self, key: WorkloadKey, identity: SpiffeId) -> None:
+        if self._group is None:
+            raise RuntimeError("load is for a running mesh")
+        place = self.places[key]
+
+        async def sign(csr: bytes) -> IssuedCertificate | CsrRefusal:
+            return await self.authority.sign(csr, caller=identity)
+
+        agent = NodeAgent(
+            key,
+            identity=identity,
+            folder=self._folder / str(next(self._numbers)),
+            envoy=self._envoy,
+            sign=sign,
+            on_line=self._on_line,
+            network_namespace=place.namespace,
+            now=self._now,
+        )
+        agent.prepare()
+        await self.discovery.serve(UdsBinding(agent.discovery, proxy_key(key), (Service.AGGREGATED,)))
+        task = spawn(self._group, agent.run(), name=f"{key}: agent")
+        self._agents[key] = _Running(agent, identity, place, task)
+
+    async def _stop(self, key: WorkloadKey) -> None:
+        running = self._agents.pop(key)
+        running.task.cancel()
+        await asyncio.wait([running.task])
+        await self.discovery.stop(running.agent.discovery)
+
+    def _identity(self, key: WorkloadKey) -> SpiffeId:
+        world = self.control_plane.world
+        return identity_of(world.workloads[key], mesh=world.mesh)
+
+    def _application_ports(self) -> dict[WorkloadKey, tuple[Endpoint, ...]]:
+        """Where each workload's application has to listen."""
+        found: dict[WorkloadKey, tuple[Endpoint, ...]] = {}
+        for key, workload in self.control_plane.world.workloads.items():
+            declared: Iterable[DeclaredPort] = self.control_plane.declared(key)
+            found[key] = tuple(
+                port.endpoint or Endpoint(workload.addresses[0], port.number) for port in declared if workload.addresses
+            )
+        return found
+
+
+def _captured(objects: Iterable[MeshObject]) -> dict[WorkloadKey, bool]:
+    """Every workload, and whether a sidecar captures its traffic."""
+    namespaces = {obj.meta.name: obj for obj in objects if isinstance(obj, Namespace)}
+    return {
+        obj.key: dataplane_of(obj, namespaces.get(obj.meta.namespace)).dataplane is Dataplane.SIDECAR
+        for obj in objects
+        if isinstance(obj, Workload)
+    }
+
+
+def _placed(obj: MeshObject, places: Mapping[WorkloadKey, Placed]) -> MeshObject:
+    """The object with the addresses it has on this machine, whatever its document says."""
+    if not isinstance(obj, Workload):
+        return obj
+    return msgspec.structs.replace(obj, addresses=places[obj.key].addresses)

@@ -1,0 +1,116 @@
+"""The two ways in which workloads live on one machine, behind one interface.
+
+Explicit: addresses of 127.0.0.0/8, no root; the proxy binds the workload's address, the application its twin.
+Transparent: a network namespace per workload, root; whatever arrives or leaves is redirected to the proxy.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Protocol, Self
+
+import msgspec
+
+from peerauth.agent.netns import MeshNetwork, WorkloadNamespace, sockets_of
+from peerauth.dataplane.resources import Capture
+from peerauth.model.inventory import WorkloadKey
+from peerauth.probe import SocketFactory
+from peerauth.runtime.placement import LoopbackPlan
+
+
+class Placed(msgspec.Struct, frozen=True):
+    """Where one workload lives: its addresses, its application's (empty: the same), its namespace's path or empty."""
+
+    addresses: tuple[str, ...]
+    application: str = ""
+    namespace: str = ""
+
+
+class Network(Protocol):
+    """Gives workloads places; an async context manager that takes them back. Raises PlatformError."""
+
+    capture: Capture
+
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    async def place(self, workloads: Mapping[WorkloadKey, bool]) -> Mapping[WorkloadKey, Placed]:
+        """The place of each workload (True: a proxy of ours captures its traffic); keeps those that have one, frees
+        those that are gone.
+        """
+        ...
+
+    def sockets(self, key: WorkloadKey) -> SocketFactory:
+        """Makes sockets that dial or listen as that workload."""
+        ...
+
+
+class LoopbackNetwork:
+    """Explicit capture: nothing is made and nothing has to be cleaned."""
+
+    capture = Capture.EXPLICIT
+
+    def __init__(self, instance: int) -> None:
+        self._plan = LoopbackPlan(instance)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    async def place(self, workloads: Mapping[WorkloadKey, bool]) -> Mapping[WorkloadKey, Placed]:
+        """Two loopback addresses each; without a proxy the application has the workload's own."""
+        return {
+            key: Placed((place.address,), place.application if workloads[key] else place.address)
+            for key, place in self._plan.place(workloads).items()
+        }
+
+    def sockets(self, key: WorkloadKey) -> SocketFactory:
+        """Ordinary sockets: every workload is on this machine's loopback."""
+        return _socket
+
+
+class NamespaceNetwork:
+    """Transparent capture: a namespace with redirection for each workload that has a proxy, a bare one for others."""
+
+    capture = Capture.TRANSPARENT
+
+    def __init__(self) -> None:
+        self._network = MeshNetwork()
+        self._made: dict[WorkloadKey, tuple[WorkloadNamespace, bool]] = {}
+
+    async def __aenter__(self) -> Self:
+        await self._network.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._network.__aexit__(kind, error, trace)
+
+    async def place(self, workloads: Mapping[WorkloadKey, bool]) -> Mapping[WorkloadKey, Placed]:
+        """A namespace each; one whose redirection is to change is made anew, closed first."""
+        for key, (namespace, captured) in tuple(self._made.items()):
+            if workloads.get(key) is not captured:
+                del self._made[key]
+                await self._network.remove(namespace)
+        for key, captured in sorted(workloads.items()):
+            if key not in self._made:
+                name = f"{key.namespace}/{key.name}-{key.kind.lower()}"
+                self._made[key] = (await self._network.add(name, capture=captured), captured)
+        return {key: Placed(made.addresses, namespace=made.path) for key, (made, _) in self._made.items()}
+
+    def sockets(self, key: WorkloadKey) -> SocketFactory:
+        """Sockets that belong to the workload's namespace."""
+        return sockets_of(self._made[key][0].path)
+
+
+def _socket(family: int) -> socket.socket:
+    return socket.socket(family, socket.SOCK_STREAM)

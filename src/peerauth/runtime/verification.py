@@ -1,0 +1,120 @@
+"""Proof on live connections: every port of every sidecar workload, dialled as every kind of client.
+
+What was observed is held against the decision, not against the configuration made from it: an error in rendering shows
+as an error. Connections are made as a workload outside the mesh would make them, past any proxy of the client's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from datetime import datetime
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from peerauth.dataplane.resources import Capture
+from peerauth.identity.keys import CURVE, private_key_pem
+from peerauth.identity.spiffe import SpiffeId
+from peerauth.identity.x509 import Issuer, build_svid, certificate_pem
+from peerauth.model.inventory import WorkloadKey
+from peerauth.policy.decision import Dataplane, Decision, EffectiveMode, Reason
+from peerauth.probe import (
+    Attempt,
+    ClientCertificate,
+    ClientKind,
+    Credentials,
+    ProbeTarget,
+    ProbeVerdict,
+    SocketFactory,
+    attempt,
+    foreign_certificate,
+    judge_port,
+)
+
+PROBE_NAMESPACE = "peerauth"
+PROBE_ACCOUNT = "probe"
+CONNECTIONS_AT_A_TIME = 64
+
+
+class PortReport(msgspec.Struct, frozen=True):
+    """One port of one workload: what was decided and why, and what each kind of client met."""
+
+    workload: WorkloadKey
+    port: int
+    declared: bool
+    mode: EffectiveMode
+    reason: Reason
+    verdicts: tuple[ProbeVerdict, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every connection did what the policy says."""
+        return all(verdict.ok for verdict in self.verdicts)
+
+
+class PortToProve(msgspec.Struct, frozen=True):
+    """What is to be proved about one port, and where it is."""
+
+    workload: WorkloadKey
+    address: str
+    port: int
+    declared: bool
+    decision: Decision
+
+
+def credentials(issuer: Issuer, *, trust_domain: str, now: datetime, serial: int) -> Credentials:
+    """What the probe presents: a certificate of the mesh, one of another trust domain, one of another authority."""
+    mesh = SpiffeId(trust_domain, PROBE_NAMESPACE, PROBE_ACCOUNT)
+    elsewhere = SpiffeId(f"not-{trust_domain}", PROBE_NAMESPACE, PROBE_ACCOUNT)
+    return Credentials(
+        roots=b"".join(certificate_pem(root) for root in issuer.roots),
+        mesh=_certificate(mesh, issuer=issuer, now=now, serial=serial),
+        other_ca=foreign_certificate(mesh.uri),
+        other_domain=_certificate(elsewhere, issuer=issuer, now=now, serial=serial + 1),
+    )
+
+
+def _certificate(identity: SpiffeId, *, issuer: Issuer, now: datetime, serial: int) -> ClientCertificate:
+    key = ec.generate_private_key(CURVE)
+    leaf = build_svid(key.public_key(), identity=identity, issuer=issuer, now=now, serial=serial)
+    chain = b"".join(certificate_pem(certificate) for certificate in (leaf, *issuer.chain))
+    return ClientCertificate(chain=chain, key=private_key_pem(key))
+
+
+async def prove(
+    ports: Iterable[PortToProve],
+    *,
+    presented: Credentials,
+    sockets: SocketFactory,
+    kinds: Iterable[ClientKind] = tuple(ClientKind),
+) -> tuple[PortReport, ...]:
+    """Dials every port as every kind; the reports stand in the order of the ports."""
+    wanted = tuple(kinds)
+    gate = asyncio.Semaphore(CONNECTIONS_AT_A_TIME)
+
+    async def one(port: PortToProve, kind: ClientKind) -> Attempt:
+        async with gate:
+            return await attempt(ProbeTarget(port.address, port.port), kind, presented, sockets=sockets)
+
+    async def report(port: PortToProve) -> PortReport:
+        attempts = await asyncio.gather(*(one(port, kind) for kind in wanted))
+        mode = port.decision.mode_of(port.port)
+        return PortReport(
+            workload=port.workload,
+            port=port.port,
+            declared=port.declared,
+            mode=mode,
+            reason=port.decision.deciding(port.port),
+            verdicts=judge_port(mode, attempts, dataplane=Dataplane.SIDECAR),
+        )
+
+    return tuple(await asyncio.gather(*(report(port) for port in ports)))
+
+
+def undeclared_port(capture: Capture, declared: Iterable[int]) -> int | None:
+    """A port that nobody declared, to prove the catch-all with; None where such ports are not covered."""
+    if capture is Capture.EXPLICIT:
+        return None
+    taken = set(declared)
+    return next(port for port in range(18080, 65536) if port not in taken)
