@@ -152,6 +152,6 @@ def _sync_folder(folder: Path) -> None:
 
 def _not_written(path: Path, error: OSError) -> PlatformError:
     return PlatformError(
-        f"{path} could not be written: {error.strerror}; what was there before is unchanged",
+        f"{path} could not be written: {error.strerror}; nothing was left half-written",
         hint="free space or name another folder with --state",
     )

@@ -24,6 +24,14 @@ from peerauth.identity.spiffe import SpiffeId
 
 # A request with an 8192-bit RSA key and some names is under 4 KiB; parsing more is work for an attacker's benefit.
 MAX_CSR_BYTES = 16 * 1024
+# What parsing raises for bytes from strangers; only the first is a ValueError.
+_UNREADABLE = (
+    ValueError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 class RefusalKind(StrEnum):
@@ -106,7 +114,7 @@ def check_csr(pem: bytes, *, entitled: SpiffeId) -> CheckedCsr | CsrRefusal:
         key = csr.public_key()
         extensions = csr.extensions
         algorithm = csr.signature_hash_algorithm
-    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+    except _UNREADABLE as error:
         return CsrRefusal(f"not a readable PEM certificate request: {error}")
     flaw = key_flaw(key)
     if flaw:

@@ -190,7 +190,7 @@ def _svid_flaw(leaf: x509.Certificate, *, identity: SpiffeId, public_key: Public
         usage = extensions.get_extension_for_class(x509.KeyUsage).value
         purposes = extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     except x509.ExtensionNotFound as error:
-        return str(error)
+        return f"it has no extension {error.oid.dotted_string}"
     if list(names.value) != [x509.UniformResourceIdentifier(identity.uri)]:
         return f"its names are {[str(name.value) for name in names.value]}"
     if constraints.ca or usage.key_cert_sign or usage.crl_sign:
