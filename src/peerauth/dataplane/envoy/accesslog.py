@@ -20,6 +20,9 @@ from peerauth.policy.decision import EffectiveMode, Reason
 
 INBOUND = "inbound"
 OUTBOUND = "outbound"
+CONNECTION = "connection"
+TUNNEL = "tunnel"
+"""A CONNECT request inside an HBONE connection; the connection around it has a line of its own."""
 METADATA = "peerauth"
 """The key under which filter chains and clusters carry the reason of what they do."""
 
@@ -34,6 +37,7 @@ _TCP = {
     "peer": "%DOWNSTREAM_PEER_URI_SAN%",
     "tls": "%DOWNSTREAM_TLS_VERSION%",
     "tls_failure": "%DOWNSTREAM_TRANSPORT_FAILURE_REASON%",
+    "upstream_peer": "%UPSTREAM_PEER_URI_SAN%",
     "upstream_tls_failure": "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
     "server_name": "%REQUESTED_SERVER_NAME%",
     "flags": "%RESPONSE_FLAGS%",
@@ -50,21 +54,23 @@ _HTTP = {
 }
 
 
-def connection_end(workload: WorkloadKey, *, direction: str = INBOUND) -> accesslog_pb2.AccessLog:
+def connection_end(
+    workload: WorkloadKey, *, direction: str = INBOUND, kind: str = CONNECTION
+) -> accesslog_pb2.AccessLog:
     """For a listener: one line for each connection that ended."""
-    return _stdout({"kind": "connection", "event": "end", **_whose(workload, direction), **_TCP})
+    return _stdout({"kind": kind, "event": "end", **_whose(workload, direction), **_TCP})
 
 
 def connection_start(workload: WorkloadKey, *, direction: str = INBOUND) -> accesslog_pb2.AccessLog:
     """For a TCP proxy that flushes its log when connected: one line when the application was reached."""
-    log = _stdout({"kind": "connection", "event": "start", **_whose(workload, direction), **_TCP})
+    log = _stdout({"kind": CONNECTION, "event": "start", **_whose(workload, direction), **_TCP})
     log.filter.log_type_filter.types.append(data_pb2.AccessLogType.TcpUpstreamConnected)
     return log
 
 
 def tunnel_end(workload: WorkloadKey) -> accesslog_pb2.AccessLog:
     """For HBONE: one line for each CONNECT request that ended."""
-    return _stdout({"kind": "tunnel", "event": "end", **_whose(workload, INBOUND), **_TCP, **_HTTP})
+    return _stdout({"kind": TUNNEL, "event": "end", **_whose(workload, INBOUND), **_TCP, **_HTTP})
 
 
 def reason_metadata(mode: EffectiveMode, reason: Reason) -> base_pb2.Metadata:

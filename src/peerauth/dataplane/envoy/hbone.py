@@ -14,6 +14,7 @@ from envoy.config.core.v3 import base_pb2, protocol_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
+from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import (
     http_connection_manager_pb2 as hcm_pb2,
 )
@@ -37,6 +38,10 @@ def hbone_listener(workload: SidecarWorkload) -> listener_pb2.Listener:
     """The listener on 15008, on the workload's own addresses."""
     chain = listener_components_pb2.FilterChain(
         name=HBONE,
+        # Without the match a client that names no protocol would be let in: TLS itself does not insist on ALPN.
+        filter_chain_match=listener_components_pb2.FilterChainMatch(
+            transport_protocol="tls", application_protocols=tls.HBONE_ALPN
+        ),
         transport_socket=tls.hbone_server_socket(workload.mesh),
         transport_socket_connect_timeout=duration_pb2.Duration(seconds=HANDSHAKE_TIMEOUT_S),
         filters=[_connection_manager(workload)],
@@ -47,7 +52,10 @@ def hbone_listener(workload: SidecarWorkload) -> listener_pb2.Listener:
         traffic_direction=base_pb2.INBOUND,
         filter_chains=[chain],
         access_log=[accesslog.connection_end(workload.key)],
+        listener_filters_timeout=duration_pb2.Duration(seconds=HANDSHAKE_TIMEOUT_S),
     )
+    inspector = tls.packed(tls_inspector_pb2.TlsInspector())
+    listener.listener_filters.add(name="envoy.filters.listener.tls_inspector", typed_config=inspector)
     explicit = workload.capture is Capture.EXPLICIT
     addresses = workload.addresses if explicit else parts.wildcards(workload.addresses)
     parts.bind(listener, addresses, parts.HBONE_PORT)
@@ -99,7 +107,7 @@ def http2_options() -> protocol_pb2.Http2ProtocolOptions:
 def _virtual_hosts(workload: SidecarWorkload) -> list[route_components_pb2.VirtualHost]:
     hosts = []
     for port in served_ports(workload):
-        hosts.append(_host(f"port_{port}", _authorities(workload, port), [_connect(inbound_cluster(port))]))
+        hosts.append(_host(f"port_{port}", _authorities(workload, port), [_connect(_application(workload, port))]))
     for port in parts.PROXY_PORTS:
         hosts.append(_host(f"self_{port}", _authorities(workload, port), [_answer(503)]))
     other = []
@@ -107,6 +115,12 @@ def _virtual_hosts(workload: SidecarWorkload) -> list[route_components_pb2.Virtu
         other = [_connect(TUNNELED, authority=f"{own}:{_PORT}") for own in _own(workload, escaped=True)]
     hosts.append(_host("other", ["*"], [*other, _answer(400)]))
     return hosts
+
+
+def _application(workload: SidecarWorkload, port: int) -> str:
+    """A tunnel was not redirected: what goes to the original destination otherwise goes to `:authority` here."""
+    at_own_address = all(declared.endpoint is None for declared in workload.declared if declared.number == port)
+    return TUNNELED if at_own_address and workload.capture is Capture.TRANSPARENT else inbound_cluster(port)
 
 
 def _authorities(workload: SidecarWorkload, port: int) -> list[str]:

@@ -200,8 +200,10 @@ def _tunnel_name(end: EgressEndpoint) -> str:
 
 def _tunnel_listener(workload: SidecarWorkload, end: EgressEndpoint) -> listener_pb2.Listener:
     name = _tunnel_name(end)
-    chain = _chain(workload, name, name, tunnel=_tunnel(str(end.endpoint)))
-    listener = _listener(workload, name, [chain])
+    chain = listener_components_pb2.FilterChain(
+        name=name, filters=[parts.tcp_proxy(name, name, tunnel=_tunnel(str(end.endpoint)))]
+    )
+    listener = _listener(workload, name, [chain], kind=accesslog.TUNNEL)
     listener.internal_listener.SetInParent()
     return listener
 
@@ -217,14 +219,18 @@ def _tunnel_cluster(end: EgressEndpoint) -> cluster_pb2.Cluster:
 
 
 def _listener(
-    workload: SidecarWorkload, name: str, chains: list[listener_components_pb2.FilterChain]
+    workload: SidecarWorkload,
+    name: str,
+    chains: list[listener_components_pb2.FilterChain],
+    *,
+    kind: str = accesslog.CONNECTION,
 ) -> listener_pb2.Listener:
     return listener_pb2.Listener(
         name=name,
         stat_prefix=name,
         traffic_direction=base_pb2.OUTBOUND,
         filter_chains=chains,
-        access_log=[accesslog.connection_end(workload.key, direction=accesslog.OUTBOUND)],
+        access_log=[accesslog.connection_end(workload.key, direction=accesslog.OUTBOUND, kind=kind)],
     )
 
 

@@ -1,0 +1,246 @@
+"""What the sidecars saw, read back: access-log lines and counters as typed values. Pure.
+
+The keys are those of `dataplane.envoy.accesslog`, the names of chains and listeners those of `dataplane.envoy.inbound`.
+Nothing is claimed beyond what the proxy verified: a certificate's name is an identity only if the handshake came to its
+end, which the log shows by the cluster (no cluster is chosen for a client before that), and what a port does not look
+at (DISABLE) is neither plaintext nor TLS.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+
+import msgspec
+
+from peerauth.dataplane.envoy import accesslog, hbone, inbound
+from peerauth.errors import IdentityError
+from peerauth.identity.spiffe import SpiffeId
+
+
+class Outcome(StrEnum):
+    """What became of a connection that arrived (or, outbound, what it went on as).
+
+    UNTOUCHED: the port is DISABLE, so no one looked. ABANDONED: the client left before it was known what it wanted, or
+    during the handshake.
+    """
+
+    PLAINTEXT = "plaintext"
+    PASSTHROUGH_TLS = "passthrough_tls"
+    MUTUAL_TLS = "mutual_tls"
+    UNTOUCHED = "untouched"
+    REFUSED = "refused"
+    ABANDONED = "abandoned"
+
+
+class Event(StrEnum):
+    """START: the application was reached. END: the connection is over; each connection has one, whatever happened."""
+
+    START = "start"
+    END = "end"
+
+
+class Why(msgspec.Struct, frozen=True):
+    """The deciding reason of the port's mode: `policy` is `namespace/name`, empty where no policy speaks."""
+
+    mode: str = ""
+    level: str = ""
+    policy: str = ""
+
+
+class ConnectionSeen(msgspec.Struct, frozen=True):
+    """One connection, or one HBONE tunnel (`tunnel`: then there is also the connection around it), as logged.
+
+    `port` is the workload's port that was dialled; None if it cannot be told. `peer` is the verified identity of the
+    other end: the client, or for an outbound connection the server.
+    `failure` says in words why it was refused or failed. `started` is in seconds since the epoch; sizes are bytes.
+    """
+
+    workload: str
+    direction: str
+    event: Event
+    outcome: Outcome
+    port: int | None
+    source: str
+    tunnel: bool = False
+    chain: str = ""
+    peer: SpiffeId | None = None
+    why: Why | None = None
+    failure: str = ""
+    flags: str = ""
+    server_name: str = ""
+    received: int = 0
+    sent: int = 0
+    started: float = 0.0
+    duration_ms: int = 0
+
+
+class PortTotal(msgspec.Struct, frozen=True, order=True):
+    """How many connections had one outcome on one port, since the proxy started; `port` None: ports no one declared."""
+
+    port: int | None
+    outcome: Outcome
+    count: int
+
+
+def parse_connection(line: str | bytes) -> ConnectionSeen | None:
+    """One line of a sidecar's standard output; None if it is not an access-log line of ours."""
+    try:
+        said = msgspec.json.decode(line, type=_Line)
+    except msgspec.DecodeError:
+        return None
+    outcome = _outcome(said)
+    return ConnectionSeen(
+        workload=said.workload,
+        direction=said.direction,
+        event=said.event,
+        outcome=outcome,
+        port=_port(said.authority if said.kind == accesslog.TUNNEL and said.authority else said.destination),
+        source=said.source or "",
+        tunnel=said.kind == accesslog.TUNNEL,
+        chain=said.chain or "",
+        peer=_identity(_other_end(said)) if outcome is Outcome.MUTUAL_TLS else None,
+        why=said.why_chain or said.why_cluster,
+        failure=_failure(said, outcome),
+        flags="" if said.flags in {None, "-"} else str(said.flags),
+        server_name=said.server_name or "",
+        received=said.received,
+        sent=said.sent,
+        started=float(said.started),
+        duration_ms=said.duration_ms or 0,
+    )
+
+
+def totals(stats: Mapping[str, int]) -> tuple[PortTotal, ...]:
+    """The inbound totals per port and outcome from a proxy's counters, as Envoy's admin interface names them.
+
+    Mutual TLS is counted by handshakes: the chain's own counter also counts the clients that failed theirs.
+    """
+    counted: dict[tuple[int | None, Outcome], int] = {}
+    for name, value in stats.items():
+        found = _counter(name)
+        if found is not None and value:
+            counted[found] = counted.get(found, 0) + value
+    ordered = sorted(counted.items(), key=lambda item: (item[0][0] or 0, item[0][1]))
+    return tuple(PortTotal(port, outcome, count) for (port, outcome), count in ordered)
+
+
+class _Line(msgspec.Struct):
+    kind: str
+    event: Event
+    workload: str
+    direction: str
+    received: int
+    sent: int
+    started: str
+    chain: str | None = None
+    cluster: str | None = None
+    why_chain: Why | None = None
+    why_cluster: Why | None = None
+    source: str | None = None
+    destination: str | None = None
+    peer: str | None = None
+    tls_failure: str | None = None
+    upstream_peer: str | None = None
+    upstream_tls_failure: str | None = None
+    server_name: str | None = None
+    flags: str | None = None
+    duration_ms: int | None = None
+    authority: str | None = None
+    status: int | None = None
+
+
+_CHAIN_OUTCOMES = {
+    "plain": Outcome.PLAINTEXT,
+    "tlspass": Outcome.PASSTHROUGH_TLS,
+    "mtls": Outcome.MUTUAL_TLS,
+    "mtlsany": Outcome.MUTUAL_TLS,
+    "disabled": Outcome.UNTOUCHED,
+    "refused": Outcome.REFUSED,
+}
+_TCP_COUNTER = re.compile(rf"tcp\.(plain|tlspass|disabled|refused)_(\d+|{inbound.ANY})\.downstream_cx_total\Z")
+_TLS_COUNTER = re.compile(
+    rf"listener\.(?:inbound_(\d+)|{inbound.VIRTUAL_INBOUND})\.ssl\.(handshake|fail_verify_no_cert|fail_verify_error|fail_verify_san)\Z"
+)
+_FAILURES = (
+    ("PEER_DID_NOT_RETURN_A_CERTIFICATE", "the client presented no certificate"),
+    ("SAN_matcher", "the client's certificate is for an identity outside this mesh's trust domains"),
+    ("unable_to_get_local_issuer", "the client's certificate was not issued by this mesh's authority"),
+    ("self_signed_certificate", "the client's certificate was not issued by this mesh's authority"),
+    ("certificate_signature_failure", "the client's certificate was not issued by this mesh's authority"),
+    ("certificate_has_expired", "the client's certificate has expired"),
+    ("certificate_is_not_yet_valid", "the client's certificate is not valid yet"),
+    ("UNSUPPORTED_PROTOCOL", "the client's TLS version is too old"),
+    ("NO_SHARED_CIPHER", "the client offers no cipher that is allowed"),
+)
+
+
+def _outcome(said: _Line) -> Outcome:
+    if said.direction == accesslog.OUTBOUND:
+        return _outbound_outcome(said)
+    if said.chain == hbone.HBONE:
+        return _tunnel_outcome(said)
+    outcome = _CHAIN_OUTCOMES.get((said.chain or "").partition("_")[0])
+    if outcome is None:
+        # No chain took it. Envoy flags what it turned away; without a flag the client left first.
+        return Outcome.REFUSED if said.chain or "NR" in (said.flags or "") else Outcome.ABANDONED
+    if outcome is Outcome.MUTUAL_TLS and not said.cluster:
+        return Outcome.REFUSED if said.tls_failure else Outcome.ABANDONED
+    return outcome
+
+
+def _tunnel_outcome(said: _Line) -> Outcome:
+    if said.kind == accesslog.TUNNEL:
+        return Outcome.MUTUAL_TLS if said.status is not None and said.status < 300 else Outcome.REFUSED
+    # The connection around the tunnels has no cluster; a request on it proves the handshake, as bytes read do.
+    if said.tls_failure:
+        return Outcome.REFUSED
+    return Outcome.MUTUAL_TLS if said.received else Outcome.ABANDONED
+
+
+def _outbound_outcome(said: _Line) -> Outcome:
+    if said.upstream_tls_failure:
+        return Outcome.REFUSED
+    # An egress connection on its way into a tunnel is untouched itself: the tunnel's own line says what was verified.
+    return Outcome.MUTUAL_TLS if said.upstream_peer else Outcome.UNTOUCHED
+
+
+def _failure(said: _Line, outcome: Outcome) -> str:
+    if said.direction == accesslog.OUTBOUND:
+        return said.upstream_tls_failure or ""
+    if outcome is not Outcome.REFUSED:
+        return ""
+    if (said.chain or "").startswith("refused_"):
+        return "plaintext, and only mutual TLS is allowed"
+    if said.status is not None:
+        return f"the tunnel was answered {said.status}"
+    if not said.tls_failure:
+        return "neither TLS nor plaintext that any filter chain takes"
+    return next((words for mark, words in _FAILURES if mark in said.tls_failure), said.tls_failure)
+
+
+def _other_end(said: _Line) -> str | None:
+    return said.peer if said.direction == accesslog.INBOUND else said.upstream_peer
+
+
+def _identity(name: str | None) -> SpiffeId | None:
+    try:
+        return SpiffeId.parse(name or "")
+    except IdentityError:
+        return None
+
+
+def _port(address: str | None) -> int | None:
+    digits = (address or "").rpartition(":")[2]
+    return int(digits) if digits.isdecimal() and int(digits) < 1 << 16 else None
+
+
+def _counter(name: str) -> tuple[int | None, Outcome] | None:
+    if match := _TCP_COUNTER.match(name):
+        label = match[2]
+        return (None if label == inbound.ANY else int(label), _CHAIN_OUTCOMES[match[1]])
+    if match := _TLS_COUNTER.match(name):
+        outcome = Outcome.MUTUAL_TLS if match[2] == "handshake" else Outcome.REFUSED
+        return (int(match[1]) if match[1] else None, outcome)
+    return None
