@@ -43,7 +43,7 @@ class Acknowledgements(Protocol):
         """Whether the proxy has a stream open now."""
         ...
 
-    async def wait_applied(self, proxy: ProxyKey, type_url: TypeUrl) -> tuple[Nack, ...]:
+    async def wait_acked(self, proxy: ProxyKey, type_url: TypeUrl) -> tuple[Nack, ...]:
         """Returns when the proxy has, or has refused, what the cache has for it."""
         ...
 
@@ -208,7 +208,7 @@ class ControlPlane:
             async with asyncio.timeout(STAGE_SECONDS):
                 await asyncio.gather(
                     *(
-                        self._acknowledgements.wait_applied(proxy, kind)
+                        self._acknowledgements.wait_acked(proxy, kind)
                         for proxy in proxies
                         for kind in (CLUSTER, LISTENER)
                     )

@@ -115,6 +115,11 @@ class DiscoveryServer:
         """Every proxy that has ever connected to this server."""
         return {proxy: record.status() for proxy, record in self._records.items()}
 
+    def connected(self, proxy: ProxyKey) -> bool:
+        """Whether the proxy has a stream open now."""
+        record = self._records.get(proxy)
+        return record is not None and bool(record.streams)
+
     async def wait_acked(
         self, proxy: ProxyKey, type_url: TypeUrl, *, names: Collection[str] | None = None
     ) -> tuple[Nack, ...]:
