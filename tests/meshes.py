@@ -1,0 +1,133 @@
+"""Short names for the objects of a mesh, and hypothesis strategies over a universe small enough for collisions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import strategies as st
+
+from peerauth.model.changes import Change, Delete, MeshObject, Reset, Upsert, ref_of
+from peerauth.model.inventory import IngressListener, Namespace, Port, Service, ServicePort, Sidecar, Workload
+from peerauth.model.mesh import MeshConfig
+from peerauth.model.meta import Labels, Meta
+from peerauth.model.peerauth import Mode, PeerAuthentication, PortMode
+
+ROOT = "istio-system"
+START = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+def pairs(labels: Mapping[str, str] | None) -> Labels:
+    return frozenset((labels or {}).items())
+
+
+def meta(name: str, labels: Mapping[str, str] | None = None, *, age: int | None = None) -> Meta:
+    """`namespace/name`, or a name alone; `age` is the day it was created on, None for not given."""
+    namespace, _, short = name.rpartition("/")
+    created = None if age is None else START + timedelta(days=age)
+    return Meta(short, namespace, labels=pairs(labels), created=created)
+
+
+def policy(
+    name: str,
+    mode: str = "UNSET",
+    *,
+    selector: Mapping[str, str] | None = None,
+    ports: Mapping[int, str] | None = None,
+    age: int | None = None,
+) -> PeerAuthentication:
+    entries = tuple(PortMode(port, Mode(said)) for port, said in sorted((ports or {}).items()))
+    return PeerAuthentication(meta(name, age=age), selector=pairs(selector), mode=Mode(mode), ports=entries)
+
+
+def workload(name: str, labels: Mapping[str, str] | None = None, *, ports: tuple[Port, ...] = ()) -> Workload:
+    return Workload(meta(name, labels), ports=ports)
+
+
+def namespace(name: str, labels: Mapping[str, str] | None = None) -> Namespace:
+    return Namespace(meta(name, labels))
+
+
+_NAMES = st.sampled_from(["a", "b", "c"])
+_NAMESPACES = st.sampled_from([ROOT, "foo", "bar"])
+_AGES = st.sampled_from([None, 0, 1])
+_MODES = st.sampled_from([str(mode) for mode in Mode])
+_PORTS = st.dictionaries(st.sampled_from([80, 8080, 9000]), _MODES, max_size=2)
+PORTS = (80, 8080, 9000, 65535)
+
+
+def label_sets(*, min_size: int = 0) -> st.SearchStrategy[dict[str, str]]:
+    return st.dictionaries(st.sampled_from(["app", "tier"]), st.sampled_from(["x", "y"]), min_size=min_size, max_size=2)
+
+
+@st.composite
+def policies(draw: st.DrawFn) -> PeerAuthentication:
+    """Any policy that the validator lets through: port entries only with a selector."""
+    selector = draw(label_sets())
+    return policy(
+        f"{draw(_NAMESPACES)}/{draw(_NAMES)}",
+        draw(_MODES),
+        selector=selector,
+        ports=draw(_PORTS) if selector else {},
+        age=draw(_AGES),
+    )
+
+
+def policy_sets() -> st.SearchStrategy[list[PeerAuthentication]]:
+    return st.lists(policies(), max_size=9, unique_by=lambda one: one.meta.full_name)
+
+
+@st.composite
+def workloads(draw: st.DrawFn) -> Workload:
+    labels = draw(label_sets())
+    labels |= draw(st.sampled_from([{}, {}, {"istio.io/dataplane-mode": "none"}, {"sidecar.istio.io/inject": "true"}]))
+    annotations = draw(st.sampled_from([{}, {}, {"sidecar.istio.io/inject": "false"}]))
+    return Workload(
+        Meta(draw(_NAMES), draw(_NAMESPACES), labels=pairs(labels), annotations=pairs(annotations)),
+        kind=draw(st.sampled_from(["Pod", "Deployment"])),
+        ports=draw(st.sampled_from([(), (Port(8080, "http"),), (Port(9000, "http"), Port(80))])),
+        host_network=draw(st.sampled_from([False, False, False, True])),
+    )
+
+
+@st.composite
+def namespaces(draw: st.DrawFn) -> Namespace:
+    said = [{}, {"istio-injection": "enabled"}, {"istio.io/dataplane-mode": "ambient"}, {"team": "red"}]
+    return namespace(draw(_NAMESPACES), draw(st.sampled_from(said)))
+
+
+@st.composite
+def services(draw: st.DrawFn) -> Service:
+    targets = draw(st.lists(st.sampled_from([80, 8080, "http", "absent"]), max_size=2))
+    ports = tuple(ServicePort(1000 + i, target) for i, target in enumerate(targets))
+    return Service(meta(f"{draw(_NAMESPACES)}/{draw(_NAMES)}"), selector=pairs(draw(label_sets())), ports=ports)
+
+
+@st.composite
+def sidecars(draw: st.DrawFn) -> Sidecar:
+    ingress = tuple(IngressListener(port, f"127.0.0.1:{port + 1}") for port in draw(st.sets(st.sampled_from([80, 443]))))
+    name = f"{draw(_NAMESPACES)}/{draw(_NAMES)}"
+    return Sidecar(meta(name, age=draw(_AGES)), selector=pairs(draw(label_sets())), ingress=ingress)
+
+
+def mesh_configs() -> st.SearchStrategy[MeshConfig]:
+    return st.builds(MeshConfig, root_namespace=_NAMESPACES, trust_domain=st.sampled_from(["cluster.local", "td"]))
+
+
+def policy_objects() -> st.SearchStrategy[MeshObject]:
+    """Everything that a decision depends on."""
+    return st.one_of(policies(), policies(), workloads(), workloads(), namespaces(), mesh_configs())
+
+
+def objects() -> st.SearchStrategy[MeshObject]:
+    return st.one_of(policy_objects(), services(), sidecars())
+
+
+def changes(of: st.SearchStrategy[MeshObject]) -> st.SearchStrategy[Change]:
+    """Changes by two sources that speak about the same few names."""
+    source = st.sampled_from(["files", "cluster"])
+    return st.one_of(
+        st.builds(Upsert, source, of),
+        st.builds(Delete, source, of.map(ref_of)),
+        st.builds(Reset, source, st.lists(of, max_size=8).map(tuple)),
+    )

@@ -1,0 +1,113 @@
+"""The index says what resolving everything from scratch says, and reports just what changed, after any history."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from meshes import changes, policy_objects
+
+from peerauth.model.changes import Change, Delete, MeshObject, ObjectRef, Reset, Upsert, ref_of
+from peerauth.model.inventory import Namespace, Workload, WorkloadKey
+from peerauth.model.mesh import DEFAULT_MESH, MeshConfig
+from peerauth.model.peerauth import PeerAuthentication
+from peerauth.model.world import World
+from peerauth.policy.decision import Decision
+from peerauth.policy.index import PolicyIndex
+from peerauth.policy.membership import dataplane_of
+from peerauth.policy.resolve import resolve
+
+
+class Said:
+    """Who said what, as a list in the order of the news: the plainest model of several sources."""
+
+    def __init__(self) -> None:
+        self.news: list[tuple[str, ObjectRef, MeshObject]] = []
+
+    def apply(self, change: Change) -> None:
+        match change:
+            case Upsert(source, obj):
+                self._say(source, obj)
+            case Delete(source, ref):
+                self.news = [entry for entry in self.news if entry[:2] != (source, ref)]
+            case Reset(source, objects):
+                last = {ref_of(obj): obj for obj in objects}
+                self.news = [entry for entry in self.news if entry[0] != source or entry[1] in last]
+                for obj in last.values():
+                    self._say(source, obj)
+
+    def _say(self, source: str, obj: MeshObject) -> None:
+        entry = (source, ref_of(obj), obj)
+        if entry not in self.news:
+            self.news = [*(old for old in self.news if old[:2] != entry[:2]), entry]
+
+    def standing(self) -> list[MeshObject]:
+        return list({ref: obj for _, ref, obj in self.news}.values())
+
+
+def from_scratch(objects: list[MeshObject]) -> dict[WorkloadKey, Decision]:
+    mesh = next((obj for obj in objects if isinstance(obj, MeshConfig)), DEFAULT_MESH)
+    known = {obj.meta.name: obj for obj in objects if isinstance(obj, Namespace)}
+    policies = [obj for obj in objects if isinstance(obj, PeerAuthentication)]
+    return {
+        obj.key: resolve(
+            obj.meta.labels,
+            obj.meta.namespace,
+            policies=policies,
+            root_namespace=mesh.root_namespace,
+            dataplane=dataplane_of(obj, known.get(obj.meta.namespace)).dataplane,
+        )
+        for obj in objects
+        if isinstance(obj, Workload)
+    }
+
+
+class IndexAgainstScratch(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.said = Said()
+        self.index = PolicyIndex()
+        self.world = World()
+        self.of_world = PolicyIndex()
+        self.expected: dict[WorkloadKey, Decision] = {}
+
+    @rule(change=changes(policy_objects()))
+    def apply(self, change: Change) -> None:
+        before = self.expected
+        self.said.apply(change)
+        self.expected = from_scratch(self.said.standing())
+        reported = self.index.apply(change)
+        changed = {key for key in before.keys() | self.expected.keys() if before.get(key) != self.expected.get(key)}
+        assert {entry.key for entry in reported} == changed
+        assert len(reported) == len(changed)
+        for entry in reported:
+            assert (entry.old, entry.new) == (before.get(entry.key), self.expected.get(entry.key))
+        assert self.of_world.update(self.world.apply(change)) == reported
+
+    @rule(change=st.lists(changes(policy_objects()), max_size=6))
+    def apply_several_as_one_step(self, change: list[Change]) -> None:
+        """Edits of several changes may come as one step; what comes and goes within it is not reported."""
+        before = self.expected
+        edits = []
+        for one in change:
+            self.said.apply(one)
+            self.index.apply(one)
+            edits += self.world.apply(one)
+        self.expected = from_scratch(self.said.standing())
+        reported = {entry.key: (entry.old, entry.new) for entry in self.of_world.update(edits)}
+        assert reported == {
+            key: (before.get(key), self.expected.get(key))
+            for key in before.keys() | self.expected.keys()
+            if before.get(key) != self.expected.get(key)
+        }
+
+    @invariant()
+    def agrees_with_scratch(self) -> None:
+        assert dict(self.index.items()) == self.expected
+        assert dict(self.of_world.items()) == self.expected
+        assert set(self.index) == set(self.world.workloads)
+        assert len(self.index) == len(self.world.workloads) == len(self.expected)
+
+
+TestIndexAgainstScratch = IndexAgainstScratch.TestCase
+TestIndexAgainstScratch.settings = settings(max_examples=150, stateful_step_count=15, deadline=None)

@@ -1,0 +1,65 @@
+"""How clients speak to an endpoint: by its own effective mode, port by port."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from meshes import PORTS, ROOT, meta, policy, policy_sets
+
+from peerauth.identity.spiffe import SpiffeId
+from peerauth.model.inventory import Workload
+from peerauth.model.mesh import MeshConfig
+from peerauth.model.peerauth import PeerAuthentication
+from peerauth.policy.decision import Dataplane, EffectiveMode
+from peerauth.policy.outbound import OutboundPeer, PortTransport, Transport, identity_of, peer_of
+from peerauth.policy.resolve import resolve
+
+MESH = MeshConfig(trust_domain="example.org")
+FINANCE = Workload(meta("foo/finance", {"app": "x"}), service_account="books", addresses=("10.0.0.1", "fd00::1"))
+
+
+def peer(*policies: PeerAuthentication, on: Dataplane = Dataplane.SIDECAR, mesh: MeshConfig = MESH) -> OutboundPeer:
+    decision = resolve(FINANCE.meta.labels, "foo", policies=policies, root_namespace=ROOT, dataplane=on)
+    return peer_of(FINANCE, decision=decision, mesh=mesh)
+
+
+def test_the_peer_has_the_workloads_addresses_and_its_accounts_identity() -> None:
+    found = peer()
+    assert found.addresses == FINANCE.addresses
+    assert found.identity == SpiffeId("example.org", "foo", "books") == identity_of(FINANCE, mesh=MESH)
+
+
+@pytest.mark.parametrize(
+    ("mode", "transport"),
+    [("STRICT", Transport.MUTUAL_TLS), ("PERMISSIVE", Transport.MUTUAL_TLS), ("DISABLE", Transport.PLAINTEXT)],
+)
+def test_a_sidecar_is_spoken_to_by_its_own_mode_not_its_namespaces(mode: str, transport: Transport) -> None:
+    for wider in ("DISABLE", "STRICT"):
+        found = peer(policy("foo/default", wider), policy("foo/finance", mode, selector={"app": "x"}))
+        assert (found.transport, found.exceptions) == (transport, ())
+
+
+def test_ports_that_differ_in_transport_are_exceptions_and_others_are_not() -> None:
+    found = peer(policy("foo/f", "STRICT", selector={"app": "x"}, ports={80: "PERMISSIVE", 8080: "DISABLE"}))
+    assert found.exceptions == (PortTransport(8080, Transport.PLAINTEXT),)
+    disabled = peer(policy("foo/f", "DISABLE", selector={"app": "x"}, ports={80: "STRICT", 8080: "DISABLE"}))
+    assert disabled.transport is Transport.PLAINTEXT
+    assert disabled.exceptions == (PortTransport(80, Transport.MUTUAL_TLS),)
+
+
+@given(policy_sets(), st.sampled_from(list(Dataplane)), st.booleans())
+def test_every_port_is_spoken_to_as_it_can_answer(
+    policies: list[PeerAuthentication], on: Dataplane, auto_mtls: bool
+) -> None:
+    mesh = MeshConfig(enable_auto_mtls=auto_mtls)
+    decision = resolve(FINANCE.meta.labels, "foo", policies=policies, root_namespace=ROOT, dataplane=on)
+    found = peer_of(FINANCE, decision=decision, mesh=mesh)
+    for port in PORTS:
+        disabled = decision.mode_of(port) is EffectiveMode.DISABLE
+        expected = {
+            Dataplane.NONE: Transport.PLAINTEXT,
+            Dataplane.AMBIENT: Transport.HBONE,
+            Dataplane.SIDECAR: Transport.PLAINTEXT if disabled or not auto_mtls else Transport.MUTUAL_TLS,
+        }
+        assert found.transport_to(port) is expected[on]
