@@ -69,6 +69,22 @@ def test_no_sequence_of_outcomes_makes_a_tight_loop_or_waits_beyond_the_end(
         assert state.attempt_at - now >= SHORTEST_WAIT
 
 
+@given(age=st.timedeltas(timedelta(), timedelta(days=400)), failures=st.integers(0, 30), jitter=jitters)
+def test_a_certificate_that_has_ended_on_arrival_counts_as_a_failure(
+    age: timedelta, failures: int, jitter: float
+) -> None:
+    """An authority with a wrong clock is asked as seldom as one that is away."""
+    state = Rotation(attempt_at=NOW, ends=NOW + timedelta(hours=1), failures=failures)
+    after = state.issued(not_before=NOW - age - timedelta(hours=1), not_after=NOW - age, now=NOW, jitter=jitter)
+    assert after == state.failed(now=NOW, jitter=jitter)
+
+
+@given(life=st.timedeltas(timedelta(milliseconds=1), timedelta(seconds=1)), jitter=jitters)
+def test_a_certificate_of_a_moment_does_not_make_a_tight_loop(life: timedelta, jitter: float) -> None:
+    held = fresh.issued(not_before=NOW, not_after=NOW + life, now=NOW, jitter=jitter)
+    assert held.attempt_at - NOW >= SHORTEST_WAIT
+
+
 @given(early=st.timedeltas(timedelta(seconds=1), timedelta(days=400)), lifetime=lifetimes, jitter=jitters)
 def test_a_certificate_of_the_future_is_renewed_within_its_own_life(
     early: timedelta, lifetime: timedelta, jitter: float

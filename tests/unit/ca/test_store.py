@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import resource
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,7 +21,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 
-from peerauth.ca.keyfiles import replace_file
+from peerauth.ca.keyfiles import exclusive, replace_file
 from peerauth.ca.store import CA_CERT, CA_KEY, CERT_CHAIN, LOCK, ROOT_CERT, ROOT_KEY, load_plugged_in, open_state
 from peerauth.errors import IdentityError, PlatformError
 from peerauth.identity.keys import private_key_pem
@@ -112,6 +115,23 @@ def test_processes_that_start_at_once_agree_on_one_root(folder: Path) -> None:
     serials = {process.communicate()[0].strip() for process in started}
     assert [process.returncode for process in started] == [0] * 4
     assert serials == {str(x509.load_pem_x509_certificate((folder / ROOT_CERT).read_bytes()).serial_number)}
+
+
+def test_who_comes_second_waits_and_uses_what_the_first_one_made(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = opened(folder.parent / "elsewhere")
+    waiting, flock = threading.Event(), fcntl.flock
+
+    def seen(descriptor: int, operation: int) -> None:
+        waiting.set()
+        flock(descriptor, operation)
+
+    with ThreadPoolExecutor(1) as pool:
+        with exclusive(folder.parent / LOCK):
+            monkeypatch.setattr(fcntl, "flock", seen)
+            second = pool.submit(opened, folder)
+            assert waiting.wait(10)
+            (folder.parent / "elsewhere").rename(folder)
+        assert second.result().roots == made.roots
 
 
 def test_the_issuing_certificate_is_renewed_in_its_last_third_under_the_same_root(folder: Path) -> None:

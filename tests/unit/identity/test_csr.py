@@ -151,13 +151,16 @@ def test_garbage_is_refused(garbage: bytes) -> None:
     assert refusal(garbage).kind is RefusalKind.MALFORMED
 
 
-@given(position=st.integers(0), flip=st.integers(1, 255))
-def test_no_flipped_byte_of_a_request_is_accepted(position: int, flip: int) -> None:
+@pytest.mark.parametrize("flip", [0x01, 0x02, 0x80, 0xFF])
+def test_no_flipped_byte_of_a_request_is_accepted(flip: int) -> None:
     """Every byte of a DER request is either structure or signed: a change anywhere is refused, never an exception."""
-    der = bytearray(x509.load_pem_x509_csr(GOOD).public_bytes(Encoding.DER))
-    der[position % len(der)] ^= flip
-    pem = b"-----BEGIN CERTIFICATE REQUEST-----\n" + encodebytes(der) + b"-----END CERTIFICATE REQUEST-----\n"
-    refusal(pem)
+    der = x509.load_pem_x509_csr(GOOD).public_bytes(Encoding.DER)
+    for position in range(len(der)):
+        changed = bytearray(der)
+        changed[position] ^= flip
+        refusal(
+            b"-----BEGIN CERTIFICATE REQUEST-----\n" + encodebytes(changed) + b"-----END CERTIFICATE REQUEST-----\n"
+        )
 
 
 def test_a_huge_request_is_refused_unread() -> None:

@@ -96,6 +96,29 @@ def test_an_svid_never_outlives_what_is_above_it() -> None:
     assert svid(issuer=issuer, lifetime=timedelta(days=9)).not_valid_after_utc == root.not_valid_after_utc
 
 
+def test_an_svid_ends_with_a_root_that_ends_before_its_issuing_certificate() -> None:
+    """A plugged-in issuing certificate may promise more than the root in the bundle keeps."""
+    root_key, key = make_key(), make_key()
+    long = build_root(root_key, trust_domain=TRUST_DOMAIN, now=NOW, serial=1)
+    short = build_root(root_key, trust_domain=TRUST_DOMAIN, now=NOW - timedelta(days=3649), serial=1)
+    issuing = build_issuing(
+        key.public_key(), root=long, root_key=root_key, trust_domain=TRUST_DOMAIN, now=NOW, serial=2
+    )
+    issuer = assemble_issuer(
+        key, certificate=issuing, intermediates=(), roots=(short,), trust_domain=TRUST_DOMAIN, now=NOW
+    )
+    assert issuer.ends == short.not_valid_after_utc < issuing.not_valid_after_utc
+    assert svid(issuer=issuer, lifetime=timedelta(days=9)).not_valid_after_utc == short.not_valid_after_utc
+
+
+def test_authorities_say_how_many_may_follow() -> None:
+    depths = [
+        certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length
+        for certificate in (ISSUER.roots[0], ISSUER.certificate)
+    ]
+    assert depths == [1, 0]
+
+
 def test_a_good_svid_verifies_along_the_whole_path() -> None:
     leaf = svid()
     assert verify(leaf) == (leaf, ISSUER.certificate, ISSUER.roots[0])
