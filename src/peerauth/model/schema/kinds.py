@@ -1,0 +1,176 @@
+"""From a document to what it says about the mesh: finds the kind's own reader, and opens lists.
+
+Kinds are told apart by group and kind, so that another project's `Service` is not taken for Kubernetes'. What is not
+known is counted and passed over, but a PeerAuthentication of an unknown version is a fault: it must not be ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from peerauth.model.changes import MeshObject
+from peerauth.model.diagnostic import Diagnostic
+from peerauth.model.schema import apiserver, istio, meshconfig, services, workloads
+from peerauth.model.schema.faults import MISSING_FIELD, NOT_A_RESOURCE, UNKNOWN_VERSION
+from peerauth.model.schema.fields import Fields, kind_of, shortened
+from peerauth.model.schema.peerauthentication import peer_authentication
+from peerauth.model.schema.place import Mapping, Path, Place
+
+DEFAULT_NAMESPACE = "default"
+POLICY_KIND = "PeerAuthentication"
+POLICY_GROUP = "security.istio.io"
+POLICY_VERSIONS = ("security.istio.io/v1", "security.istio.io/v1beta1")
+
+_KUBECTL = "a document needs `apiVersion` and `kind`; leave other files out with .peerauthignore"
+
+
+class Checked(msgspec.Struct, frozen=True):
+    """What one document says. A faulty object is not among `objects`; `passed_over` has a kind for each unknown one."""
+
+    objects: tuple[MeshObject, ...] = ()
+    diagnostics: tuple[Diagnostic, ...] = ()
+    passed_over: tuple[str, ...] = ()
+
+
+Reader = Callable[[Fields, Mapping, Path, str], tuple[MeshObject, ...]]
+
+
+def _controller(kind: str) -> Reader:
+    return lambda f, r, p, ns: (workloads.controller(f, r, p, default_namespace=ns, kind=kind),)
+
+
+def _webhooks(kind: str) -> Reader:
+    return lambda f, r, p, ns: apiserver.webhooks(f, r, p, default_namespace=ns, kind=kind)
+
+
+def _config_map(fields: Fields, resource: Mapping, path: Path, _: str) -> tuple[MeshObject, ...]:
+    mesh = meshconfig.config_map(fields, resource, path)
+    return () if mesh is None else (mesh,)
+
+
+_READERS: dict[tuple[str, str], Reader] = {
+    (POLICY_GROUP, POLICY_KIND): lambda f, r, p, ns: (peer_authentication(f, r, p, default_namespace=ns),),
+    ("", "Namespace"): lambda f, r, p, ns: (services.namespace(f, r, p, default_namespace=ns),),
+    ("", "ServiceAccount"): lambda f, r, p, ns: (services.service_account(f, r, p, default_namespace=ns),),
+    ("", "Service"): lambda f, r, p, ns: (services.service(f, r, p, default_namespace=ns),),
+    ("discovery.k8s.io", "EndpointSlice"): lambda f, r, p, ns: (
+        services.endpoint_slice(f, r, p, default_namespace=ns),
+    ),
+    ("", "Pod"): lambda f, r, p, ns: (workloads.pod(f, r, p, default_namespace=ns),),
+    **{("apps", kind): _controller(kind) for kind in ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet")},
+    **{("batch", kind): _controller(kind) for kind in ("Job", "CronJob")},
+    ("networking.istio.io", "WorkloadEntry"): lambda f, r, p, ns: (
+        workloads.workload_entry(f, r, p, default_namespace=ns),
+    ),
+    ("networking.istio.io", "Sidecar"): lambda f, r, p, ns: (istio.sidecar(f, r, p, default_namespace=ns),),
+    ("networking.istio.io", "DestinationRule"): lambda f, r, p, ns: (
+        istio.destination_rule(f, r, p, default_namespace=ns),
+    ),
+    **{
+        ("admissionregistration.k8s.io", kind): _webhooks(kind)
+        for kind in ("ValidatingWebhookConfiguration", "MutatingWebhookConfiguration")
+    },
+    ("apiregistration.k8s.io", "APIService"): lambda f, r, p, ns: apiserver.api_service(f, r, p, default_namespace=ns),
+    ("", "ConfigMap"): _config_map,
+}
+
+_KNOWN_KINDS = frozenset(kind for _, kind in _READERS)
+
+
+def check(value: object, *, place: Place, default_namespace: str = DEFAULT_NAMESPACE) -> Checked:
+    """Validates one document of plain JSON values and converts it. An empty document says nothing, without a fault."""
+    if value is None:
+        return Checked()
+    examination = _Examination(place, default_namespace)
+    examination.resource(value, (), kind="", api_version="")
+    return Checked(tuple(examination.objects), tuple(examination.diagnostics), tuple(examination.passed_over))
+
+
+class _Examination:
+    """One document: it is one resource, or a list of them."""
+
+    def __init__(self, place: Place, default_namespace: str) -> None:
+        self.place = place
+        self.default_namespace = default_namespace
+        self.objects: list[MeshObject] = []
+        self.diagnostics: list[Diagnostic] = []
+        self.passed_over: list[str] = []
+
+    def resource(self, value: object, path: Path, *, kind: str, api_version: str) -> None:
+        """Takes one resource in. `kind` and `api_version` are those that the items of a typed list leave out."""
+        if not isinstance(value, dict):
+            message = f"a document must be a mapping, and this is {kind_of(value)}"
+            self._fault(NOT_A_RESOURCE.at(self.place.value(path), message=message, hint=_KUBECTL))
+            return
+        fields = Fields(self.place)
+        kind = fields.text(value, "kind", path) or kind
+        api_version = fields.text(value, "apiVersion", path) or api_version
+        if not kind and not fields.faults:
+            self._without_kind(fields, value, path)
+        elif kind.endswith("List") and isinstance(value.get("items"), list):
+            self._list(value, path, kind=kind, api_version=api_version)
+        elif kind:
+            self._known(fields, value, path, kind=kind, api_version=api_version)
+        self.diagnostics.extend(fields.faults)
+
+    def _known(self, fields: Fields, value: Mapping, path: Path, *, kind: str, api_version: str) -> None:
+        if kind not in _KNOWN_KINDS:
+            self.passed_over.append(shortened(kind))
+            return
+        fields.subject = _subject(kind, value, self.default_namespace)
+        if not api_version:
+            fields.fault(MISSING_FIELD, "`apiVersion` is missing", path)
+            return
+        group = api_version.rpartition("/")[0]
+        reader = _READERS.get((group, kind))
+        if kind == POLICY_KIND and api_version not in POLICY_VERSIONS:
+            message = f"`{shortened(api_version)}` has no {kind} that is known here"
+            fields.fault(UNKNOWN_VERSION, message, (*path, "apiVersion"), hint=f"use {' or '.join(POLICY_VERSIONS)}")
+        elif reader is None or (kind == "ConfigMap" and not _holds_mesh_config(value)):
+            self.passed_over.append(kind)
+        else:
+            found = reader(fields, value, path, self.default_namespace)
+            if not fields.faults:
+                self.objects.extend(found)
+
+    def _list(self, value: Mapping, path: Path, *, kind: str, api_version: str) -> None:
+        items = value["items"]
+        if isinstance(items, list):
+            for index, item in enumerate(items):
+                item_kind = "" if kind == "List" else kind.removesuffix("List")
+                self.resource(
+                    item, (*path, "items", index), kind=item_kind, api_version=api_version if item_kind else ""
+                )
+
+    def _without_kind(self, fields: Fields, value: Mapping, path: Path) -> None:
+        if not path and meshconfig.is_mesh_config(value):
+            fields.subject = "MeshConfig"
+            mesh = meshconfig.mesh_config(fields, value, path)
+            if not fields.faults:
+                self.objects.append(mesh)
+            return
+        fields.fault(NOT_A_RESOURCE, "the document has no `kind`", path, hint=_KUBECTL)
+
+    def _fault(self, fault: Diagnostic) -> None:
+        self.diagnostics.append(fault)
+
+
+def _subject(kind: str, value: Mapping, default_namespace: str) -> str:
+    meta = value.get("metadata")
+    name = meta.get("name") if isinstance(meta, dict) else None
+    if not isinstance(name, str) or not isinstance(meta, dict):
+        return kind
+    namespace = meta.get("namespace")
+    return f"{kind} {namespace if isinstance(namespace, str) else default_namespace}/{shortened(name)}"
+
+
+def _holds_mesh_config(value: Mapping) -> bool:
+    meta, data = value.get("metadata"), value.get("data")
+    return (
+        isinstance(meta, dict)
+        and meta.get("name") == meshconfig.CONFIG_MAP
+        and isinstance(data, dict)
+        and data.get(meshconfig.CONFIG_MAP_KEY) is not None
+    )

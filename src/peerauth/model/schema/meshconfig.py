@@ -1,0 +1,136 @@
+"""The mesh configuration: a MeshConfig of its own, or the one in the `istio` ConfigMap's `data.mesh`.
+
+Of MeshConfig's many fields only those that decide about connections are read; others are passed over.
+Source: Istio's MeshConfig reference.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+from peerauth.model.mesh import DEFAULT_MESH, MeshConfig, TlsVersion
+from peerauth.model.schema.faults import INVALID_NAME, INVALID_VALUE
+from peerauth.model.schema.fields import Fields, shortened
+from peerauth.model.schema.metadata import check_namespace
+from peerauth.model.schema.place import Mapping, Path
+
+CONFIG_MAP = "istio"
+CONFIG_MAP_KEY = "mesh"
+
+MESH_CONFIG_FIELDS = frozenset(
+    {
+        "rootNamespace",
+        "trustDomain",
+        "trustDomainAliases",
+        "enableAutoMtls",
+        "meshMTLS",
+        "protocolDetectionTimeout",
+        "defaultConfig",
+        "accessLogFile",
+        "enablePrometheusMerge",
+        "outboundTrafficPolicy",
+        "extensionProviders",
+        "defaultProviders",
+        "discoverySelectors",
+        "ingressService",
+    }
+)
+"""What a document without a kind is known for a MeshConfig by: any one of these, all of them peculiar to it."""
+
+_TLS_VERSIONS = {version.value: version for version in TlsVersion}
+_TRUST_DOMAIN = re.compile(r"[a-z0-9._-]{1,255}")
+_GO_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h)")
+_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def mesh_config(fields: Fields, config: Mapping, path: Path) -> MeshConfig:
+    """The configuration of the mesh; what it does not say is Istio's default."""
+    root = fields.text(config, "rootNamespace", path)
+    if root:
+        check_namespace(fields, root, (*path, "rootNamespace"))
+    mtls = fields.mapping(config, "meshMTLS", path)
+    mtls_path: Path = (*path, "meshMTLS")
+    version = fields.text(mtls, "minProtocolVersion", mtls_path)
+    if version:
+        fields.one_of(version, _TLS_VERSIONS, (*mtls_path, "minProtocolVersion"))
+    return MeshConfig(
+        root_namespace=root or DEFAULT_MESH.root_namespace,
+        trust_domain=_trust_domain(fields, config, path),
+        trust_domain_aliases=fields.texts(config, "trustDomainAliases", path),
+        enable_auto_mtls=fields.flag(config, "enableAutoMtls", path, default=DEFAULT_MESH.enable_auto_mtls),
+        min_tls_version=_TLS_VERSIONS.get(version, TlsVersion.TLS_AUTO),
+        cipher_suites=fields.texts(mtls, "cipherSuites", mtls_path),
+        protocol_detection_timeout=_duration(fields, config, path),
+        origin=fields.origin(path),
+    )
+
+
+def config_map(fields: Fields, resource: Mapping, path: Path) -> MeshConfig | None:
+    """The MeshConfig inside the ConfigMap; None if it could not be read."""
+    data = fields.mapping(resource, "data", path)
+    text = fields.text(data, CONFIG_MAP_KEY, (*path, "data"))
+    inside = fields.place.embedded((*path, "data", CONFIG_MAP_KEY), text)
+    fields.faults.extend(inside.diagnostics)
+    if inside.diagnostics:
+        return None
+    nested = Fields(inside.place, subject=fields.subject)
+    config = inside.value if inside.value is not None else {}
+    mesh = None
+    if isinstance(config, dict):
+        mesh = mesh_config(nested, config, ())
+    else:
+        nested.wrong_type(config, (), "a mapping")
+    fields.faults.extend(nested.faults)
+    return mesh
+
+
+def is_mesh_config(resource: Mapping) -> bool:
+    """Whether a document without a kind is a mesh configuration."""
+    return not MESH_CONFIG_FIELDS.isdisjoint(resource)
+
+
+def _trust_domain(fields: Fields, config: Mapping, path: Path) -> str:
+    name = fields.text(config, "trustDomain", path)
+    if not name:
+        return DEFAULT_MESH.trust_domain
+    if not _TRUST_DOMAIN.fullmatch(name):
+        fields.fault(
+            INVALID_NAME,
+            f"{shortened(name)!r} is not a trust domain",
+            (*path, "trustDomain"),
+            hint="lower-case letters, digits, '.', '_' and '-', at most 255",
+        )
+    return name
+
+
+def _duration(fields: Fields, config: Mapping, path: Path) -> timedelta:
+    text = fields.text(config, "protocolDetectionTimeout", path)
+    if not text:
+        return DEFAULT_MESH.protocol_detection_timeout
+    duration = go_duration(text)
+    if duration is None:
+        fields.fault(
+            INVALID_VALUE,
+            f"{shortened(text)!r} is not a duration",
+            (*path, "protocolDetectionTimeout"),
+            hint="a number with a unit, such as 5s or 100ms",
+        )
+    return duration if duration is not None else DEFAULT_MESH.protocol_detection_timeout
+
+
+def go_duration(text: str) -> timedelta | None:
+    """A duration as Go writes it (`1m30s`, `100ms`, `0`), or None if the text is not one that a timeout can have."""
+    if text == "0":
+        return timedelta()
+    parts = _GO_DURATION.findall(text)
+    if not parts or "".join(parts) != text or len(text) > 40:
+        return None
+    seconds = 0.0
+    for part in parts:
+        number = part.rstrip("nsuµμmh")
+        seconds += float(number) * _UNITS[part[len(number) :]]
+    try:
+        return timedelta(seconds=seconds)
+    except OverflowError:
+        return None

@@ -1,0 +1,163 @@
+"""Workloads: a Pod, the pod template of a controller, or a WorkloadEntry.
+
+Only what decides about connections is read; other fields are passed over. Sources: Kubernetes' API reference (Pod,
+Deployment, StatefulSet, DaemonSet, ReplicaSet, Job, CronJob), Istio's reference (WorkloadEntry).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+
+from peerauth.model.inventory import Port, Probe, Workload
+from peerauth.model.meta import Meta
+from peerauth.model.schema.faults import INVALID_VALUE
+from peerauth.model.schema.fields import Fields, shortened
+from peerauth.model.schema.metadata import check_name, metadata
+from peerauth.model.schema.place import Mapping, Path
+
+PROXY_CONTAINER = "istio-proxy"
+"""The injected proxy of a Pod: its ports are not the application's."""
+
+_PROBES = (("readinessProbe", "readiness"), ("livenessProbe", "liveness"), ("startupProbe", "startup"))
+_PROTOCOLS = (("httpGet", "http"), ("tcpSocket", "tcp"), ("grpc", "grpc"))
+
+
+def pod(fields: Fields, resource: Mapping, path: Path, *, default_namespace: str) -> Workload:
+    """A Pod as it stands."""
+    meta = metadata(fields, resource, path, default_namespace=default_namespace)
+    spec = fields.mapping(resource, "spec", path)
+    status = fields.mapping(resource, "status", path)
+    return _workload(
+        fields, spec, (*path, "spec"), meta=meta, kind="Pod", addresses=_pod_addresses(fields, status, path)
+    )
+
+
+def controller(fields: Fields, resource: Mapping, path: Path, *, default_namespace: str, kind: str) -> Workload:
+    """The pod template of a controller, under the controller's name."""
+    own = metadata(fields, resource, path, default_namespace=default_namespace)
+    where: Path = (*path, "spec")
+    holder = fields.mapping(resource, "spec", path)
+    if kind == "CronJob":
+        job = fields.mapping(holder, "jobTemplate", where)
+        holder, where = fields.mapping(job, "spec", (*where, "jobTemplate")), (*where, "jobTemplate", "spec")
+    if holder.get("template") is None:
+        fields.missing("template", where)
+    template = fields.mapping(holder, "template", where)
+    where = (*where, "template")
+    template_meta = fields.mapping(template, "metadata", where)
+    meta = Meta(
+        name=own.name,
+        namespace=own.namespace,
+        labels=fields.labels(template_meta, "labels", (*where, "metadata")),
+        annotations=fields.labels(template_meta, "annotations", (*where, "metadata")),
+        created=own.created,
+        origin=own.origin,
+    )
+    return _workload(fields, fields.mapping(template, "spec", where), (*where, "spec"), meta=meta, kind=kind)
+
+
+def workload_entry(fields: Fields, resource: Mapping, path: Path, *, default_namespace: str) -> Workload:
+    """A WorkloadEntry; where its own labels and those of its metadata differ, its metadata's stand, as in Istio."""
+    meta = metadata(fields, resource, path, default_namespace=default_namespace)
+    spec = fields.mapping(resource, "spec", path)
+    where: Path = (*path, "spec")
+    labels = dict(fields.labels(spec, "labels", where)) | dict(meta.labels)
+    ports = fields.mapping(spec, "ports", where)
+    found = [
+        Port(number, name, fields.origin((*where, "ports", name)))
+        for name in ports
+        if (number := fields.port(ports, name, (*where, "ports"))) is not None
+    ]
+    address = fields.text(spec, "address", where)
+    return Workload(
+        meta=Meta(meta.name, meta.namespace, frozenset(labels.items()), meta.annotations, meta.created, meta.origin),
+        kind="WorkloadEntry",
+        service_account=_service_account(fields, spec, "serviceAccount", where),
+        ports=tuple(found),
+        addresses=(address,) if _is_address(address) else (),
+    )
+
+
+def _workload(
+    fields: Fields, spec: Mapping, path: Path, *, meta: Meta, kind: str, addresses: tuple[str, ...] = ()
+) -> Workload:
+    ports: dict[int, Port] = {}
+    probes: list[Probe] = []
+    for where, container in _containers(fields, spec, path):
+        for port in _ports(fields, container, where):
+            ports.setdefault(port.number, port)
+        probes.extend(_probes(fields, container, where))
+    return Workload(
+        meta=meta,
+        kind=kind,
+        service_account=_service_account(fields, spec, "serviceAccountName", path),
+        ports=tuple(ports.values()),
+        addresses=addresses,
+        node=fields.text(spec, "nodeName", path),
+        host_network=fields.flag(spec, "hostNetwork", path),
+        probes=tuple(probes),
+    )
+
+
+def _containers(fields: Fields, spec: Mapping, path: Path) -> Iterator[tuple[Path, Mapping]]:
+    """The containers that run as long as the workload does: `restartPolicy: Always` makes one of an init container."""
+    for where, container in fields.mappings(spec, "containers", path):
+        if container.get("name") != PROXY_CONTAINER:
+            yield where, container
+    for where, container in fields.mappings(spec, "initContainers", path):
+        if container.get("restartPolicy") == "Always" and container.get("name") != PROXY_CONTAINER:
+            yield where, container
+
+
+def _ports(fields: Fields, container: Mapping, path: Path) -> Iterator[Port]:
+    for where, port in fields.mappings(container, "ports", path):
+        number = fields.required_port(port, "containerPort", where)
+        name = fields.text(port, "name", where)
+        if number is not None and fields.text(port, "protocol", where, default="TCP") == "TCP":
+            yield Port(number, name, fields.origin((*where, "containerPort")))
+
+
+def _probes(fields: Fields, container: Mapping, path: Path) -> Iterator[Probe]:
+    for key, kind in _PROBES:
+        if container.get(key) is None:
+            continue
+        probe = fields.mapping(container, key, path)
+        for action, protocol in _PROTOCOLS:
+            if probe.get(action) is None:
+                continue
+            where: Path = (*path, key, action)
+            port = fields.port_or_name(fields.mapping(probe, action, (*path, key)), "port", where)
+            if port is not None:
+                yield Probe(kind, protocol, port, fields.origin((*where, "port")))
+
+
+def _service_account(fields: Fields, spec: Mapping, key: str, path: Path) -> str:
+    name = fields.text(spec, key, path)
+    if not name and key == "serviceAccountName":
+        name = fields.text(spec, key := "serviceAccount", path)
+    if not name:
+        return "default"
+    check_name(fields, name, (*path, key))
+    return name
+
+
+def _pod_addresses(fields: Fields, status: Mapping, path: Path) -> tuple[str, ...]:
+    where: Path = (*path, "status")
+    found: dict[str, Path] = {}
+    for at, item in fields.mappings(status, "podIPs", where):
+        found[fields.text(item, "ip", at)] = (*at, "ip")
+    found.setdefault(fields.text(status, "podIP", where), (*where, "podIP"))
+    found.pop("", None)
+    for address, at in found.items():
+        if not _is_address(address):
+            fields.fault(INVALID_VALUE, f"{shortened(address)!r} is not an IP address", at)
+    return tuple(found)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,66 @@
+"""Reads paths: documents as a stream, one at a time, or all that they say at once.
+
+Only what could not be read at all is an exception (SourceError); whatever is wrong inside a file is a Diagnostic, and
+the next document is read all the same. `documents` holds one file's text and one document's tree at a time.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import msgspec
+
+from peerauth.errors import SourceError
+from peerauth.model.changes import MeshObject
+from peerauth.model.diagnostic import Diagnostic
+from peerauth.model.schema import DEFAULT_NAMESPACE, Checked
+from peerauth.sources.reader import read_stream
+from peerauth.sources.text import LARGEST_FILE
+from peerauth.sources.tree import STANDARD_INPUT, files_of
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """All that some paths say. `passed_over` counts documents by kinds that are not understood, `documents` all."""
+
+    objects: tuple[MeshObject, ...] = ()
+    diagnostics: tuple[Diagnostic, ...] = ()
+    passed_over: Mapping[str, int] = {}
+    documents: int = 0
+
+
+def load(paths: Sequence[str], *, default_namespace: str = DEFAULT_NAMESPACE) -> Loaded:
+    """Everything in `paths`: files, folders, `-`. Raises SourceError when a path is missing or cannot be read."""
+    return collect(documents(paths, default_namespace=default_namespace))
+
+
+def documents(paths: Sequence[str], *, default_namespace: str = DEFAULT_NAMESPACE) -> Iterator[Checked]:
+    """What each document says, in order. Raises SourceError like `load`, before the first document where it can."""
+    for name in list(files_of(paths)):
+        yield from read_stream(read_bytes(name), file=name, default_namespace=default_namespace)
+
+
+def collect(checked: Iterable[Checked]) -> Loaded:
+    """Many documents as one result."""
+    objects: list[MeshObject] = []
+    diagnostics: list[Diagnostic] = []
+    passed_over: Counter[str] = Counter()
+    count = 0
+    for document in checked:
+        count += 1
+        objects.extend(document.objects)
+        diagnostics.extend(document.diagnostics)
+        passed_over.update(document.passed_over)
+    return Loaded(tuple(objects), tuple(diagnostics), dict(passed_over), count)
+
+
+def read_bytes(name: str) -> bytes:
+    """A file's bytes, at most one more than is allowed, so that an endless one is refused and not read for ever."""
+    try:
+        if name == STANDARD_INPUT:
+            return sys.stdin.buffer.read(LARGEST_FILE + 1)
+        with open(name, "rb") as stream:
+            return stream.read(LARGEST_FILE + 1)
+    except OSError as error:
+        raise SourceError(f"{name} cannot be read: {error.strerror or error}") from error

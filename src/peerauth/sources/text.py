@@ -1,0 +1,94 @@
+r"""From bytes to the documents of a stream, before any of them is parsed.
+
+Documents are cut at the lines `---` and `...`, which YAML allows nowhere inside one, quoted strings and block scalars
+included: what is wrong with one document cannot hide the next. Line breaks are made `\n` first, as YAML does.
+Source: YAML 1.2.2, sections 5.2 (encodings), 5.4 (line breaks), 9.1 (documents).
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterator
+
+import msgspec
+
+from peerauth.model.diagnostic import Diagnostic
+from peerauth.model.meta import Origin
+from peerauth.model.schema.faults import ENCODING, LIMIT, UNSUPPORTED_YAML
+
+LARGEST_FILE = 256 << 20
+LARGEST_DOCUMENT = 64 << 20
+"""In characters. `kubectl get -o yaml` of a large cluster is one document of tens of megabytes."""
+
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark its own begins with
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_BOUNDARY = re.compile(r"^(?:---|\.\.\.)(?=[ \t\n]|\Z)", re.MULTILINE)
+_SAYS_SOMETHING = re.compile(r"^(?!\s*(?:#|$)|%|---[ \t]*(?:#|$)|\.\.\.)", re.MULTILINE)
+_DIRECTIVE = re.compile(r"^%.*$", re.MULTILINE)
+_HARMLESS_DIRECTIVE = re.compile(r"%YAML[ \t]+1\.[0-9]+[ \t]*(?:#.*)?")
+
+
+class Chunk(msgspec.Struct, frozen=True):
+    """The text of one document, its `---` included. `line` is where it begins in the file, from 1."""
+
+    text: str
+    line: int = 1
+    file: str = ""
+
+
+def decode(data: bytes, *, file: str) -> str | Diagnostic:
+    """The text of a file: UTF-8, or UTF-16 or UTF-32 with a byte order mark. Broken bytes are refused."""
+    if len(data) > LARGEST_FILE:
+        message = f"the file has {len(data) >> 20} MiB, and at most {LARGEST_FILE >> 20} are read"
+        return LIMIT.at(Origin(file), message=message, hint="split it into several files")
+    encoding, body = "utf-8", data
+    for mark, name in _BOMS:
+        if data.startswith(mark):
+            encoding, body = name, data[len(mark) :]
+            break
+    try:
+        text = body.decode(encoding)
+    except UnicodeDecodeError as error:
+        return _broken(body, error, file)
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+def _broken(body: bytes, error: UnicodeDecodeError, file: str) -> Diagnostic:
+    before = body[: error.start].decode(error.encoding, "replace")
+    lines = before.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    origin = Origin(file, len(lines), len(lines[-1]) + 1)
+    message = f"byte 0x{body[error.start]:02x} is not {error.encoding.upper()}: {error.reason}"
+    return ENCODING.at(origin, message=message, hint="save the file as UTF-8")
+
+
+def split(text: str, *, file: str) -> Iterator[Chunk | Diagnostic]:
+    """The documents of a stream; those that are empty, or only comments, are left out."""
+    start, line = 0, 1
+    for found in _BOUNDARY.finditer(text):
+        if found.start() > start:
+            yield from _chunk(text[start : found.start()], line, file)
+            line += text.count("\n", start, found.start())
+        start = found.start()
+    yield from _chunk(text[start:], line, file)
+
+
+def _chunk(text: str, line: int, file: str) -> Iterator[Chunk | Diagnostic]:
+    if text.startswith("..."):
+        # The marker ends what came before it; what follows on its line can only be a comment, or is a fault to find.
+        text = "   " + text[3:]
+    if len(text) > LARGEST_DOCUMENT:
+        message = f"the document has {len(text) >> 20} MiB, and at most {LARGEST_DOCUMENT >> 20} are read"
+        yield LIMIT.at(Origin(file, line), message=message, hint="split it: one `---` between objects")
+    elif _SAYS_SOMETHING.search(text):
+        yield Chunk(text, line, file)
+    else:
+        for found in _DIRECTIVE.finditer(text):
+            if not _HARMLESS_DIRECTIVE.fullmatch(found[0]):
+                at = Origin(file, line + text.count("\n", 0, found.start()), 1)
+                yield UNSUPPORTED_YAML.at(at, message=f"the directive {found[0][:40]!r} is not supported")

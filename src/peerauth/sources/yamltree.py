@@ -1,0 +1,151 @@
+"""One YAML document as plain JSON values, with the line and column of every key and value: the exact reader.
+
+libyaml finds the events; the walk over them is ours, and iterative. It refuses what would make a document mean two
+things (duplicate keys, several documents in one), what Kubernetes' documents do not use (tags of one's own, mappings as
+keys), and what is meant to exhaust the reader: depth, number of values, and aliases counted as if written out.
+The fast reader (`blockyaml`) agrees with this one on everything that it does not leave to it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import msgspec
+import yaml
+from yaml._yaml import CParser
+
+from peerauth.model.diagnostic import Diagnostic
+from peerauth.model.meta import Origin
+from peerauth.model.schema.faults import ENCODING, LIMIT, SYNTAX, Fault
+from peerauth.model.schema.place import Embedded, Path
+from peerauth.sources.text import Chunk
+from peerauth.sources.treebuilder import Refused, TreeBuilder
+
+Position = tuple[int, int]
+"""Line and column inside the chunk, both from 0."""
+
+_NOT_YAML = re.compile("[^\t\n\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_TABS = "found character '\\t' that cannot start any token"
+
+
+class Document(msgspec.Struct, frozen=True):
+    """A document that was read, and the `Place` of its values."""
+
+    value: object
+    place: TreePlace
+
+
+class TreePlace:
+    """The positions of a document's values, as the exact reader noted them."""
+
+    def __init__(self, chunk: Chunk, value: object, builder: TreeBuilder, *, shift: Position = (0, 0)) -> None:
+        self._chunk = chunk
+        self._value = value
+        self._keys = builder.keys
+        self._values = builder.values
+        self._root = builder.root or (0, 0)
+        self._shift = shift
+
+    def value(self, path: Path) -> Origin:
+        return self._find(path, self._values)
+
+    def key(self, path: Path) -> Origin:
+        return self._find(path, self._keys)
+
+    def embedded(self, path: Path, text: str) -> Embedded:
+        """Reads a string as YAML; the lines of a literal block (`|`) keep their own positions."""
+        origin = self.value(path)
+        start = self._literal_start(origin)
+        found = read_exactly(Chunk(text, 1, self._chunk.file), shift=start or (origin.line - 1, origin.column - 1))
+        if isinstance(found, Diagnostic):
+            return Embedded(None, self, (found,))
+        return Embedded(found.value, found.place) if found else Embedded(None, self)
+
+    def _find(self, path: Path, table: dict[tuple[int, str | int], Position]) -> Origin:
+        parent: object = self._value
+        found = self._root
+        for step in path:
+            found = table.get((id(parent), step)) or self._keys.get((id(parent), step)) or found
+            if isinstance(parent, dict | list):
+                parent = _child(parent, step)
+        return origin_of(self._chunk, found, shift=self._shift)
+
+    def _literal_start(self, origin: Origin) -> Position | None:
+        """Line and column, from 0 in the file, of the first character of a literal block."""
+        lines = self._chunk.text.split("\n")
+        number = origin.line - self._chunk.line
+        if not 0 <= number < len(lines) - 1 or not lines[number][origin.column - 1 :].startswith("|"):
+            return None
+        first = next((line for line in lines[number + 1 :] if line.strip(" ")), "")
+        return origin.line, len(first) - len(first.lstrip(" "))
+
+
+def _child(parent: dict[str, object] | list[object], step: str | int) -> object:
+    if isinstance(parent, dict):
+        return parent.get(str(step))
+    return parent[step] if isinstance(step, int) and step < len(parent) else None
+
+
+def read_exactly(chunk: Chunk, *, shift: Position = (0, 0)) -> Document | Diagnostic | None:
+    """The one document of a chunk; None if it is empty. `shift` is where the text stands in a larger file."""
+    odd = _NOT_YAML.search(chunk.text)
+    if odd:
+        return _refuse_character(chunk, odd, shift)
+    builder = TreeBuilder()
+    try:
+        for event in _events(chunk.text):
+            builder.take(event)
+    except Refused as refusal:
+        origin = origin_of(chunk, refusal.position, shift=shift)
+        return refusal.fault.at(origin, message=refusal.message, hint=refusal.hint)
+    except yaml.MarkedYAMLError as error:
+        return _syntax(chunk, error, shift)
+    except yaml.YAMLError as error:
+        return SYNTAX.at(origin_of(chunk, (0, 0), shift=shift), message=str(error).splitlines()[0])
+    if builder.root is None:
+        return None
+    return Document(builder.result, TreePlace(chunk, builder.result, builder, shift=shift))
+
+
+def origin_of(chunk: Chunk, position: Position, *, shift: Position = (0, 0)) -> Origin:
+    """The place in the file of a position inside a chunk."""
+    line, column = position
+    return Origin(chunk.file, chunk.line + line + shift[0], column + shift[1] + 1)
+
+
+def _events(text: str) -> Iterator[yaml.Event]:
+    parser = CParser(text)
+    try:
+        while (event := parser.get_event()) is not None:
+            yield event
+    finally:
+        parser.dispose()
+
+
+def _refuse_character(chunk: Chunk, odd: re.Match[str], shift: Position) -> Diagnostic:
+    before = chunk.text[: odd.start()]
+    line = before.count("\n")
+    origin = origin_of(chunk, (line, odd.start() - before.rfind("\n") - 1), shift=shift)
+    return ENCODING.at(origin, message=f"the character U+{ord(odd[0]):04X} is not allowed in YAML")
+
+
+def _syntax(chunk: Chunk, error: yaml.MarkedYAMLError, shift: Position) -> Diagnostic:
+    mark = error.problem_mark or error.context_mark
+    problem = error.problem or "it cannot be read"
+    parts = [part for part in (error.context, problem) if part]
+    fault: Fault = LIMIT if "exceeded" in problem else SYNTAX
+    position = (mark.line, mark.column) if mark else (0, 0)
+    evidence = ""
+    if error.context_mark and mark and error.context_mark.line != mark.line:
+        evidence = f" that began at line {chunk.line + shift[0] + error.context_mark.line}"
+    message = f"{parts[0]}{evidence}: {parts[1]}" if len(parts) > 1 else parts[0]
+    return fault.at(origin_of(chunk, position, shift=shift), message=message, hint=_syntax_hint(problem))
+
+
+def _syntax_hint(problem: str) -> str:
+    if problem == _TABS or "\\t" in problem or "tab" in problem:
+        return "indent with spaces, not tabs"
+    if "mapping values are not allowed" in problem:
+        return "check the indentation, and put values with ': ' in quotes"
+    return ""
