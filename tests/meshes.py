@@ -98,14 +98,16 @@ def namespaces(draw: st.DrawFn) -> Namespace:
 
 @st.composite
 def services(draw: st.DrawFn) -> Service:
-    targets = draw(st.lists(st.sampled_from([80, 8080, "http", "absent"]), max_size=2))
+    targets: list[int | str] = draw(st.lists(st.sampled_from([80, 8080, "http", "absent"]), max_size=2))
     ports = tuple(ServicePort(1000 + i, target) for i, target in enumerate(targets))
     return Service(meta(f"{draw(_NAMESPACES)}/{draw(_NAMES)}"), selector=pairs(draw(label_sets())), ports=ports)
 
 
 @st.composite
 def sidecars(draw: st.DrawFn) -> Sidecar:
-    ingress = tuple(IngressListener(port, f"127.0.0.1:{port + 1}") for port in draw(st.sets(st.sampled_from([80, 443]))))
+    ingress = tuple(
+        IngressListener(port, f"127.0.0.1:{port + 1}") for port in draw(st.sets(st.sampled_from([80, 443])))
+    )
     name = f"{draw(_NAMESPACES)}/{draw(_NAMES)}"
     return Sidecar(meta(name, age=draw(_AGES)), selector=pairs(draw(label_sets())), ingress=ingress)
 

@@ -8,8 +8,8 @@ the prose is silent.
 from __future__ import annotations
 
 import pytest
-from meshes import ROOT, pairs, policy
 
+from meshes import ROOT, pairs, policy
 from peerauth.model.peerauth import PeerAuthentication
 from peerauth.policy.decision import Dataplane, Decision
 from peerauth.policy.resolve import resolve

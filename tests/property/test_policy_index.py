@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from meshes import changes, policy_objects
 
-from peerauth.model.changes import Change, Delete, MeshObject, ObjectRef, Reset, Upsert, ref_of
+from meshes import changes, policy_objects
+from peerauth.model.changes import Change, Delete, Edit, MeshObject, ObjectRef, Reset, Upsert, ref_of
 from peerauth.model.inventory import Namespace, Workload, WorkloadKey
 from peerauth.model.mesh import DEFAULT_MESH, MeshConfig
 from peerauth.model.peerauth import PeerAuthentication
@@ -84,12 +84,12 @@ class IndexAgainstScratch(RuleBasedStateMachine):
             assert (entry.old, entry.new) == (before.get(entry.key), self.expected.get(entry.key))
         assert self.of_world.update(self.world.apply(change)) == reported
 
-    @rule(change=st.lists(changes(policy_objects()), max_size=6))
-    def apply_several_as_one_step(self, change: list[Change]) -> None:
+    @rule(several=st.lists(changes(policy_objects()), max_size=6))
+    def apply_several_as_one_step(self, several: list[Change]) -> None:
         """Edits of several changes may come as one step; what comes and goes within it is not reported."""
         before = self.expected
-        edits = []
-        for one in change:
+        edits: list[Edit] = []
+        for one in several:
             self.said.apply(one)
             self.index.apply(one)
             edits += self.world.apply(one)

@@ -7,8 +7,8 @@ from random import Random
 
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from meshes import PORTS, ROOT, label_sets, meta, pairs, policy, policy_sets
 
+from meshes import PORTS, ROOT, label_sets, meta, pairs, policy, policy_sets
 from peerauth.model.meta import Labels
 from peerauth.model.peerauth import Mode, PeerAuthentication
 from peerauth.policy.decision import Dataplane, Decision, EffectiveMode, Level, Verdict
@@ -105,19 +105,19 @@ def test_unset_without_ports_and_rivals_is_transparent(
     assert modes(decide(labels, where, without(said, silent))) == modes(decision)
 
 
-@given(LABELS, st.sampled_from(["foo", "bar"]), policy_sets(), MODES, MODES, MODES)
+@given(LABELS, st.sampled_from(["foo", "bar"]), policy_sets(), st.tuples(MODES, MODES, MODES))
 def test_the_narrower_level_wins_whatever_the_wider_ones_say(
-    labels: Labels, where: str, said: list[PeerAuthentication], own: EffectiveMode, theirs: EffectiveMode, at: EffectiveMode
+    labels: Labels, where: str, said: list[PeerAuthentication], drawn: tuple[EffectiveMode, ...]
 ) -> None:
     assume(labels)
-    selector = dict(labels)
-    # "" sorts before every other name and no creation time is the oldest age: it wins its level.
-    wins = policy(f"{where}/", own, selector=selector, ports={8080: at})
-    decision = decide(labels, where, [*said, wins, policy(f"{where}/!", theirs)])
-    assert (decision.mode, decision.mode_of(8080)) == (own, at)
-    rest = [one for one in said if not (one.selector and one.selector <= labels)]
-    wide = decide(labels, where, [*rest, policy(f"{where}/", theirs), policy(f"{ROOT}/", own)])
-    assert set(modes(wide)) == {theirs}
+    own, port, wider = drawn
+    # No creation time is the oldest age, and "" sorts before every other name: these win their levels.
+    selecting = policy(f"{where}/", own, selector=dict(labels), ports={8080: port})
+    decision = decide(labels, where, [*said, selecting, policy(f"{where}/!", wider)])
+    assert (decision.mode, decision.mode_of(8080)) == (own, port)
+    broad = [one for one in said if not one.selector]
+    whole = decide(labels, where, [*broad, policy(f"{where}/", wider), policy(f"{ROOT}/", own)])
+    assert set(modes(whole)) == {wider}
 
 
 @given(LABELS, NAMESPACE, policy_sets(), st.integers(1, 65535))
@@ -159,18 +159,14 @@ def test_the_chain_names_every_policy_that_speaks_once_and_adds_up_to_the_decisi
     labels: Labels, where: str, said: list[PeerAuthentication]
 ) -> None:
     decision = decide(labels, where, said)
-    speaks = {
-        p.meta.full_name
-        for p in said
-        if p.selector <= labels and (p.meta.namespace == where or p.meta.namespace == ROOT)
-    }
+    speaks = {p.meta.full_name for p in said if p.selector <= labels and p.meta.namespace in {where, ROOT}}
     whole = [r for r in decision.reasons if r.port is None]
     assert sorted(r.policy for r in whole if r.level is not Level.DEFAULT) == sorted(speaks)
-    assert [r.said for r in whole if r.verdict is Verdict.DECIDES] == [decision.mode]
+    assert [r.said for r in whole if r.verdict is Verdict.DECIDES] == [Mode(decision.mode)]
     order = [list(Level).index(r.level) for r in decision.reasons]
     assert order == sorted(order)
     for entry in decision.ports:
-        assert decision.deciding(entry.port).said == entry.mode
+        assert decision.deciding(entry.port).said == Mode(entry.mode)
     winners = {(r.level, r.policy) for r in whole if r.verdict not in {Verdict.LOSES, Verdict.IGNORED}}
     assert len({level for level, _ in winners}) == len(winners)
     assert all((r.level, r.lost_to) in winners for r in whole if r.verdict is Verdict.LOSES)

@@ -39,7 +39,7 @@ MeshObject = (
 )
 
 
-class ObjectRef(msgspec.Struct, frozen=True, order=True):
+class ObjectRef(msgspec.Struct, frozen=True, order=True, gc=False):
     """The name of an object in its mesh, unique together with its kind (Pod, Deployment, Service...)."""
 
     kind: str
@@ -97,7 +97,7 @@ class Reset(msgspec.Struct, frozen=True):
 Change = Upsert | Delete | Reset
 
 
-class Edit(msgspec.Struct, frozen=True):
+class Edit(msgspec.Struct, frozen=True, gc=False):
     """One object that is now another: `before` None if it is new, `after` None if it is gone; never equal."""
 
     ref: ObjectRef
@@ -105,7 +105,7 @@ class Edit(msgspec.Struct, frozen=True):
     after: MeshObject | None
 
 
-class _Statement(msgspec.Struct, frozen=True):
+class _Statement(msgspec.Struct, frozen=True, gc=False):
     """What one source says about an object; `older` is the statement that would stand without it."""
 
     source: str

@@ -24,7 +24,7 @@ from peerauth.policy.resolve import Contenders, decide
 from peerauth.policy.shelf import PolicyShelf
 
 
-class DecisionChange(msgspec.Struct, frozen=True):
+class DecisionChange(msgspec.Struct, frozen=True, gc=False):
     """One workload whose decision is another now: `old` None if the workload is new, `new` None if it is gone."""
 
     key: WorkloadKey

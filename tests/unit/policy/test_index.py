@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from meshes import ROOT, namespace, policy, workload
 
+from meshes import ROOT, namespace, policy, workload
 from peerauth.model.changes import Delete, MeshObject, Reset, Upsert, ref_of
 from peerauth.model.inventory import Service, Workload, WorkloadKey
 from peerauth.model.mesh import MeshConfig
@@ -21,7 +21,9 @@ def mesh_of(namespaces: int) -> list[MeshObject]:
     for n in range(namespaces):
         objects.append(namespace(f"ns-{n}", {"istio-injection": "enabled"}))
         objects += [
-            workload(f"ns-{n}/app-{a}-{r}", {"app": f"app-{a}", "tier": "x"}) for a in range(10) for r in range(REPLICAS)
+            workload(f"ns-{n}/app-{a}-{r}", {"app": f"app-{a}", "tier": "x"})
+            for a in range(10)
+            for r in range(REPLICAS)
         ]
     return objects
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from meshes import meta, namespace, pairs
 
+from meshes import meta, namespace, pairs
 from peerauth.model.inventory import Namespace, Workload
 from peerauth.policy.decision import Dataplane
 from peerauth.policy.membership import dataplane_of

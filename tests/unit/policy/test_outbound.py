@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from meshes import PORTS, ROOT, meta, policy, policy_sets
 
+from meshes import PORTS, ROOT, meta, policy, policy_sets
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.inventory import Workload
 from peerauth.model.mesh import MeshConfig

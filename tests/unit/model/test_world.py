@@ -1,0 +1,155 @@
+"""The world answers about namespaces, Services, Sidecars and ports as what is said of it changes."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meshes import ROOT, changes, meta, namespace, objects, pairs, policy, workload
+from peerauth.model.changes import Change, Delete, MeshObject, Reset, Upsert, ref_of
+from peerauth.model.inventory import (
+    ApiServerTarget,
+    DestinationRule,
+    EndpointSlice,
+    IngressListener,
+    Port,
+    Service,
+    ServiceAccount,
+    ServicePort,
+    Sidecar,
+    Workload,
+    WorkloadKey,
+)
+from peerauth.model.mesh import DEFAULT_MESH, MeshConfig
+from peerauth.model.meta import Origin, age_of
+from peerauth.model.tables import Name
+from peerauth.model.world import DeclaredPort, World
+
+FINANCE = workload("foo/finance", {"app": "finance"}, ports=(Port(8080, "http"),))
+
+
+def world_of(*said: MeshObject) -> World:
+    world = World()
+    world.apply(Reset("test", said))
+    return world
+
+
+def service(name: str, *ports: ServicePort, app: str = "finance") -> Service:
+    return Service(meta(name), selector=pairs({"app": app}), ports=ports)
+
+
+def test_every_kind_has_its_table_and_leaves_it_again() -> None:
+    said: list[MeshObject] = [
+        namespace("foo"),
+        FINANCE,
+        policy("foo/p"),
+        service("foo/s"),
+        ServiceAccount(meta("foo/sa")),
+        EndpointSlice(meta("foo/e"), "s"),
+        Sidecar(meta("foo/side")),
+        DestinationRule(meta("foo/dr"), "s.foo"),
+        ApiServerTarget(meta("hook"), "APIService", "foo", "s"),
+        MeshConfig(root_namespace="root"),
+    ]
+    world = world_of(*said)
+    assert world.namespaces == {"foo": said[0]}
+    assert world.workloads[WorkloadKey("foo", "finance")] is FINANCE
+    tables = (
+        world.policies,
+        world.services,
+        world.service_accounts,
+        world.endpoint_slices,
+        world.sidecars,
+        world.destination_rules,
+        world.api_targets,
+    )
+    assert [next(iter(table.values())) for table in tables] == said[2:9]
+    assert world.mesh.root_namespace == "root"
+    world.apply(Reset("test"))
+    assert [len(table) for table in (*tables, world.workloads, world.namespaces)] == [0] * 9
+    assert world.mesh == DEFAULT_MESH
+
+
+def test_a_table_answers_for_one_namespace_and_for_all() -> None:
+    world = world_of(workload("foo/a"), workload("foo/b"), workload("bar/c"))
+    assert [key.name for key in world.workloads.in_namespace("foo")] == ["a", "b"]
+    assert world.workloads.in_namespace("nowhere") == {}
+    assert (len(world.workloads), sorted(key.name for key in world.workloads)) == (3, ["a", "b", "c"])
+    assert WorkloadKey("nowhere", "a") not in world.workloads
+    world.apply(Upsert("test", policy("foo/p")))
+    assert world.policies[Name("foo", "p")].meta.name == "p"
+
+
+def test_workloads_of_one_name_and_two_kinds_are_two() -> None:
+    world = world_of(Workload(meta("foo/a")), Workload(meta("foo/a"), kind="Deployment"))
+    assert len(world.workloads) == 2
+
+
+def test_services_select_workloads_of_their_own_namespace_and_come_by_name() -> None:
+    world = world_of(service("foo/b"), service("foo/a"), service("bar/c"), service("foo/d", app="web"))
+    world.apply(Upsert("test", Service(meta("foo/headless"))))
+    assert [found.meta.name for found in world.services_selecting(FINANCE)] == ["a", "b"]
+    world.apply(Upsert("test", service("foo/a", app="web")))
+    world.apply(Delete("test", ref_of(service("foo/b"))))
+    assert world.services_selecting(FINANCE) == ()
+
+
+def test_a_sidecar_that_selects_goes_before_its_namespaces_before_the_roots() -> None:
+    root = Sidecar(meta(f"{ROOT}/default", age=0))
+    selecting_in_root = Sidecar(meta(f"{ROOT}/selecting"), selector=pairs({"app": "finance"}))
+    own = Sidecar(meta("foo/default", age=5))
+    selecting = [Sidecar(meta(f"foo/{n}", age=n), selector=pairs({"app": "finance"})) for n in (8, 7)]
+    world = world_of(selecting_in_root)
+    assert world.sidecar_of(FINANCE) is None
+    for said, expected in ((root, root), (own, own), (selecting[0], selecting[0]), (selecting[1], selecting[1])):
+        world.apply(Upsert("test", said))
+        assert world.sidecar_of(FINANCE) is expected
+    assert world.sidecar_of(workload("foo/web", {"app": "web"})) is own
+    assert world.sidecar_of(workload("bar/web")) is root
+    world.apply(Upsert("test", MeshConfig(root_namespace="other")))
+    assert world.sidecar_of(workload("bar/web")) is None
+
+
+def test_declared_ports_are_the_workloads_its_services_targets_and_its_sidecars() -> None:
+    own, first, second, ingress = (Origin(file) for file in ("pod", "svc", "svc2", "sidecar"))
+    finance = workload("foo/finance", {"app": "finance"}, ports=(Port(8080, "http", own), Port(9000, "grpc")))
+    world = world_of(
+        service("foo/a", ServicePort(80, "http", origin=first), ServicePort(443, 8443, origin=first)),
+        service(
+            "foo/b", ServicePort(81, 8080, origin=second), ServicePort(82, "absent"), ServicePort(53, 53, "", "UDP")
+        ),
+        Sidecar(
+            meta("foo/finance"),
+            selector=pairs({"app": "finance"}),
+            ingress=(IngressListener(8080, "127.0.0.1:18080", origin=ingress), IngressListener(7000, origin=ingress)),
+        ),
+    )
+    assert world.declared_ports(finance) == (
+        DeclaredPort(7000, "", (ingress,)),
+        DeclaredPort(8080, "127.0.0.1:18080", (own, first, second, ingress)),
+        DeclaredPort(8443, "", (first,)),
+        DeclaredPort(9000, "", (Origin(),)),
+    )
+
+
+def test_a_workload_that_nobody_describes_declares_nothing() -> None:
+    assert World().declared_ports(workload("foo/a")) == ()
+
+
+@given(st.lists(changes(objects()), max_size=8))
+def test_lookups_agree_with_looking_at_everything(history: list[Change]) -> None:
+    world = World()
+    for change in history:
+        world.apply(change)
+    for found in world.workloads.values():
+        labels, where = found.meta.labels, found.meta.namespace
+        matching = [
+            s for s in world.services.values() if s.selector and s.selector <= labels and s.meta.namespace == where
+        ]
+        assert world.services_selecting(found) == tuple(sorted(matching, key=lambda one: one.meta.name))
+        sidecars = list(world.sidecars.values())
+        selecting = [s for s in sidecars if s.selector and s.selector <= labels and s.meta.namespace == where]
+        broad = [s for s in sidecars if not s.selector and s.meta.namespace == where]
+        root = [s for s in sidecars if not s.selector and s.meta.namespace == world.mesh.root_namespace]
+        expected = min(selecting or broad or root, key=lambda one: age_of(one.meta), default=None)
+        assert world.sidecar_of(found) == expected
