@@ -4,9 +4,9 @@ The bookkeeping is per name for both variants. Delta writes just the names that 
 whole set that results, so that a name held back (a cluster still in use, a refused listener) stays in it as the client
 has it. This is the only place that knows what ACK and NACK mean; the order between types is `session`'s.
 
-Invariants: at most one answer is in flight; a version that was refused alone is not offered again until it changes, or
-the client asks for it, or another change of the type was accepted (two listeners may have wanted one address); memory
-is bounded by the view, the subscription and what the client claimed.
+Invariants: at most one answer is in flight. A version that was refused alone is not offered again until it changes, or
+the client asks for it, or another change of the type has gone through (two listeners may have wanted one address).
+Memory is bounded by the view, the subscription and what the client claimed.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class Watch:
                 if self.variant is Variant.STATE:
                     self._held[name] = answer.resources[name]
         self._based = True
-        if changed and not answer.trial:
+        if changed and self.refused and not answer.trial:
             self._reconsider(view)
         return answer.versions
 
@@ -198,6 +198,9 @@ class Watch:
     def compose(self, clearance: Clearance, *, nonce: str, view: View) -> bytes | None:
         """The next answer, put in flight; None if there is nothing to say or nothing that may be said yet."""
         plan = self.plan(view)
+        if self.moot and self.refused:
+            self._reconsider(view)
+            plan = self.plan(view)
         tried = set[str]().union(*self._trials)
         asked = self._owed if clearance.asked else frozenset[str]()
         adds = [name for name in plan.adds if name not in tried and (clearance.changes or name in asked)]
@@ -279,10 +282,11 @@ class Watch:
             self.in_flight.versions.pop(name, None)
 
     def _reconsider(self, view: View) -> None:
-        for name in sorted(self.refused):
-            if self._target(name, view) == self.refused.pop(name):
-                self._trials.append({name})
-            self._due.add(name)
+        """Gives what was refused one more chance, all together; refused again, it is split as any answer is."""
+        group = {name for name, version in self.refused.items() if self._target(name, view) == version}
+        self.refused.clear()
+        self._due |= group
+        self._trials.append(group)
 
     def _landed(self) -> Answer:
         assert self.in_flight is not None, "an ACK or NACK is only looked at when its answer is in flight"  # noqa: S101
