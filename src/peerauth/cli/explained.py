@@ -6,7 +6,7 @@ Where the data plane cannot do what was asked, both are said.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from peerauth.analysis.explain import Explanation, PortView, reasons_for
 from peerauth.cli.render import BLANK, MODE_ROLES, Cell, Line, Role, Span, columns, labelled, line
@@ -37,8 +37,7 @@ def explanation_lines(explanation: Explanation, *, port: int | None = None) -> I
     if port is None:
         yield from labelled("mode", [_mode_line(decision)], width=_LABEL_WIDTH)
     yield from labelled("ports", columns(list(_port_rows(explanation, port=port))), width=_LABEL_WIDTH)
-    reasons = [_reason_row(reason) for reason in reasons_for(decision, port)]
-    yield from labelled("reasons", columns(reasons), width=_LABEL_WIDTH)
+    yield from labelled("reasons", list(_reason_lines(reasons_for(decision, port))), width=_LABEL_WIDTH)
     if decision.enforced is not None:
         notes = [line((note, Role.MIDDLING)) for note in decision.enforced.notes]
         yield from labelled("but", notes, width=_LABEL_WIDTH)
@@ -83,6 +82,13 @@ def _by(view: PortView) -> Cell:
     return (", ".join(part for part in (named, undeclared) if part), Role.FAINT if view.declared else Role.MIDDLING)
 
 
+def _reason_lines(reasons: Sequence[Reason]) -> Iterator[Line]:
+    """Each reason in columns, and below it, indented, the sentence that explains it."""
+    for reason, row in zip(reasons, columns([_reason_row(reason) for reason in reasons]), strict=True):
+        yield row
+        yield line("  " + reason.why)
+
+
 def _reason_row(reason: Reason) -> list[Cell]:
     level = reason.level.value if reason.port is None else f"port {reason.port}"
     verdict = f"loses to {reason.lost_to}" if reason.lost_to else reason.verdict.value
@@ -93,5 +99,4 @@ def _reason_row(reason: Reason) -> list[Cell]:
         reason.said.value,
         (verdict, _VERDICT_ROLES[reason.verdict]),
         (where, Role.FAINT),
-        reason.why,
     ]

@@ -59,11 +59,15 @@ def _refusing(
     for port in service.ports:
         if port.protocol != "TCP" or (port.number in elsewhere if tls.port is None else port.number != tls.port):
             continue
-        for judged in behind:
-            number = target_number(port, judged.workload)
-            sidecar = judged.decision.dataplane is Dataplane.SIDECAR
-            if sidecar and number is not None and judged.enforced_on(number) is wrong:
-                yield judged, number
+        targets = [(judged, target_number(port, judged.workload)) for judged in behind]
+        failing = [(judged, number) for judged, number in targets if number and _is(judged, number, wrong)]
+        # Which workloads a subset holds is not known here: only if all refuse, its own do.
+        if not tls.subset or len(failing) == len(behind):
+            yield from failing
+
+
+def _is(judged: Judged, number: int, mode: EffectiveMode) -> bool:
+    return judged.decision.dataplane is Dataplane.SIDECAR and judged.enforced_on(number) is mode
 
 
 def _contradicts(

@@ -13,6 +13,7 @@ import msgspec
 
 from peerauth.model.diagnostic import Diagnostic, Evidence, Severity
 from peerauth.model.meta import NOWHERE, Origin
+from peerauth.model.schema.faults import ALL_FAULTS, ENCODING, LIMIT, SYNTAX, UNSUPPORTED_YAML
 
 
 class FindingCode(msgspec.Struct, frozen=True):
@@ -62,6 +63,9 @@ NOTHING_SELECTED = FindingCode(
 DOWNGRADE = FindingCode(
     "PA0104", "narrower-is-weaker", Severity.INFO, "A narrower policy admits what a wider STRICT one would refuse"
 )
+DEFINED_TWICE = FindingCode(
+    "PA0105", "defined-twice", Severity.WARNING, "One object is described twice, and only the last is heard"
+)
 SERVICE_PORT = FindingCode(
     "PA0201", "service-port", Severity.WARNING, "A port entry names a Service's port, not the workload's"
 )
@@ -105,6 +109,7 @@ LINT_CODES: Mapping[str, FindingCode] = {
         ROOT_SELECTOR,
         NOTHING_SELECTED,
         DOWNGRADE,
+        DEFINED_TWICE,
         SERVICE_PORT,
         UNKNOWN_PORT,
         SERVER_FIRST,
@@ -120,3 +125,15 @@ LINT_CODES: Mapping[str, FindingCode] = {
         NOTHING_REQUIRED_OF,
     )
 }
+
+ALL_CODES: Mapping[str, FindingCode] = {
+    **{
+        fault.code: FindingCode(fault.code, fault.name, Severity.ERROR, fault.summary.rstrip("."))
+        for fault in ALL_FAULTS
+    },
+    **LINT_CODES,
+}
+"""Every code that `check` can report: the faults of documents and the findings."""
+
+UNREADABLE = frozenset(fault.code for fault in (SYNTAX, LIMIT, ENCODING, UNSUPPORTED_YAML))
+"""What makes a text impossible to read: nothing can be said about what it holds."""

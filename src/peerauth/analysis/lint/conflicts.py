@@ -29,7 +29,7 @@ def conflicts(survey: Survey) -> Iterator[Diagnostic]:
     for pair, workloads in sorted(_lost_workloads(survey).items()):
         seen.add(pair)
         older, newer = map(survey.policy, pair)
-        yield _conflict(older, newer, level=Level.WORKLOAD, concerns=f"Both select {listed(workloads)}.")
+        yield _conflict(older, newer, level=Level.WORKLOAD, concerns=f"Both select workload {listed(workloads)}.")
     for group in _same_selector(survey):
         for loser in group[1:]:
             if (group[0].meta.full_name, loser.meta.full_name) not in seen:
@@ -44,8 +44,8 @@ def root_selectors(survey: Survey) -> Iterator[Diagnostic]:
         if not contenders(policy.selector, root, policies=[policy], root_namespace=root).ignored:
             continue
         yield ROOT_SELECTOR.found(
-            f"{policy.meta.full_name} has no effect: {root} is the root namespace, where a selector is not allowed to "
-            "pick workloads, and a policy with one is not a mesh policy either",
+            f"policy {policy.meta.full_name} has no effect: {root} is the root namespace, where a selector picks no "
+            "workloads, and a policy that has one is not a mesh policy either",
             subject=_subject(policy),
             origin=policy.meta.origin if policy.selector_origin == NOWHERE else policy.selector_origin,
             path="spec.selector",
@@ -57,13 +57,15 @@ def downgrades(survey: Survey) -> Iterator[Diagnostic]:
     """Policies, or port entries, that admit plaintext where the next wider level would have refused it."""
     concerned: dict[tuple[Reason, Reason], list[str]] = {}
     for judged in survey.judged:
+        if survey.is_outside(judged):
+            continue
         for pair in _weaker_steps(judged.decision):
             concerned.setdefault(pair, []).append(judged.name)
     for (narrow, wide), workloads in sorted(concerned.items(), key=lambda item: _place(item[0][0])):
-        what = f"{narrow.policy}" if narrow.port is None else f"port {narrow.port} of {narrow.policy}"
+        entry = "" if narrow.port is None else f" for port {narrow.port}"
         yield DOWNGRADE.found(
-            f"{what} says {narrow.said} where {wide.policy} ({wide.level}) says {wide.said}: "
-            f"{listed(workloads)} {_admits(narrow.said)}",
+            f"policy {narrow.policy} says {narrow.said}{entry} where {wide.policy} ({wide.level}) says {wide.said}: "
+            f"workload {listed(workloads)} takes plaintext{_where(narrow)}",
             subject=f"PeerAuthentication {narrow.policy}",
             origin=narrow.origin,
             path="spec.mtls.mode" if narrow.port is None else f"spec.portLevelMtls.{narrow.port}.mode",
@@ -72,8 +74,8 @@ def downgrades(survey: Survey) -> Iterator[Diagnostic]:
         )
 
 
-def _admits(said: Mode) -> str:
-    return "takes plaintext too" if said is Mode.PERMISSIVE else "takes connections as they arrive, without mutual TLS"
+def _where(reason: Reason) -> str:
+    return "" if reason.port is None else f" on port {reason.port}"
 
 
 def _place(reason: Reason) -> tuple[str, int]:
@@ -129,8 +131,8 @@ def _conflict(winner: PeerAuthentication, loser: PeerAuthentication, *, level: L
     lost = list(_lost(winner, loser))
     consequence = f"Lost: {'; '.join(lost)}." if lost else "Nothing is lost: both say the same."
     return CONFLICT.found(
-        f"{loser.meta.full_name} is not heard: {winner.meta.full_name} speaks at the same level ({level}) and is "
-        f"older. {consequence} {concerns}",
+        f"policy {loser.meta.full_name} is not heard: {winner.meta.full_name} speaks at the same level ({level}) "
+        f"and is older. {consequence} {concerns}",
         subject=_subject(loser),
         origin=loser.meta.origin,
         severity=CONFLICT.severity if lost else Severity.INFO,
@@ -150,7 +152,7 @@ def _age(policy: PeerAuthentication) -> str:
 
 def _lost(winner: PeerAuthentication, loser: PeerAuthentication) -> Iterator[str]:
     """What the loser says that the winner does not."""
-    if loser.mode is not winner.mode:
+    if loser.mode not in (Mode.UNSET, winner.mode):
         yield f"mode {loser.mode} (the winner says {winner.mode})"
     kept = {entry.port: entry.mode for entry in winner.ports}
     for entry in loser.ports:

@@ -25,8 +25,8 @@ def ambient_disable(survey: Survey) -> Iterator[Diagnostic]:
     for reason, workloads in sorted(concerned.items(), key=lambda item: (item[0].policy, item[0].port or 0)):
         where = f"on port {reason.port}" if reason.port is not None else "as the mode"
         yield AMBIENT_DISABLE.found(
-            f"{reason.policy} asks for DISABLE {where} of {listed(workloads)}, in ambient mode: it is enforced as "
-            "PERMISSIVE, plaintext and HBONE both pass",
+            f"policy {reason.policy} asks for DISABLE {where} of workload {listed(workloads)}, in ambient mode: "
+            "it is enforced as PERMISSIVE, plaintext and HBONE both pass",
             subject=f"PeerAuthentication {reason.policy}",
             origin=reason.origin,
             path="spec.mtls.mode" if reason.port is None else f"spec.portLevelMtls.{reason.port}.mode",
@@ -48,14 +48,14 @@ def outside_mesh(survey: Survey) -> Iterator[Diagnostic]:
     """Policies that select workloads which no proxy of the mesh stands before; once for each policy."""
     concerned: dict[str, list[Judged]] = {}
     for judged in survey.judged:
-        if judged.decision.dataplane is Dataplane.NONE and not is_unknown(survey, judged):
+        if survey.is_outside(judged):
             for reason in judged.decision.reasons:
                 if reason.level is Level.WORKLOAD and reason.verdict in _HEARD:
                     concerned.setdefault(reason.policy, []).append(judged)
     for full_name, outside in sorted(concerned.items()):
         yield OUTSIDE_MESH.found(
-            f"{full_name} selects {listed(judged.name for judged in outside)}, outside the mesh: nothing is enforced "
-            "there, plaintext passes whatever the policy says",
+            f"policy {full_name} selects workload {listed(judged.name for judged in outside)}, outside the mesh: "
+            "nothing is enforced there, plaintext passes whatever the policy says",
             subject=f"PeerAuthentication {full_name}",
             origin=survey.policy(full_name).meta.origin,
             hint=f"put it into the mesh ({INJECTION}=enabled or {DATAPLANE_MODE}=ambient on the namespace, or on the "
@@ -77,7 +77,7 @@ def unknown_namespaces(survey: Survey) -> Iterator[Diagnostic]:
     """Namespaces whose labels would say which data plane their workloads have, and that nobody described."""
     hanging: dict[str, list[Judged]] = {}
     for judged in survey.judged:
-        if is_unknown(survey, judged):
+        if survey.is_unknown(judged):
             hanging.setdefault(judged.workload.meta.namespace, []).append(judged)
     for namespace, workloads in sorted(hanging.items()):
         yield UNKNOWN_NAMESPACE.found(
@@ -87,15 +87,6 @@ def unknown_namespaces(survey: Survey) -> Iterator[Diagnostic]:
             origin=min((judged.workload.meta.origin for judged in workloads), default=Origin()),
             hint=f"add the Namespace {namespace} with its labels to what is read",
         )
-
-
-def is_unknown(survey: Survey, judged: Judged) -> bool:
-    """Whether a workload is outside the mesh only because its namespace was not given."""
-    workload = judged.workload
-    if judged.decision.dataplane is not Dataplane.NONE or workload.meta.namespace in survey.world.namespaces:
-        return False
-    labels = dict(workload.meta.labels)
-    return not workload.host_network and INJECT not in labels and DATAPLANE_MODE not in labels
 
 
 def excluded_ports(survey: Survey) -> Iterator[Diagnostic]:

@@ -106,8 +106,8 @@ def _service_port(
     targets = sorted({target for _, _, target in meant})
     numbers = listed(map(str, targets))
     return SERVICE_PORT.found(
-        f"{policy.meta.full_name} sets port {entry.port} to {entry.mode}, but {entry.port} is the port of the Service "
-        f"{listed(service.meta.full_name for service, _, _ in meant)}: the workload itself listens on {numbers}, "
+        f"policy {policy.meta.full_name} sets port {entry.port} to {entry.mode}, but {entry.port} is the port of the "
+        f"Service {listed(service.meta.full_name for service, _, _ in meant)}: the workload itself listens on {numbers}, "
         "and portLevelMtls names the workload's ports",
         subject=f"PeerAuthentication {policy.meta.full_name}",
         origin=entry.origin,
@@ -124,7 +124,8 @@ def _unknown_port(policy: PeerAuthentication, entry: PortMode, workloads: Sequen
     declared = sorted({port.number for judged in workloads for port in judged.declared})
     names = listed(judged.name for judged in workloads)
     return UNKNOWN_PORT.found(
-        f"{policy.meta.full_name} sets port {entry.port} to {entry.mode}, and nothing says that {names} listens on it",
+        f"policy {policy.meta.full_name} sets port {entry.port} to {entry.mode}, and nothing says that workload "
+        f"{names} listens on it",
         subject=f"PeerAuthentication {policy.meta.full_name}",
         origin=entry.origin,
         path=f"spec.portLevelMtls.{entry.port}",

@@ -9,17 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from peerauth.analysis.lint.codes import NOT_STRICT, NOTHING_REQUIRED_OF
-from peerauth.analysis.lint.enforcement import is_unknown
 from peerauth.analysis.lint.survey import Judged, Survey, excluded_by
 from peerauth.model.diagnostic import Diagnostic, Evidence
-from peerauth.policy.decision import Dataplane, EffectiveMode, Reason
+from peerauth.policy.decision import EffectiveMode, Reason
 
 
 def not_strict(survey: Survey) -> Iterator[Diagnostic]:
     """One finding for each workload whose mode is not STRICT and for each port that differs from a STRICT workload."""
     required = False
     for judged in survey.judged:
-        if judged.decision.dataplane is Dataplane.NONE and not is_unknown(survey, judged):
+        if survey.is_outside(judged):
             continue
         required = True
         yield from _failures(judged)
@@ -53,9 +52,9 @@ def _in_force(judged: Judged, port: int | None) -> EffectiveMode:
 def _workload_failure(judged: Judged, mode: EffectiveMode) -> Diagnostic:
     reason = judged.decision.deciding()
     same = [str(port) for port in judged.ports_of_interest() if _in_force(judged, port) is mode]
-    ports = f"ports {', '.join(same)} and every port not declared" if same else "every port not declared"
+    ports = f"on {', '.join(same)} and every port not declared" if same else "on every port"
     return NOT_STRICT.found(
-        f"{judged.name} is {mode} ({ports}): {reason.why}",
+        f"workload {judged.name} is {mode} {ports}",
         subject=judged.subject,
         origin=judged.workload.meta.origin,
         hint="set STRICT for the workload, its namespace or the mesh",
@@ -66,7 +65,7 @@ def _workload_failure(judged: Judged, mode: EffectiveMode) -> Diagnostic:
 def _port_failure(judged: Judged, port: int, what: str) -> Diagnostic:
     reason = judged.decision.deciding(port)
     return NOT_STRICT.found(
-        f"port {port} of {judged.name} is not STRICT: {what}. {reason.why}",
+        f"port {port} of workload {judged.name} is not STRICT: {what}",
         subject=judged.subject,
         origin=judged.workload.meta.origin,
         hint=f"remove the exception for port {port}",
@@ -75,4 +74,5 @@ def _port_failure(judged: Judged, port: int, what: str) -> Diagnostic:
 
 
 def _said(reason: Reason) -> Evidence:
-    return Evidence(f"{reason.policy or 'the default'} says {reason.said}", reason.origin)
+    who = f"policy {reason.policy}" if reason.policy else "Istio's default"
+    return Evidence(f"{who} says {reason.said}. {reason.why}", reason.origin)

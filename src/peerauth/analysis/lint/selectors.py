@@ -58,7 +58,7 @@ def _finding(policy: PeerAuthentication, values: Values) -> Diagnostic:
     namespace = policy.meta.namespace
     hint = "correct the labels (a controller's pods have the labels of its pod template), or remove the policy"
     return NOTHING_SELECTED.found(
-        f"{policy.meta.full_name} selects {written}, and no workload of the namespace {namespace} has "
+        f"policy {policy.meta.full_name} selects {written}, and no workload of the namespace {namespace} has "
         f"{'these labels together' if len(policy.selector) > 1 else 'this label'}: it has no effect",
         subject=f"PeerAuthentication {policy.meta.full_name}",
         origin=policy.meta.origin if policy.selector_origin == NOWHERE else policy.selector_origin,

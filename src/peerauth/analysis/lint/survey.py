@@ -16,6 +16,7 @@ from peerauth.model.peerauth import PeerAuthentication
 from peerauth.model.tables import Name, name_of
 from peerauth.model.world import DeclaredPort, World
 from peerauth.policy.decision import Dataplane, Decision, EffectiveMode
+from peerauth.policy.membership import DATAPLANE_MODE, INJECT
 
 Decide = Callable[[Workload], Decision]
 
@@ -62,6 +63,18 @@ class Survey(msgspec.Struct, frozen=True):
         """The policy that a reason names as `namespace/name`."""
         namespace, _, name = full_name.partition("/")
         return self.world.policies[Name(namespace, name)]
+
+    def is_unknown(self, judged: Judged) -> bool:
+        """Whether a workload counts as outside the mesh only because its Namespace was not given."""
+        workload = judged.workload
+        if judged.decision.dataplane is not Dataplane.NONE or workload.meta.namespace in self.world.namespaces:
+            return False
+        labelled = {key for key, _ in workload.meta.labels}
+        return not workload.host_network and labelled.isdisjoint((INJECT, DATAPLANE_MODE))
+
+    def is_outside(self, judged: Judged) -> bool:
+        """Whether a workload is known to be outside the mesh."""
+        return judged.decision.dataplane is Dataplane.NONE and not self.is_unknown(judged)
 
 
 def survey(world: World, decide: Decide) -> Survey:

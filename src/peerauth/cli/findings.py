@@ -1,0 +1,63 @@
+"""The text of `peerauth check`: one block per finding (what, where, the evidence, the fix) and a line that sums up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from peerauth.analysis.report import Counts
+from peerauth.cli.render import BLANK, SEVERITY_ROLES, Line, Role, count, line
+from peerauth.model.diagnostic import Diagnostic, Severity
+from peerauth.model.meta import NOWHERE, Origin
+
+
+def finding_lines(finding: Diagnostic) -> Iterator[Line]:
+    """The block of one finding; ends with a blank line."""
+    role = SEVERITY_ROLES[finding.severity]
+    yield line((f"{finding.severity.value} {finding.code}", role), f"  {finding.message}")
+    yield from _detail("at", _where(finding))
+    for fact in finding.evidence:
+        yield from _detail("because", f"{fact.text}{_at(fact.origin)}")
+    yield from _detail("fix", finding.hint)
+    yield BLANK
+
+
+def _detail(label: str, text: str) -> Iterator[Line]:
+    if text:
+        yield line((f"  {label:<9}", Role.FAINT), text)
+
+
+def _where(finding: Diagnostic) -> str:
+    place = str(finding.origin) if finding.origin != NOWHERE else ""
+    return "  ".join(part for part in (place, finding.subject, finding.path) if part)
+
+
+def _at(origin: Origin) -> str:
+    return f"  ({origin})" if origin != NOWHERE else ""
+
+
+def summary_line(counts: Counts) -> Line:
+    """What was read and found, in one line."""
+    read = ", ".join(
+        (
+            count(counts.documents, "document"),
+            count(counts.policies, "policy", "policies"),
+            count(counts.workloads, "workload"),
+        )
+    )
+    found = (
+        (count(counts.errors, "error"), Severity.ERROR, counts.errors),
+        (count(counts.warnings, "warning"), Severity.WARNING, counts.warnings),
+        (f"{counts.infos:,} to know", Severity.INFO, counts.infos),
+    )
+    spans: list[tuple[str, Role]] = []
+    for text, severity, number in found:
+        spans += [(text, SEVERITY_ROLES[severity] if number else Role.FAINT), (", ", Role.PLAIN)]
+    return line(f"{read}: ", *spans[:-1])
+
+
+def error_text(finding: Diagnostic) -> str:
+    """A finding as one error message: where, what, and the next step."""
+    place = f"{finding.origin}: " if finding.origin != NOWHERE else ""
+    path = f" (at {finding.path})" if finding.path else ""
+    hint = f"\n  hint: {finding.hint}" if finding.hint else ""
+    return f"error: {place}{finding.message}{path} [{finding.code}]{hint}"

@@ -1,0 +1,74 @@
+"""Documents from the paths of a command line, taken into a world and decided about.
+
+Documents are read one at a time; what is kept is what they say, not their text. On a terminal, a reading that takes
+long says how far it is, on standard error.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+
+import msgspec
+
+from peerauth.analysis.lint.duplicates import defined_twice
+from peerauth.errors import SourceError
+from peerauth.model.changes import Reset
+from peerauth.model.diagnostic import Diagnostic, Severity
+from peerauth.model.inventory import Workload
+from peerauth.model.schema import Checked
+from peerauth.model.world import World
+from peerauth.policy.decision import Decision
+from peerauth.policy.index import PolicyIndex
+from peerauth.sources.files import collect, documents
+
+_SOURCE = "files"
+_EVERY = 2_000
+"""Documents between two words of progress: a few times a second."""
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """What was read: the world it makes, the decisions about it, and every fault of the documents themselves."""
+
+    world: World
+    index: PolicyIndex
+    diagnostics: tuple[Diagnostic, ...]
+    documents: int
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether some document says nothing because of a fault."""
+        return any(finding.severity is Severity.ERROR for finding in self.diagnostics)
+
+    def decide(self, workload: Workload) -> Decision:
+        """What was decided about a workload of this world."""
+        return self.index.decision(workload.key)
+
+
+def read(paths: Sequence[str]) -> Reading:
+    """Everything that the paths say. Raises SourceError when a path cannot be read or holds no document at all."""
+    loaded = collect(_with_progress(documents(paths)))
+    if not loaded.documents:
+        raise SourceError(
+            f"no documents in {', '.join(paths)}",
+            hint="name files with YAML or JSON documents, folders that hold *.yaml, *.yml or *.json, or -",
+        )
+    world, index = World(), PolicyIndex()
+    index.update(world.apply(Reset(_SOURCE, loaded.objects)))
+    twice = tuple(defined_twice(loaded.objects))
+    return Reading(world=world, index=index, diagnostics=loaded.diagnostics + twice, documents=loaded.documents)
+
+
+def _with_progress(checked: Iterable[Checked]) -> Iterator[Checked]:
+    if not sys.stderr.isatty():
+        yield from checked
+        return
+    told = False
+    for number, document in enumerate(checked, 1):
+        if number % _EVERY == 0:
+            told = True
+            sys.stderr.write(f"\rreading: {number:,} documents")
+            sys.stderr.flush()
+        yield document
+    if told:
+        sys.stderr.write("\r\x1b[K")
