@@ -26,6 +26,7 @@ from peerauth.agent.envoy import EnvoyLaunch, command, find_envoy
 from peerauth.dataplane.envoy.bootstrap import Sockets, bootstrap
 from peerauth.dataplane.resources import CLUSTER, LISTENER, SECRET, Resources, TypeUrl
 
+EOF: object = vars(grpc.aio)["EOF"]  # missing from the stubs
 START_TIMEOUT_S = 20.0
 
 
@@ -138,7 +139,7 @@ class Discovery:
 
     async def stream(self, _: Any, context: Any) -> None:
         self._stream, self._sent = context, {}
-        while (request := await context.read()) is not grpc.aio.EOF:
+        while (request := await context.read()) is not EOF:
             acknowledged = self._pending.pop(request.response_nonce, None)
             if acknowledged is not None:
                 if request.HasField("error_detail"):
@@ -153,7 +154,7 @@ class Discovery:
     async def stream_secrets(self, _: Any, context: Any) -> None:
         names: list[str] = []
         self._secret_streams.append((context, names))
-        while (request := await context.read()) is not grpc.aio.EOF:
+        while (request := await context.read()) is not EOF:
             assert not request.HasField("error_detail"), request.error_detail.message
             if list(request.resource_names) != names:
                 names[:] = request.resource_names
@@ -170,8 +171,6 @@ class Discovery:
         for body in known:
             response.resources.add(type_url=SECRET, value=body)
         await context.write(response)
-
-
 
 
 class RunningEnvoy:
