@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from peerauth.agent.echo import EchoApplication
-from peerauth.dataplane.resources import Endpoint
+from peerauth.dataplane.resources import Capture, Endpoint
 from peerauth.errors import PlatformError
 from peerauth.model.inventory import WorkloadKey
 from peerauth.runtime.networks import Network
@@ -54,3 +54,11 @@ class Applications:
         listener.listen(128)
         listener.setblocking(False)
         return listener
+
+
+def undeclared_port(capture: Capture, declared: Iterable[int]) -> int | None:
+    """A port that nobody declared, to prove the catch-all with; None where such ports are not covered."""
+    if capture is Capture.EXPLICIT:
+        return None
+    taken = set(declared)
+    return next(port for port in range(18080, 65536) if port not in taken)

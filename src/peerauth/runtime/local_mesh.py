@@ -25,7 +25,7 @@ from peerauth.model.world import MeshObject, Reset
 from peerauth.policy.decision import Dataplane
 from peerauth.policy.membership import dataplane_of
 from peerauth.policy.outbound import identity_of
-from peerauth.runtime.applications import Applications
+from peerauth.runtime.applications import Applications, undeclared_port
 from peerauth.runtime.control_plane import Applied, ControlPlane, proxy_key
 from peerauth.runtime.networks import Network, Placed
 from peerauth.runtime.node_agent import NodeAgent
@@ -163,10 +163,11 @@ class LocalMesh:
         """Where each workload's application has to listen."""
         found: dict[WorkloadKey, tuple[Endpoint, ...]] = {}
         for key, workload in self.control_plane.world.workloads.items():
-            declared: Iterable[DeclaredPort] = self.control_plane.declared(key)
-            found[key] = tuple(
-                port.endpoint or Endpoint(workload.addresses[0], port.number) for port in declared if workload.addresses
-            )
+            declared = list(self.control_plane.declared(key))
+            spare = undeclared_port(self.network.capture, (port.number for port in declared))
+            if spare is not None:
+                declared.append(DeclaredPort(spare))
+            found[key] = tuple(port.endpoint or Endpoint(workload.addresses[0], port.number) for port in declared)
         return found
 
 

@@ -48,6 +48,15 @@ class Network(Protocol):
         """Makes sockets that dial or listen as that workload."""
         ...
 
+    def outside(self) -> SocketFactory:
+        """Makes sockets that dial from outside the mesh."""
+        ...
+
+    @property
+    def outside_namespace(self) -> str:
+        """The network namespace outside the mesh, for other processes to dial from; empty for this machine's."""
+        ...
+
 
 class LoopbackNetwork:
     """Explicit capture: nothing is made and nothing has to be cleaned."""
@@ -76,6 +85,15 @@ class LoopbackNetwork:
         """Ordinary sockets: every workload is on this machine's loopback."""
         return _socket
 
+    def outside(self) -> SocketFactory:
+        """The same: who dials is not told apart."""
+        return _socket
+
+    @property
+    def outside_namespace(self) -> str:
+        """None is needed."""
+        return ""
+
 
 class NamespaceNetwork:
     """Transparent capture: a namespace with redirection for each workload that has a proxy, a bare one for others."""
@@ -85,9 +103,15 @@ class NamespaceNetwork:
     def __init__(self) -> None:
         self._network = MeshNetwork()
         self._made: dict[WorkloadKey, tuple[WorkloadNamespace, bool]] = {}
+        self._outside: WorkloadNamespace | None = None
 
     async def __aenter__(self) -> Self:
         await self._network.__aenter__()
+        try:
+            self._outside = await self._network.add("peerauth/probe", capture=False)
+        except BaseException:
+            await self._network.__aexit__(None, None, None)
+            raise
         return self
 
     async def __aexit__(
@@ -110,6 +134,17 @@ class NamespaceNetwork:
     def sockets(self, key: WorkloadKey) -> SocketFactory:
         """Sockets that belong to the workload's namespace."""
         return sockets_of(self._made[key][0].path)
+
+    def outside(self) -> SocketFactory:
+        """Sockets of a namespace without redirection, on the same network."""
+        return sockets_of(self.outside_namespace)
+
+    @property
+    def outside_namespace(self) -> str:
+        """The path of that namespace."""
+        if self._outside is None:
+            raise RuntimeError("the network is not entered")
+        return self._outside.path
 
 
 def _socket(family: int) -> socket.socket:

@@ -13,7 +13,6 @@ from datetime import datetime
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from peerauth.dataplane.resources import Capture
 from peerauth.identity.keys import CURVE, private_key_pem
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.identity.x509 import Issuer, build_svid, certificate_pem
@@ -31,6 +30,8 @@ from peerauth.probe import (
     foreign_certificate,
     judge_port,
 )
+from peerauth.runtime.applications import undeclared_port
+from peerauth.runtime.local_mesh import LocalMesh
 
 PROBE_NAMESPACE = "peerauth"
 PROBE_ACCOUNT = "probe"
@@ -63,7 +64,7 @@ class PortToProve(msgspec.Struct, frozen=True):
     decision: Decision
 
 
-def credentials(issuer: Issuer, *, trust_domain: str, now: datetime, serial: int) -> Credentials:
+def probe_credentials(issuer: Issuer, *, trust_domain: str, now: datetime, serial: int) -> Credentials:
     """What the probe presents: a certificate of the mesh, one of another trust domain, one of another authority."""
     mesh = SpiffeId(trust_domain, PROBE_NAMESPACE, PROBE_ACCOUNT)
     elsewhere = SpiffeId(f"not-{trust_domain}", PROBE_NAMESPACE, PROBE_ACCOUNT)
@@ -112,9 +113,14 @@ async def prove(
     return tuple(await asyncio.gather(*(report(port) for port in ports)))
 
 
-def undeclared_port(capture: Capture, declared: Iterable[int]) -> int | None:
-    """A port that nobody declared, to prove the catch-all with; None where such ports are not covered."""
-    if capture is Capture.EXPLICIT:
-        return None
-    taken = set(declared)
-    return next(port for port in range(18080, 65536) if port not in taken)
+def ports_to_prove(mesh: LocalMesh) -> tuple[PortToProve, ...]:
+    """Every declared port of every sidecar workload, and where such ports are covered one that nobody declared."""
+    plane = mesh.control_plane
+    found: list[PortToProve] = []
+    for key in plane.sidecars():
+        declared = [port.number for port in plane.declared(key)]
+        spare = undeclared_port(mesh.network.capture, declared)
+        for number in [*declared, *([] if spare is None else [spare])]:
+            address = mesh.places[key].addresses[0]
+            found.append(PortToProve(key, address, number, number in declared, plane.decisions.decision(key)))
+    return tuple(found)

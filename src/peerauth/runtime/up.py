@@ -1,0 +1,173 @@
+"""`peerauth up`: one run of the whole mesh on this machine, from documents to a proof.
+
+It composes and says what happens through `Narrator`; what that looks like on a terminal is the command line's. A run
+owns its instance: folder, addresses, namespaces and processes are gone when it ends, whichever way it ends.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from peerauth.agent.supervisor import find_envoy
+from peerauth.ca.service import CertificateAuthority
+from peerauth.ca.store import load_plugged_in, open_state
+from peerauth.dataplane.resources import Capture
+from peerauth.errors import SourceError
+from peerauth.identity.x509 import Issuer
+from peerauth.model.diagnostic import Diagnostic, Severity
+from peerauth.model.inventory import WorkloadKey
+from peerauth.model.mesh import DEFAULT_MESH, MeshConfig
+from peerauth.model.world import MeshObject
+from peerauth.policy.decision import Dataplane
+from peerauth.probe import Credentials
+from peerauth.runtime.control_plane import Applied
+from peerauth.runtime.instance import claim
+from peerauth.runtime.local_mesh import LocalMesh
+from peerauth.runtime.networks import LoopbackNetwork, NamespaceNetwork
+from peerauth.runtime.running_mesh import describe, publish
+from peerauth.runtime.settings import Settings
+from peerauth.runtime.tally import Tally
+from peerauth.runtime.verification import PortReport, ports_to_prove, probe_credentials, prove
+from peerauth.sources import files
+from peerauth.sources.watching import watch
+
+
+class Options(msgspec.Struct, frozen=True):
+    """What the command line asks for. `authority` is a folder of PEM files that plugs an authority in, or None."""
+
+    paths: tuple[str, ...]
+    capture: Capture = Capture.EXPLICIT
+    applications: bool = False
+    once: bool = False
+    authority: Path | None = None
+
+
+class Narrator(Protocol):
+    """What a run tells of itself, in order. Nothing of it may raise or wait."""
+
+    def progress(self, sentence: str) -> None:
+        """What is being done now."""
+
+    def refused(self, diagnostics: Sequence[Diagnostic]) -> None:
+        """Documents that cannot be used; what was in force stays in force."""
+
+    def started(self, mesh: LocalMesh, tally: Tally) -> None:
+        """Every proxy is ready."""
+
+    def changed(self, mesh: LocalMesh, applied: Applied) -> None:
+        """An edit took effect."""
+
+    def not_run(self, workloads: Sequence[WorkloadKey]) -> None:
+        """Workloads whose data plane this command does not run (ambient)."""
+
+    def proved(self, reports: Sequence[PortReport]) -> None:
+        """What `--once` found."""
+
+
+async def up(options: Options, *, settings: Settings, narrator: Narrator, tally: Tally) -> bool:
+    """Runs the mesh until cancelled, or with `once` until everything was probed.
+
+    Returns whether all was as the policy says. Raises SourceError when the first documents have errors, PlatformError
+    and ProxyError when this machine cannot do what was asked.
+    """
+    loaded = files.load(options.paths)
+    narrator.refused(loaded.diagnostics)
+    if has_errors(loaded.diagnostics):
+        raise SourceError("the documents have errors: nothing was started", hint="peerauth check says how to mend them")
+    trust_domain = _trust_domain(loaded.objects)
+    authority = options.authority or settings.state / "ca" / trust_domain
+    issuer = open_authority(authority, trust_domain=trust_domain, plugged_in=options.authority is not None)
+    with claim(settings.sockets) as instance:
+        mesh = LocalMesh(
+            NamespaceNetwork() if options.capture is Capture.TRANSPARENT else LoopbackNetwork(instance.number),
+            authority=CertificateAuthority(issuer, trust_domain=trust_domain, now=now),
+            folder=instance.folder,
+            envoy=find_envoy(),
+            with_applications=options.applications,
+            on_line=tally.feed,
+        )
+        run = _Run(mesh, options, narrator, folder=instance.folder, authority=authority)
+        async with mesh.running():
+            narrator.progress("starting the proxies")
+            await mesh.load(loaded.objects)
+            await mesh.ready()
+            run.tell()
+            narrator.started(mesh, tally)
+            if not options.once:
+                return await run.follow()
+            presented = probe_credentials(issuer, trust_domain=trust_domain, now=now(), serial=secrets.randbits(120))
+            return await _prove_all(mesh, presented, narrator)
+
+
+class _Run:
+    """What goes on after the start: edits come in, other processes are told."""
+
+    def __init__(self, mesh: LocalMesh, options: Options, narrator: Narrator, *, folder: Path, authority: Path) -> None:
+        self._mesh = mesh
+        self._options = options
+        self._narrator = narrator
+        self._folder = folder
+        self._authority = authority
+
+    def tell(self) -> None:
+        """Says what runs, to the person and to other processes."""
+        self._narrator.not_run(_ambient(self._mesh))
+        publish(describe(self._mesh, paths=self._options.paths, authority=self._authority), folder=self._folder)
+
+    async def follow(self) -> bool:
+        """Takes every edit of the documents in; one that cannot be used is told and changes nothing."""
+        async for loaded in watch(self._options.paths):
+            if faults := [*loaded.diagnostics, *self._unchangeable(loaded)]:
+                self._narrator.refused(faults)
+            if not has_errors(faults):
+                applied = await self._mesh.load(loaded.objects)
+                self.tell()
+                self._narrator.changed(self._mesh, applied)
+        return True
+
+    def _unchangeable(self, loaded: files.Loaded) -> list[Diagnostic]:
+        """Every certificate in use is of one trust domain; another one is another mesh."""
+        wanted = _trust_domain(loaded.objects)
+        if wanted == self._mesh.authority.trust_domain:
+            return []
+        message = f"the trust domain cannot change to {wanted!r} while the mesh runs"
+        return [Diagnostic("trust-domain-change", Severity.ERROR, message, hint="stop `peerauth up` and start it anew")]
+
+
+async def _prove_all(mesh: LocalMesh, presented: Credentials, narrator: Narrator) -> bool:
+    narrator.progress("probing every port")
+    reports = await prove(ports_to_prove(mesh), presented=presented, sockets=mesh.network.outside())
+    narrator.proved(reports)
+    return bool(reports) and all(report.ok for report in reports)
+
+
+def open_authority(folder: Path, *, trust_domain: str, plugged_in: bool) -> Issuer:
+    """The authority in a folder: made at first use, unless the operator plugged its own in. Raises IdentityError."""
+    if plugged_in:
+        return load_plugged_in(folder, trust_domain=trust_domain, now=now())
+    return open_state(folder, trust_domain=trust_domain, now=now())
+
+
+def has_errors(diagnostics: Sequence[Diagnostic]) -> bool:
+    """Whether documents with these diagnostics must not be used."""
+    return any(diagnostic.severity is Severity.ERROR for diagnostic in diagnostics)
+
+
+def now() -> datetime:
+    """The time, aware of its zone."""
+    return datetime.now(UTC)
+
+
+def _trust_domain(objects: Iterable[MeshObject]) -> str:
+    return next((obj for obj in objects if isinstance(obj, MeshConfig)), DEFAULT_MESH).trust_domain
+
+
+def _ambient(mesh: LocalMesh) -> tuple[WorkloadKey, ...]:
+    decisions = mesh.control_plane.decisions.items()
+    return tuple(sorted(key for key, decision in decisions if decision.dataplane is Dataplane.AMBIENT))
