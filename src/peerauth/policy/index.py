@@ -17,7 +17,7 @@ from peerauth.model.inventory import Namespace, Workload, WorkloadKey
 from peerauth.model.mesh import DEFAULT_MESH, MeshConfig
 from peerauth.model.meta import NO_LABELS, Labels
 from peerauth.model.peerauth import PeerAuthentication
-from peerauth.policy.classes import ClassTable, WorkloadClass, class_key
+from peerauth.policy.classes import ClassKey, ClassTable, WorkloadClass, class_key
 from peerauth.policy.decision import Dataplane, Decision
 from peerauth.policy.membership import membership_of
 from peerauth.policy.resolve import Contenders, decide
@@ -106,24 +106,28 @@ class PolicyIndex:
         return changes
 
     def _take_workload(self, edit: Edit, step: _Step) -> None:
-        old = edit.before if isinstance(edit.before, Workload) else None
-        new = edit.after if isinstance(edit.after, Workload) else None
-        wanted = class_key(new) if new else None
-        if old and wanted == class_key(old):
-            return
-        if old:
-            found = self._class_of.pop(old.key)
-            step.before.setdefault(old.key, found.decision)
-            del found.members[old.key]
-            step.left[found] = None
-        if new and wanted:
-            joined = self._classes.get(wanted)
-            if joined is None:
-                joined = self._classes.add(wanted)
-                step.stale[joined] = None
-            step.before.setdefault(new.key, None)
-            joined.members[new.key] = None
-            self._class_of[new.key] = joined
+        wanted = class_key(edit.after) if isinstance(edit.after, Workload) else None
+        if isinstance(edit.before, Workload):
+            if wanted == class_key(edit.before):
+                return
+            self._leave(edit.before.key, step)
+        if wanted is not None and isinstance(edit.after, Workload):
+            self._join(edit.after.key, wanted, step)
+
+    def _leave(self, key: WorkloadKey, step: _Step) -> None:
+        found = self._class_of.pop(key)
+        step.before.setdefault(key, found.decision)
+        del found.members[key]
+        step.left[found] = None
+
+    def _join(self, key: WorkloadKey, wanted: ClassKey, step: _Step) -> None:
+        joined = self._classes.get(wanted)
+        if joined is None:
+            joined = self._classes.add(wanted)
+            step.stale[joined] = None
+        step.before.setdefault(key, None)
+        joined.members[key] = None
+        self._class_of[key] = joined
 
     def _take_policy(self, edit: Edit, step: _Step) -> None:
         step.other_policies = True
