@@ -36,6 +36,7 @@ from peerauth.runtime.local_mesh import LocalMesh
 PROBE_NAMESPACE = "peerauth"
 PROBE_ACCOUNT = "probe"
 CONNECTIONS_AT_A_TIME = 64
+SCHEMA = 1
 
 
 class PortReport(msgspec.Struct, frozen=True):
@@ -124,3 +125,41 @@ def ports_to_prove(mesh: LocalMesh) -> tuple[PortToProve, ...]:
             address = mesh.places[key].addresses[0]
             found.append(PortToProve(key, address, number, number in declared, plane.decisions.decision(key)))
     return tuple(found)
+
+
+def report_document(reports: Iterable[PortReport]) -> dict[str, object]:
+    """The proof as the JSON contract of docs/json.md; `SCHEMA` grows when a field changes its meaning or goes."""
+    found = tuple(reports)
+    return {
+        "schema": SCHEMA,
+        "ok": bool(found) and all(report.ok for report in found),
+        "ports": [
+            {
+                "namespace": report.workload.namespace,
+                "name": report.workload.name,
+                "kind": report.workload.kind,
+                "port": report.port,
+                "declared": report.declared,
+                "mode": report.mode.value,
+                "policy": report.reason.policy,
+                "level": report.reason.level.value,
+                "ok": report.ok,
+                "connections": [_verdict_document(verdict) for verdict in report.verdicts],
+            }
+            for report in found
+        ],
+    }
+
+
+def _verdict_document(verdict: ProbeVerdict) -> dict[str, object]:
+    attempt = verdict.attempt
+    return {
+        "client": attempt.kind.value,
+        "outcome": attempt.outcome.value,
+        "expected": verdict.expected.outcome.value,
+        "ok": verdict.ok,
+        "evidence": attempt.evidence,
+        "sentence": verdict.sentence,
+        "server": attempt.server,
+        "seconds": round(attempt.seconds, 4),
+    }

@@ -1,0 +1,174 @@
+"""`up` and `probe`: the commands that open sockets. The work is in `runtime/`; here it meets the terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import msgspec
+
+from peerauth.cli.live import QuietStory, Story
+from peerauth.cli.offline import Target, TargetType
+from peerauth.cli.proved import proof_lines
+from peerauth.cli.render import writer
+from peerauth.dataplane.resources import Capture
+from peerauth.runtime import probing, settings
+from peerauth.runtime.tally import Tally
+from peerauth.runtime.up import Options
+from peerauth.runtime.up import up as run_up
+from peerauth.runtime.verification import report_document
+
+FINE, REFUTED = 0, 1
+
+T = TypeVar("T")
+
+STATE = click.option(
+    "--state",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Where the authority's keys are kept (default: $XDG_STATE_HOME/peerauth).",
+)
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("--apps", is_flag=True, help="Run a small echo application behind every declared port.")
+@click.option("--once", is_flag=True, help="Probe every port as every kind of client, print the table, and stop.")
+@click.option(
+    "--capture",
+    type=click.Choice([kind.value for kind in Capture]),
+    default=Capture.EXPLICIT.value,
+    show_default=True,
+    help="explicit: loopback addresses, no root, declared ports. transparent: a network namespace per workload, root, "
+    "every port.",
+)
+@click.option(
+    "--ca",
+    "authority",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Use your own authority: ca-cert.pem, ca-key.pem, cert-chain.pem, root-cert.pem.",
+)
+@STATE
+@click.option("-v", "--verbose", is_flag=True, help="Log what the control plane and the agents do.")
+def up(
+    *,
+    paths: tuple[str, ...],
+    apps: bool,
+    once: bool,
+    capture: str,
+    authority: Path | None,
+    state: Path | None,
+    verbose: bool,
+) -> int:
+    """Run the mesh of the given documents on this machine: an authority, a control plane, an Envoy per sidecar.
+
+    The documents are watched: an edit takes effect on the running proxies, an edit with errors is reported and changes
+    nothing. Stop with Ctrl-C; everything that was started is stopped with it.
+
+    \b
+    Examples:
+      peerauth up examples/finance --apps --once      prove every port on real connections
+      peerauth up examples/finance --apps             keep it running; probe it from another terminal
+      peerauth up mesh.yaml policies/ --apps          several files and folders
+      peerauth up examples/finance --apps --capture transparent   as root: every port, declared or not
+
+    \b
+    Exit codes: 0 fine, 1 a connection did not do what the policy says, 2 bad input, or this machine lacks something.
+    """
+    logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
+    story = QuietStory() if once else Story()
+    options = Options(paths=paths, capture=Capture(capture), applications=apps, once=once, authority=authority)
+    found = settings.from_environment(state=state)
+    try:
+        proved = _run(run_up(options, settings=found, narrator=story, tally=Tally(story.refusal)))
+    except KeyboardInterrupt:
+        if once:
+            raise
+        proved = True  # being stopped is how a run without --once is meant to end
+    return FINE if proved else REFUTED
+
+
+@click.command()
+@click.argument("target", type=TargetType(), required=False)
+@click.option("--address", metavar="ADDRESS", help="Dial this address instead of a running `peerauth up`.")
+@click.option("-f", "--file", "paths", multiple=True, metavar="PATH", help="The documents that say what must happen.")
+@click.option(
+    "--certificate", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Chain to present (PEM)."
+)
+@click.option("--key", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Its private key (PEM).")
+@click.option("--roots", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The mesh's roots (PEM).")
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@STATE
+def probe(
+    *,
+    target: Target | None,
+    address: str | None,
+    paths: tuple[str, ...],
+    certificate: Path | None,
+    key: Path | None,
+    roots: Path | None,
+    output: str,
+    state: Path | None,
+) -> int:
+    """Connect to ports as every kind of client and compare what happens with what the policy says.
+
+    Plaintext, TLS without a certificate, mutual TLS of the mesh, of another authority and of another trust domain,
+    HBONE. Without --address it probes the mesh that `peerauth up` runs on this machine. A port that does not answer is never
+    reported as one that refuses.
+
+    \b
+    Examples:
+      peerauth probe                               every port of the running mesh
+      peerauth probe foo/finance:8080              one port
+      peerauth probe foo/finance:8080 --address 10.0.0.7 -f manifests/ \\
+          --certificate chain.pem --key key.pem --roots root.pem       a port of any mesh
+    """
+    found = settings.from_environment(state=state)
+    if address is None:
+        reports = _run(probing.probe_running(target, paths=paths, settings=found))
+    else:
+        presented = probing.given_credentials(certificate=certificate, key=key, roots=roots)
+        if target is None or target.port is None or not paths:
+            raise click.UsageError("--address needs NAMESPACE/NAME:PORT and -f, to know what must happen there")
+        reports = _run(probing.probe_address(target, target.port, address=address, paths=paths, presented=presented))
+    if output == "json":
+        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(report_document(reports)), indent=2) + b"\n")
+    else:
+        write = writer()
+        for each in proof_lines(reports):
+            write(each)
+    return FINE if reports and all(report.ok for report in reports) else REFUTED
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """Runs a coroutine so that Ctrl-C and SIGTERM end it by cancellation, cleaned up, as KeyboardInterrupt."""
+
+    async def main() -> T:
+        task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        if task is not None:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, task.cancel)
+        return await work
+
+    try:
+        return asyncio.run(main())
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+    except BaseExceptionGroup as group:
+        raise _only_cause(group) from group
+
+
+def _only_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error that ended a task group, as the command line reports errors: one, said once."""
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found

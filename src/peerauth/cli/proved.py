@@ -1,0 +1,111 @@
+"""What a proof looks like: a row per port, a column per kind of client, and a sentence for whatever went wrong.
+
+Each cell says what happened; a mark says whether the policy wanted it. A port's reason stands below its row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from peerauth.cli.render import BLANK, MODE_ROLES, Cell, Line, Role, columns, count, line
+from peerauth.policy.decision import Reason
+from peerauth.probe import ClientKind, Outcome, ProbeVerdict
+from peerauth.runtime.verification import PortReport
+
+HEADINGS = {
+    ClientKind.PLAINTEXT: "plaintext",
+    ClientKind.TLS: "tls",
+    ClientKind.ISTIO_ALPN_NO_CERT: "tls+alpn",
+    ClientKind.MTLS: "mtls",
+    ClientKind.MTLS_NO_ALPN: "mtls-alpn",
+    ClientKind.OTHER_CA: "other-ca",
+    ClientKind.OTHER_DOMAIN: "other-td",
+    ClientKind.HBONE: "hbone",
+    ClientKind.HBONE_NO_CERT: "hbone-anon",
+}
+LEGEND = (
+    ("plaintext", "no TLS"),
+    ("tls", "TLS without a client certificate"),
+    ("tls+alpn", "the same, claiming to be a mesh client by its ALPN"),
+    ("mtls", "mutual TLS with a certificate of this mesh"),
+    ("mtls-alpn", "the same, without a mesh client's ALPN"),
+    ("other-ca", "mutual TLS, certificate of another authority"),
+    ("other-td", "mutual TLS, certificate of another trust domain"),
+    ("hbone", "HBONE tunnel with a certificate of this mesh"),
+    ("hbone-anon", "HBONE tunnel without one"),
+)
+WORDS = {
+    Outcome.ACCEPTED: "in",
+    Outcome.PASSED_THROUGH: "app",
+    Outcome.REFUSED: "no",
+    Outcome.NO_ANSWER: "silent",
+    Outcome.UNREACHABLE: "closed",
+}
+MEANINGS = "in: reached the application   app: the application itself got the TLS bytes   no: refused"
+
+
+def proof_lines(reports: Sequence[PortReport], *, legend: bool = True) -> Iterator[Line]:
+    """The whole table, what failed, and the verdict."""
+    kinds = [verdict.attempt.kind for verdict in reports[0].verdicts] if reports else []
+    yield from _table(reports, kinds)
+    yield BLANK
+    if legend:
+        yield line((MEANINGS, Role.FAINT))
+        shown = [(HEADINGS[kind], Role.FAINT) for kind in kinds]
+        yield from columns(
+            [[name, (text, Role.FAINT)] for name, text in LEGEND if (name, Role.FAINT) in shown], indent="  "
+        )
+        yield BLANK
+    failures = [(report, verdict) for report in reports for verdict in report.verdicts if not verdict.ok]
+    for report, verdict in failures:
+        where = f"{report.workload}:{report.port} {verdict.attempt.kind.value}"
+        yield line(("FAILED", Role.WORST), f" {where}: {verdict.sentence}")
+    yield _verdict(reports, failures=len(failures))
+
+
+def _table(reports: Sequence[PortReport], kinds: Sequence[ClientKind]) -> Iterator[Line]:
+    head: list[Cell] = [
+        (text, Role.FAINT) for text in ("WORKLOAD", "PORT", "MODE", *(HEADINGS[kind] for kind in kinds))
+    ]
+    rows: list[list[Cell]] = [head]
+    for report in reports:
+        rows.append(
+            [
+                (str(report.workload), Role.STRONG),
+                str(report.port) if report.declared else f"{report.port}*",
+                (report.mode.value, MODE_ROLES[report.mode]),
+                *(_cell(verdict) for verdict in report.verdicts),
+            ]
+        )
+    lines = columns(rows)
+    yield lines[0]
+    for report, row in zip(reports, lines[1:], strict=True):
+        yield row
+        yield line(("  " + because(report.reason), Role.FAINT))
+    if any(not report.declared for report in reports):
+        yield line(("* declared by no one: covered by the workload's own mode", Role.FAINT))
+
+
+def _cell(verdict: ProbeVerdict) -> Cell:
+    word = WORDS[verdict.attempt.outcome]
+    return (f"✓ {word}", Role.GOOD) if verdict.ok else (f"✗ {word}", Role.WORST)
+
+
+def _verdict(reports: Sequence[PortReport], *, failures: int) -> Line:
+    connections = sum(len(report.verdicts) for report in reports)
+    what = f"{count(connections, 'connection')} to {count(len(reports), 'port')}"
+    if not reports:
+        return line(("nothing was probed: no sidecar workload declares a port", Role.MIDDLING))
+    if failures:
+        return line((f"{failures} of {what} did not do what the policy says", Role.WORST))
+    return line((f"{what}: every one did what the policy says", Role.GOOD))
+
+
+def because(reason: Reason) -> str:
+    """The deciding reason in one line."""
+    if not reason.policy:
+        return f"because no policy speaks: {reason.why}" if reason.why else "because no policy speaks"
+    said = f"because {reason.policy} says {reason.said.value}"
+    scope = f" for port {reason.port}" if reason.port is not None else f" for the {reason.level.value}"
+    where = f"  {reason.origin}" if str(reason.origin) else ""
+    return said + scope + where
