@@ -33,8 +33,14 @@ class Command(NamedTuple):
 
 COMMANDS: Mapping[str, Command] = {
     "explain": Command("peerauth.cli.offline:explain", "The effective mode of every port, and why."),
+    "up": Command("peerauth.cli.online:up", "Run the mesh of the documents on this machine, with real Envoys."),
+    "probe": Command("peerauth.cli.online:probe", "Connect as every kind of client; compare with the policy."),
     "check": Command("peerauth.cli.offline:check", "What is wrong or surprising in the policies, with fixes."),
 }
+
+
+class _ReaderGoneError(Exception):
+    """Whoever read the output has closed the pipe."""
 
 
 class LazyGroup(click.Group):
@@ -71,6 +77,15 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, command.summary) for name, command in COMMANDS.items()])
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; click would end the process with 1, a finding, where the reader of a pipe went away."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError as error:
+            raise _ReaderGoneError from error
+        return result
+
     def main(
         self,
         args: Sequence[str] | None = None,
@@ -87,7 +102,6 @@ class LazyGroup(click.Group):
     def _run(self, args: Sequence[str] | None, prog_name: str | None, complete_var: str | None, **extra: Any) -> int:
         try:
             code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
-            sys.stdout.flush()
         except click.ClickException as error:
             _say_usage(error)
             return BAD_INPUT
@@ -97,7 +111,7 @@ class LazyGroup(click.Group):
         except (click.Abort, KeyboardInterrupt):
             click.echo("interrupted", err=True)
             return INTERRUPTED
-        except BrokenPipeError:
+        except _ReaderGoneError:
             _forget_stdout()
             return BROKEN_PIPE
         return code if isinstance(code, int) else 0

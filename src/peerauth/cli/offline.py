@@ -140,7 +140,7 @@ def _not_found(target: Target, known: Sequence[str]) -> NoReturn:
     wanted = f"{target.namespace}/{target.name}"
     nearest = difflib.get_close_matches(wanted, known, n=1)
     guess = f"; did you mean {nearest[0]}?" if nearest else ""
-    raise click.UsageError(f"there is no workload {wanted} in the input{guess}", click.get_current_context())
+    raise click.ClickException(f"there is no workload {wanted} in the input{guess}")
 
 
 def _explanation(reading: Reading, key: WorkloadKey, port: int | None) -> Explanation:
@@ -156,7 +156,7 @@ def _explanation(reading: Reading, key: WorkloadKey, port: int | None) -> Explan
 
 def _write_explanations(reading: Reading, explanations: Iterator[Explanation]) -> None:
     """The JSON contract, a workload to a line, written as it is made."""
-    out = click.get_binary_stream("stdout")
+    out = sys.stdout.buffer
     out.write(
         b'{"schema": %d, "mesh": ' % SCHEMA
         + msgspec.json.encode(mesh_document(reading.world.mesh))

@@ -107,8 +107,8 @@ def _service_port(
     numbers = listed(map(str, targets))
     return SERVICE_PORT.found(
         f"policy {policy.meta.full_name} sets port {entry.port} to {entry.mode}, but {entry.port} is the port of the "
-        f"Service {listed(service.meta.full_name for service, _, _ in meant)}: the workload itself listens on {numbers}, "
-        "and portLevelMtls names the workload's ports",
+        f"Service {listed(service.meta.full_name for service, _, _ in meant)}: the workload itself listens on "
+        f"{numbers}, and portLevelMtls names the workload's ports",
         subject=f"PeerAuthentication {policy.meta.full_name}",
         origin=entry.origin,
         path=f"spec.portLevelMtls.{entry.port}",
