@@ -16,6 +16,7 @@ from peerauth.errors import SourceError
 from peerauth.model.changes import MeshObject
 from peerauth.model.diagnostic import Diagnostic
 from peerauth.model.schema import DEFAULT_NAMESPACE, Checked
+from peerauth.sources.blockyaml import BlockReader
 from peerauth.sources.reader import read_stream
 from peerauth.sources.text import LARGEST_FILE
 from peerauth.sources.tree import STANDARD_INPUT, files_of
@@ -37,8 +38,9 @@ def load(paths: Sequence[str], *, default_namespace: str = DEFAULT_NAMESPACE) ->
 
 def documents(paths: Sequence[str], *, default_namespace: str = DEFAULT_NAMESPACE) -> Iterator[Checked]:
     """What each document says, in order. Raises SourceError like `load`, before the first document where it can."""
+    reader = BlockReader()
     for name in list(files_of(paths)):
-        yield from read_stream(read_bytes(name), file=name, default_namespace=default_namespace)
+        yield from read_stream(read_bytes(name), file=name, default_namespace=default_namespace, reader=reader)
 
 
 def collect(checked: Iterable[Checked]) -> Loaded:

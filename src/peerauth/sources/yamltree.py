@@ -18,7 +18,7 @@ from yaml._yaml import CParser
 from peerauth.model.diagnostic import Diagnostic
 from peerauth.model.meta import Origin
 from peerauth.model.schema.faults import ENCODING, LIMIT, SYNTAX, Fault
-from peerauth.model.schema.place import Embedded, Path
+from peerauth.model.schema.place import Embedded, FixedPlace, Path
 from peerauth.sources.text import Chunk
 from peerauth.sources.treebuilder import Refused, TreeBuilder
 
@@ -57,10 +57,7 @@ class TreePlace:
         """Reads a string as YAML; the lines of a literal block (`|`) keep their own positions."""
         origin = self.value(path)
         start = self._literal_start(origin)
-        found = read_exactly(Chunk(text, 1, self._chunk.file), shift=start or (origin.line - 1, origin.column - 1))
-        if isinstance(found, Diagnostic):
-            return Embedded(None, self, (found,))
-        return Embedded(found.value, found.place) if found else Embedded(None, self)
+        return embedded_in(self._chunk.file, text, origin, start=start)
 
     def _find(self, path: Path, table: dict[tuple[int, str | int], Position]) -> Origin:
         parent: object = self._value
@@ -106,6 +103,16 @@ def read_exactly(chunk: Chunk, *, shift: Position = (0, 0)) -> Document | Diagno
     if builder.root is None:
         return None
     return Document(builder.result, TreePlace(chunk, builder.result, builder, shift=shift))
+
+
+def embedded_in(file: str, text: str, origin: Origin, *, start: Position | None = None) -> Embedded:
+    """A string that is YAML itself. `start` is where its first character stands, if its lines are lines of the file."""
+    chunk = Chunk(text, 1, file)
+    found = read_exactly(chunk, shift=start or (origin.line - 1, origin.column - 1))
+    if isinstance(found, Document):
+        return Embedded(found.value, found.place)
+    place = FixedPlace(origin)
+    return Embedded(None, place) if found is None else Embedded(None, place, (found,))
 
 
 def origin_of(chunk: Chunk, position: Position, *, shift: Position = (0, 0)) -> Origin:

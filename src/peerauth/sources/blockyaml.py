@@ -1,0 +1,171 @@
+"""The fast reader: the plain block YAML that most manifests are written in, and None for everything else.
+
+It knows mappings and lists in block form, one-line scalars (plain, or quoted without escapes), `{}`, `[]` and comments,
+all in printable ASCII. Whatever it does not know for certain (flow collections, block scalars, values over several
+lines, anchors, tags, tabs, doubtful indentation, a key that comes twice) it leaves to the exact reader, which decides
+and reports. It never refuses. Property tests hold it to the exact reader, values and positions alike.
+
+It is fast because manifests repeat themselves. A line seen before is not parsed again, and a document whose lines have
+the same heads (indentation, dash, key, whether a value follows) as one before it has that one's `Layout`.
+"""
+
+from __future__ import annotations
+
+import re
+from operator import itemgetter
+from typing import NamedTuple
+
+import msgspec
+
+from peerauth.model.meta import Origin
+from peerauth.model.schema.place import Embedded, Path
+from peerauth.sources.blocklayout import Head, Layout, lay_out
+from peerauth.sources.scalars import resolve, resolve_key
+from peerauth.sources.text import Chunk
+from peerauth.sources.yamltree import embedded_in
+
+MOST_CHARACTERS = 8 << 20
+MOST_LINES_KEPT = 1 << 16
+MOST_LAYOUTS_KEPT = 1 << 12
+LONGEST_LINE_KEPT = 200
+LONGEST_LAYOUT_KEPT = 2000
+
+_WORD = r"[!\"$-9;-~]++"  # printable ASCII without space, '#' and ':'
+_FIRST = r"(?:[$()+./0-9;<=A-Z\\^_a-z~]|-(?=[!\"$-9;-~]))"  # what begins a plain scalar beyond doubt
+_PLAIN = rf"{_FIRST}(?:{_WORD})?(?:(?: ++|:){_WORD})*+"
+_QUOTED = r"\"[ !#-\[\]-~]*\"|'[ -&(-~]*'|\{\}|\[\]"
+_KEY = r"[A-Za-z0-9_./][A-Za-z0-9_./-]{0,250}|\"[A-Za-z0-9_./-]{1,250}\""
+_LINE = re.compile(rf"( *)(- +)?(?:({_KEY}):(?: +|\Z))?(?:({_PLAIN})|({_QUOTED}))? *(?:(?:(?<= )|(?<!.))\#[ -~]*)?")
+_START = re.compile(r"--- *(?:(?<= )#[ -~]*)?")
+
+NOTHING = 0
+"""The head of a line that says nothing: empty, or a comment."""
+DOUBT = -1
+
+
+class Line(NamedTuple):
+    """One line. `key_at` and `value_at` are columns from 0; containers and empty values stand where their key does."""
+
+    head: int
+    value: object = None
+    key_at: int = 0
+    value_at: int = 0
+
+
+_NOTHING = Line(NOTHING)
+_DOUBT = Line(DOUBT)
+_head_of = itemgetter(0)
+
+
+class BlockDocument(msgspec.Struct, frozen=True):
+    """A document that was read, and the `Place` of its values."""
+
+    value: object
+    place: BlockPlace
+
+
+class BlockPlace:
+    """Finds positions when they are asked for, by the layout."""
+
+    __slots__ = ("_chunk", "_layout", "_lines")
+
+    def __init__(self, chunk: Chunk, layout: Layout, lines: list[Line]) -> None:
+        self._chunk = chunk
+        self._layout = layout
+        self._lines = lines
+
+    def value(self, path: Path) -> Origin:
+        number = self._layout.line_of(path)
+        if not path or isinstance(path[-1], int):
+            return self.key(path)  # an item of a list stands where it begins, be it a mapping or a scalar
+        return Origin(self._chunk.file, self._chunk.line + number, self._lines[number].value_at + 1)
+
+    def key(self, path: Path) -> Origin:
+        number = self._layout.line_of(path)
+        column = self._lines[number].key_at if path else self._layout.root_at
+        return Origin(self._chunk.file, self._chunk.line + number, column + 1)
+
+    def embedded(self, path: Path, text: str) -> Embedded:
+        """Reads a one-line string as YAML."""
+        return embedded_in(self._chunk.file, text, self.value(path))
+
+
+class BlockReader:
+    """Reads documents, and remembers lines and layouts from one to the next. Its memory is bounded."""
+
+    def __init__(self) -> None:
+        self._lines = _Lines()
+        self._layouts: dict[tuple[int, ...], Layout | None] = {}
+
+    def read(self, chunk: Chunk) -> BlockDocument | None:
+        """The document, or None if the exact reader must read it."""
+        text = chunk.text
+        if len(text) > MOST_CHARACTERS:
+            return None
+        if len(self._lines) > MOST_LINES_KEPT or len(self._layouts) > MOST_LAYOUTS_KEPT:
+            self._lines, self._layouts = _Lines(), {}
+        rows = text.split("\n")
+        if rows[0].startswith("---"):
+            if not _START.fullmatch(rows[0]):
+                return None
+            rows[0] = ""
+        lines = list(map(self._lines.__getitem__, rows))
+        layout = self._layout(tuple(map(_head_of, lines)))
+        if layout is None:
+            return None
+        return BlockDocument(layout.build(lines), BlockPlace(chunk, layout, lines))
+
+    def _layout(self, heads: tuple[int, ...]) -> Layout | None:
+        if heads in self._layouts:
+            return self._layouts[heads]
+        known = self._lines.heads
+        layout = None if DOUBT in heads else lay_out([known[head] for head in heads])
+        if len(heads) <= LONGEST_LAYOUT_KEPT:
+            self._layouts[heads] = layout
+        return layout
+
+
+class _Lines(dict[str, Line]):
+    """Lines by their text; one that is not here is parsed when it is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads: list[Head | None] = [None]
+        self._numbers: dict[Head, int] = {}
+
+    def __missing__(self, text: str) -> Line:
+        line = self._parse(text)
+        if len(text) <= LONGEST_LINE_KEPT:
+            self[text] = line
+        return line
+
+    def _parse(self, text: str) -> Line:
+        found = _LINE.fullmatch(text)
+        if found is None:
+            return _DOUBT
+        indent, dash, key, plain, quoted = found.groups(default="")
+        if not (key or dash):
+            return _DOUBT if plain or quoted else _NOTHING
+        value = resolve(plain) if plain else _quoted(quoted)
+        name = key[1:-1] if key.startswith('"') else resolve_key(key) if key else ""
+        if name is None or isinstance(value, float) or not (key or plain or quoted):
+            return _DOUBT
+        head = Head(len(indent), len(dash), name if key else None, not (plain or quoted))
+        at = found.start(4 if plain else 5)
+        key_at = found.start(3) if key else at
+        stands_at_key = key and ((value is None and not plain) or isinstance(value, dict | list))
+        return Line(self._number(head), value, key_at, key_at if stands_at_key else at)
+
+    def _number(self, head: Head) -> int:
+        if head not in self._numbers:
+            self._numbers[head] = len(self.heads)
+            self.heads.append(head)
+        return self._numbers[head]
+
+
+def _quoted(text: str) -> object:
+    if not text:
+        return None
+    if text == "{}":
+        return {}
+    return [] if text == "[]" else text[1:-1]
