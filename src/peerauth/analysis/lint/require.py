@@ -52,9 +52,10 @@ def _in_force(judged: Judged, port: int | None) -> EffectiveMode:
 def _workload_failure(judged: Judged, mode: EffectiveMode) -> Diagnostic:
     reason = judged.decision.deciding()
     same = [str(port) for port in judged.ports_of_interest() if _in_force(judged, port) is mode]
-    ports = f"on {', '.join(same)} and every port not declared" if same else "on every port"
+    rest = "every port not declared" if judged.ports_of_interest() else "every port"
+    ports = " and ".join(part for part in (", ".join(same), rest) if part)
     return NOT_STRICT.found(
-        f"workload {judged.name} is {mode} {ports}",
+        f"workload {judged.name} is {mode} on {ports}",
         subject=judged.subject,
         origin=judged.workload.meta.origin,
         hint="set STRICT for the workload, its namespace or the mesh",

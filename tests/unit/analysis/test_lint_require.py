@@ -1,0 +1,56 @@
+"""`--require strict` passes only what is known to be enforced as STRICT."""
+
+from __future__ import annotations
+
+from manifests import IN_AMBIENT_MODE, found, found_of, namespace, pod, policy
+
+STRICT = policy("foo/default", "STRICT")
+
+
+def failures(*parts: str) -> list[str]:
+    return [finding.message for finding in found_of("PA0501", *parts, require_strict=True)]
+
+
+def test_a_strict_mesh_passes() -> None:
+    assert found(namespace(), pod(), policy("istio-system/default", "STRICT"), require_strict=True) == []
+
+
+def test_no_policy_at_all_is_permissive_and_fails() -> None:
+    assert failures(namespace(), pod()) == ["workload foo/finance is PERMISSIVE on 8080 and every port not declared"]
+
+
+def test_an_exception_for_a_port_fails_with_the_port() -> None:
+    exception = policy("foo/p", "STRICT", app="finance", ports={8080: "DISABLE"})
+    assert failures(namespace(), pod(), exception) == ["port 8080 of workload foo/finance is not STRICT: it is DISABLE"]
+
+
+def test_what_ambient_enforces_counts() -> None:
+    exception = policy("foo/p", "STRICT", app="finance", ports={8080: "DISABLE"})
+    (message,) = failures(namespace(labels=IN_AMBIENT_MODE), pod(), exception)
+    assert message.endswith("it is PERMISSIVE")
+
+
+def test_strict_ports_do_not_redeem_a_permissive_workload() -> None:
+    (message,) = failures(namespace(), pod(), policy("foo/p", "PERMISSIVE", app="finance", ports={8080: "STRICT"}))
+    assert message == "workload foo/finance is PERMISSIVE on every port not declared"
+
+
+def test_a_port_kept_away_from_the_proxy_fails() -> None:
+    excluded = pod(annotations={"traffic.sidecar.istio.io/excludeInboundPorts": "8080"})
+    (message,) = failures(namespace(), excluded, STRICT)
+    assert "kept away from the proxy" in message
+
+
+def test_workloads_known_to_be_outside_are_not_judged() -> None:
+    mesh = (namespace(), namespace("bar", {}), pod(), pod("bar/legacy"))
+    assert found(*mesh, STRICT, require_strict=True) == []
+
+
+def test_workloads_of_unknown_namespaces_are_judged_as_if_in_the_mesh() -> None:
+    assert len(failures(pod())) == 1
+    assert failures(pod(), STRICT) == []
+
+
+def test_nothing_to_judge_is_not_a_pass() -> None:
+    assert [one.code for one in found(STRICT, require_strict=True)] == ["PA0502"]
+    assert [one.code for one in found(namespace("bar", {}), pod("bar/a"), require_strict=True)] == ["PA0502"]
