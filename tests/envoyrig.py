@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
-import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -96,6 +95,7 @@ class Discovery:
         self._nonce = 0
         self.secrets: dict[str, bytes] = {}
         self._secret_streams: list[tuple[Any, list[str]]] = []
+        self._asked = asyncio.Condition()
         self.refused: list[BaseException] = []
 
     async def apply(self, resources: Resources) -> None:
@@ -113,6 +113,11 @@ class Discovery:
         self.secrets = dict(secrets)
         for context, names in self._secret_streams:
             await self._send_secrets(context, names)
+
+    async def asked_for(self, names: set[str]) -> None:
+        """Returns once Envoy has asked for all these secrets."""
+        async with asyncio.timeout(START_TIMEOUT_S), self._asked:
+            await self._asked.wait_for(lambda: names <= {name for _, asked in self._secret_streams for name in asked})
 
     async def _push(self, type_url: str) -> asyncio.Future[None] | None:
         want, have = dict(self._resources.get(TypeUrl(type_url), {})), self._sent.get(type_url)
@@ -158,6 +163,8 @@ class Discovery:
             assert not request.HasField("error_detail"), request.error_detail.message
             if list(request.resource_names) != names:
                 names[:] = request.resource_names
+                async with self._asked:
+                    self._asked.notify_all()
                 await self._send_secrets(context, names)
 
     async def _send_secrets(self, context: Any, names: list[str]) -> None:
@@ -190,17 +197,30 @@ class RunningEnvoy:
             async with self._news:
                 self._news.notify_all()
 
-    async def connection(self, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """The first logged connection that is wanted, now or within ten seconds."""
+    async def line(self, wanted: Callable[[str], bool]) -> str:
+        """The first access-log line that is wanted, once it is there."""
+        return (await self.lines(wanted, 1))[0]
 
-        def found() -> dict[str, Any] | None:
-            return next((entry for entry in map(json.loads, self.connections) if wanted(entry)), None)
+    async def lines(self, wanted: Callable[[str], bool], count: int) -> list[str]:
+        """The access-log lines that are wanted, once there are `count`."""
+        await self._until(lambda: sum(map(wanted, self.connections)) >= count)
+        return [line for line in self.connections if wanted(line)]
 
-        async with asyncio.timeout(15), self._news:
-            await self._news.wait_for(lambda: found() is not None)
-        entry = found()
-        assert entry is not None
-        return entry
+    async def message(self, text: str) -> None:
+        """Returns once Envoy has said `text` in its own log."""
+        await self._until(lambda: any(text in line for line in self.messages))
+
+    async def listening(self) -> None:
+        """Returns once the workers accept connections: Envoy says `starting workers` a moment before that."""
+        await self.message("starting workers")
+        async with asyncio.timeout(START_TIMEOUT_S):
+            while not sum((await self.stats("listener_manager.workers_started")).values()):
+                pass  # asked again at once: nothing tells of it
+
+    async def _until(self, happened: Callable[[], bool]) -> None:
+        async with asyncio.timeout(START_TIMEOUT_S), self._news:
+            await self._news.wait_for(lambda: happened() or self.process.returncode is not None)
+        assert happened(), "Envoy ended: " + "".join(self.messages[-10:])
 
     async def admin(self, path: str, *, method: str = "GET") -> str:
         """An answer of the admin interface."""
@@ -267,13 +287,10 @@ async def running_envoy(
 
 
 async def _ready(running: RunningEnvoy, *, wait: bool) -> None:
-    wanted = "starting workers" if wait else "cds: add"
-    async with asyncio.timeout(START_TIMEOUT_S):
-        async with running._news:
-            await running._news.wait_for(
-                lambda: any(wanted in line for line in running.messages) or running.process.returncode is not None
-            )
-    assert running.process.returncode is None, "".join(running.messages[-10:])
+    if wait:
+        await running.listening()
+    else:
+        await running.message("cds: add")
     assert not running.discovery.refused, running.discovery.refused
 
 

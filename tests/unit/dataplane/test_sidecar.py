@@ -1,0 +1,256 @@
+"""What any rendered sidecar must hold to, whatever was decided."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
+from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
+from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peerauth.dataplane.envoy.sidecar import render_sidecar
+from peerauth.dataplane.resources import (
+    CLUSTER,
+    LISTENER,
+    Capture,
+    DeclaredPort,
+    EgressEndpoint,
+    EgressPort,
+    Endpoint,
+    SidecarWorkload,
+)
+from peerauth.policy.outbound import OutboundPeer, Transport
+from sidecars import CLIENT, FINANCE, decided, sidecar
+
+MODES = ("DISABLE", "PERMISSIVE", "STRICT")
+decisions = st.builds(
+    decided,
+    st.sampled_from(MODES),
+    st.dictionaries(st.sampled_from([8080, 9000, 9090, 5432]), st.sampled_from(MODES)),
+)
+sidecars = st.builds(lambda decision, capture: sidecar(decision, capture=capture), decisions, st.sampled_from(Capture))
+
+
+def listener_of(workload: SidecarWorkload, name: str) -> listener_pb2.Listener:
+    return listener_pb2.Listener.FromString(render_sidecar(workload)[LISTENER][name])
+
+
+def clusters_of(workload: SidecarWorkload) -> dict[str, cluster_pb2.Cluster]:
+    return {name: cluster_pb2.Cluster.FromString(body) for name, body in render_sidecar(workload)[CLUSTER].items()}
+
+
+def proxy_of(chain: listener_components_pb2.FilterChain) -> tcp_proxy_pb2.TcpProxy:
+    proxy = tcp_proxy_pb2.TcpProxy()
+    assert chain.filters[0].typed_config.Unpack(proxy)
+    return proxy
+
+
+def tls_of(chain: listener_components_pb2.FilterChain) -> tls_pb2.DownstreamTlsContext | None:
+    context = tls_pb2.DownstreamTlsContext()
+    return context if chain.transport_socket.typed_config.Unpack(context) else None
+
+
+def changed(before: SidecarWorkload, after: SidecarWorkload) -> set[str]:
+    """The names of the resources whose bytes differ."""
+    old, new = render_sidecar(before), render_sidecar(after)
+    names = {name for kind in (CLUSTER, LISTENER) for name in (*old[kind], *new[kind])}
+    return {name for name in names for kind in (CLUSTER, LISTENER) if old[kind].get(name) != new[kind].get(name)}
+
+
+@given(sidecars)
+def test_a_strict_port_has_no_way_to_the_application_but_through_a_verified_certificate(
+    workload: SidecarWorkload,
+) -> None:
+    for name in render_sidecar(workload)[LISTENER]:
+        label = {"virtualInbound": "any"}.get(name, name.removeprefix("inbound_"))
+        port = int(label) if label.isdecimal() else None
+        if port is None and label != "any":
+            continue
+        strict = (workload.decision.mode if port is None else workload.decision.mode_of(port)).value == "STRICT"
+        for chain in listener_of(workload, name).filter_chains:
+            context = tls_of(chain)
+            if strict and context is None:
+                assert proxy_of(chain).cluster == "blackhole"
+            if context is not None:
+                assert context.require_client_certificate.value
+                assert proxy_of(chain).upstream_connect_mode == tcp_proxy_pb2.ON_DOWNSTREAM_TLS_HANDSHAKE
+    assert not clusters_of(workload)["blackhole"].load_assignment.endpoints
+
+
+@given(sidecars)
+def test_every_cluster_that_a_chain_names_exists(workload: SidecarWorkload) -> None:
+    clusters = clusters_of(workload)
+    for name in render_sidecar(workload)[LISTENER]:
+        for chain in listener_of(workload, name).filter_chains:
+            if chain.name != "hbone":
+                assert proxy_of(chain).cluster in clusters
+
+
+@pytest.mark.parametrize(
+    ("capture", "name"),
+    [
+        (Capture.EXPLICIT, "inbound_8080"),
+        (Capture.TRANSPARENT, "inbound_8080"),
+        (Capture.TRANSPARENT, "virtualInbound"),
+    ],
+)
+def test_between_permissive_and_strict_only_the_chains_for_unauthenticated_clients_differ(
+    capture: Capture, name: str
+) -> None:
+    permissive = listener_of(sidecar(decided("PERMISSIVE"), capture=capture), name)
+    strict = listener_of(sidecar(decided("STRICT"), capture=capture), name)
+    shared = {chain.name for chain in permissive.filter_chains} & {chain.name for chain in strict.filter_chains}
+    label = "8080" if name == "inbound_8080" else "any"
+    assert f"mtls_{label}" in shared
+    assert not shared & {f"plain_{label}", f"tlspass_{label}"}
+    for chain_name in shared:
+        one, other = (
+            next(chain for chain in listener.filter_chains if chain.name == chain_name)
+            for listener in (permissive, strict)
+        )
+        assert one.SerializeToString(deterministic=True) == other.SerializeToString(deterministic=True)
+    for listener in (permissive, strict):
+        del listener.filter_chains[:]
+    assert permissive.SerializeToString(deterministic=True) == strict.SerializeToString(deterministic=True)
+
+
+@pytest.mark.parametrize("capture", Capture)
+@given(mode=st.sampled_from(MODES), before=st.sampled_from(MODES), after=st.sampled_from(MODES))
+def test_a_port_that_changes_touches_no_other(capture: Capture, mode: str, before: str, after: str) -> None:
+    old, new = (sidecar(decided(mode, {8080: port}), capture=capture) for port in (before, after))
+    assert changed(old, new) <= {"inbound_8080", "inbound|8080"}
+    assert bool(changed(old, new)) == (before != after)
+
+
+@given(sidecars)
+def test_the_reason_alone_changes_no_chain_that_can_hold_a_connection(workload: SidecarWorkload) -> None:
+    old = workload.decision
+    reasons = tuple(msgspec.structs.replace(reason, policy="foo/renamed") for reason in old.reasons)
+    renamed = msgspec.structs.replace(workload, decision=msgspec.structs.replace(old, reasons=reasons))
+    for name in changed(workload, renamed) & set(render_sidecar(workload)[LISTENER]):
+        before, after = listener_of(workload, name), listener_of(renamed, name)
+        for one, other in zip(before.filter_chains, after.filter_chains, strict=True):
+            assert one == other or one.name.startswith("refused_")
+
+
+@given(sidecars, st.integers(min_value=2, max_value=999))
+def test_moving_a_policy_in_its_file_touches_nothing(workload: SidecarWorkload, line: int) -> None:
+    old = workload.decision
+    reasons = tuple(
+        msgspec.structs.replace(reason, origin=msgspec.structs.replace(reason.origin, line=line))
+        for reason in old.reasons
+    )
+    moved = msgspec.structs.replace(workload, decision=msgspec.structs.replace(old, reasons=reasons))
+    assert not changed(workload, moved)
+
+
+@pytest.mark.parametrize("capture", Capture)
+def test_disable_waits_for_no_byte_of_the_client(capture: Capture) -> None:
+    listener = listener_of(sidecar(decided("DISABLE"), capture=capture), "inbound_8080")
+    assert not listener.listener_filters
+    assert [chain.name for chain in listener.filter_chains] == ["disabled_8080"]
+
+
+def test_what_catches_the_rest_does_not_look_into_ports_that_have_a_listener() -> None:
+    workload = sidecar(decided("STRICT", {9090: "DISABLE"}), capture=Capture.TRANSPARENT)
+    inspector = listener_of(workload, "virtualInbound").listener_filters[-1]
+    skipped = {rule.destination_port_range.start for rule in inspector.filter_disabled.or_match.rules}
+    assert {8080, 9000, 9090} <= skipped
+
+
+def test_explicit_capture_serves_declared_ports_only() -> None:
+    names = set(render_sidecar(sidecar(decided("STRICT", {9090: "DISABLE"})))[LISTENER])
+    assert names == {"inbound_8080", "inbound_9000", "hbone"}
+
+
+def test_an_endpoint_that_is_the_sidecar_itself_gets_no_connection() -> None:
+    declared = (DeclaredPort(8080), DeclaredPort(9000, Endpoint("127.77.0.1", 8080)))
+    clusters = clusters_of(sidecar(decided("DISABLE"), declared=declared))
+    assert not clusters["inbound|8080"].load_assignment.endpoints
+    assert not clusters["inbound|9000"].load_assignment.endpoints
+
+
+def test_the_deciding_reason_travels_with_the_chain_that_refuses() -> None:
+    listener = listener_of(sidecar(decided("PERMISSIVE", {8080: "STRICT"})), "inbound_8080")
+    refused = next(chain for chain in listener.filter_chains if chain.name == "refused_8080")
+    assert dict(refused.metadata.filter_metadata["peerauth"]) == {
+        "mode": "STRICT",
+        "level": "port",
+        "policy": "foo/finance",
+    }
+
+
+def test_the_mode_in_force_wins_over_the_mode_decided() -> None:
+    """While a change is rolled out, what is enforced is looser than what was decided."""
+    strict, permissive = decided("STRICT"), decided("PERMISSIVE")
+    between = msgspec.structs.replace(strict, enforced=permissive.enforced)
+    chains = {chain.name for chain in listener_of(sidecar(between), "inbound_8080").filter_chains}
+    assert "plain_8080" in chains
+
+
+def test_outbound_peers_of_one_identity_share_a_chain_and_a_new_address_changes_the_matcher_alone() -> None:
+    def outbound(*addresses: str) -> listener_pb2.Listener:
+        peers = tuple(OutboundPeer((address,), FINANCE, Transport.MUTUAL_TLS) for address in addresses)
+        workload = sidecar(decided("STRICT"), capture=Capture.TRANSPARENT, peers=peers)
+        return listener_of(workload, "virtualOutbound")
+
+    one, two = outbound("10.0.0.1"), outbound("10.0.0.1", "10.0.0.2")
+    assert one != two
+    one.ClearField("filter_chain_matcher")
+    two.ClearField("filter_chain_matcher")
+    assert one == two
+
+
+def test_an_outbound_server_must_be_who_it_is_expected_to_be() -> None:
+    end = EgressEndpoint(Endpoint("10.0.0.1", 8080), Transport.MUTUAL_TLS, FINANCE)
+    workload = sidecar(decided("STRICT"), egress=(EgressPort("finance", "127.0.0.1", 7001, (end,)),))
+    cluster = clusters_of(workload)["egress|7001|finance"]
+    context = tls_pb2.UpstreamTlsContext()
+    assert cluster.transport_socket_matches[0].transport_socket.typed_config.Unpack(context)
+    validation = context.common_tls_context.combined_validation_context.default_validation_context
+    assert [name.matcher.exact for name in validation.match_typed_subject_alt_names] == [FINANCE.uri]
+
+
+def test_an_endpoint_without_an_expected_identity_cannot_be_spoken_to_in_mutual_tls() -> None:
+    end = EgressEndpoint(Endpoint("10.0.0.1", 8080), Transport.MUTUAL_TLS)
+    with pytest.raises(ValueError, match="no identity is expected"):
+        render_sidecar(sidecar(decided("STRICT"), egress=(EgressPort("finance", "127.0.0.1", 7001, (end,)),)))
+
+
+def test_equal_sidecars_are_equal_bytes_in_every_process() -> None:
+    program = "import hashlib, sidecars\nfrom test_sidecar import digest, everything\nprint(digest(everything()))\n"
+    here = Path(__file__).parent
+    paths = [str(here), str(here.parents[1]), *sys.path]
+    for seed in ("1", "2"):
+        answer = subprocess.run(
+            [sys.executable, "-c", program],
+            env={"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(paths)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert answer.stdout.strip() == digest(everything())
+
+
+def everything() -> SidecarWorkload:
+    """A sidecar with a part of each kind."""
+    peers = tuple(
+        OutboundPeer((f"10.0.0.{n}",), identity, transport)
+        for n, (identity, transport) in enumerate([(FINANCE, Transport.MUTUAL_TLS), (CLIENT, Transport.HBONE)], start=2)
+    )
+    decision = decided("STRICT", {9090: "DISABLE", 5432: "PERMISSIVE"})
+    return sidecar(decision, capture=Capture.TRANSPARENT, peers=peers)
+
+
+def digest(workload: SidecarWorkload) -> str:
+    """A fingerprint of all rendered bytes."""
+    resources = render_sidecar(workload)
+    return hashlib.sha256(repr([(kind, list(named.items())) for kind, named in resources.items()]).encode()).hexdigest()
