@@ -110,4 +110,4 @@ class IndexAgainstScratch(RuleBasedStateMachine):
 
 
 TestIndexAgainstScratch = IndexAgainstScratch.TestCase
-TestIndexAgainstScratch.settings = settings(max_examples=150, stateful_step_count=15, deadline=None)
+TestIndexAgainstScratch.settings = settings(max_examples=100, stateful_step_count=15, deadline=None)

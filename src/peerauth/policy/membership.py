@@ -1,6 +1,7 @@
 """Which data plane a workload has, from the labels that Istio's users already write.
 
-Pure. A sidecar goes before ambient; what is neither is outside the mesh, and nothing is enforced on it.
+Pure. A sidecar goes before ambient; what is neither is outside the mesh, and nothing is enforced on it. Where Istio
+would not inject, this says so: a workload that is taken for protected and is not is the worst mistake to make here.
 Source: Istio's sidecar injection and ambient references: `sidecar.istio.io/inject`, `istio-injection`,
 `istio.io/rev`, `istio.io/dataplane-mode`. Pods of the host's network are in neither.
 """
@@ -17,6 +18,9 @@ INJECT = "sidecar.istio.io/inject"
 INJECTION = "istio-injection"
 REVISION = "istio.io/rev"
 DATAPLANE_MODE = "istio.io/dataplane-mode"
+
+# What Istio's injector reads as yes once a pod is put before it; the label that puts it there is "true" to the letter.
+_YES = frozenset({"true", "yes", "y", "on"})
 
 
 class Membership(msgspec.Struct, frozen=True):
@@ -43,7 +47,7 @@ def membership_of(
     if host_network:
         return Membership(Dataplane.NONE, "it uses the host's network, which no data plane captures")
     refused = _sidecar_refused(labels, annotated, namespace_labels)
-    wanted = _sidecar_wanted(labels, annotated, namespace_labels)
+    wanted = _sidecar_wanted(labels, namespace_labels)
     if wanted and not refused:
         return Membership(Dataplane.SIDECAR, wanted)
     mode = label_value(labels, DATAPLANE_MODE)
@@ -53,28 +57,28 @@ def membership_of(
         return Membership(Dataplane.NONE, f"its label {DATAPLANE_MODE} is none")
     if label_value(namespace_labels, DATAPLANE_MODE) == "ambient":
         return Membership(Dataplane.AMBIENT, f"its namespace's label {DATAPLANE_MODE} is ambient")
-    return Membership(Dataplane.NONE, refused or "neither it nor its namespace has a label that puts it into the mesh")
+    unheard = f", and an annotation {INJECT} alone does not" if annotated in _YES else ""
+    nobody = f"neither it nor its namespace has a label that puts it into the mesh{unheard}"
+    return Membership(Dataplane.NONE, refused or nobody)
 
 
 def _sidecar_refused(labels: Labels, annotated: str | None, namespace_labels: Labels) -> str:
     """Why there is no sidecar whatever else asks for one, or nothing. Istio: who says no at either level wins."""
     if label_value(namespace_labels, INJECTION) == "disabled":
         return f"its namespace's label {INJECTION} is disabled"
-    own = label_value(labels, INJECT)
-    if own is not None:
-        return f"its label {INJECT} is {own}" if own != "true" else ""
-    return f"its annotation {INJECT} is {annotated}" if annotated is not None and annotated != "true" else ""
+    for what, said in (("label", label_value(labels, INJECT)), ("annotation", annotated)):
+        if said:
+            return "" if said.lower() in _YES else f"its {what} {INJECT} is {said}"
+    return ""
 
 
-def _sidecar_wanted(labels: Labels, annotated: str | None, namespace_labels: Labels) -> str:
-    """What asks for a sidecar, or nothing; the workload's own word first."""
+def _sidecar_wanted(labels: Labels, namespace_labels: Labels) -> str:
+    """Which label asks for a sidecar, or nothing; the workload's own word first."""
     if label_value(labels, INJECT) == "true":
         return f"its label {INJECT} is true"
-    if annotated == "true":
-        return f"its annotation {INJECT} is true"
+    if label_value(namespace_labels, INJECTION) == "enabled":
+        return f"its namespace's label {INJECTION} is enabled"
     for whose, said in (("its", labels), ("its namespace's", namespace_labels)):
-        if whose != "its" and label_value(said, INJECTION) == "enabled":
-            return f"{whose} label {INJECTION} is enabled"
         revision = label_value(said, REVISION)
         if revision:
             return f"{whose} label {REVISION} is {revision}"

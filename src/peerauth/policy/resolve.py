@@ -114,7 +114,8 @@ def enforce(mode: EffectiveMode, ports: tuple[PortDecision, ...], *, dataplane: 
         notes.append(f"The workload's mode is DISABLE, but {NO_DISABLE}.")
     disabled = [str(entry.port) for entry in ports if entry.mode is EffectiveMode.DISABLE]
     if disabled:
-        notes.append(f"Port {', '.join(disabled)}: the policy says DISABLE, but {NO_DISABLE}.")
+        plural = "Ports" if len(disabled) > 1 else "Port"
+        notes.append(f"{plural} {', '.join(disabled)}: the policy says DISABLE, but {NO_DISABLE}.")
     served = tuple(PortDecision(entry.port, _in_ambient(entry.mode)) for entry in ports)
     return Enforced(_in_ambient(mode), served, tuple(notes))
 

@@ -10,42 +10,47 @@ from collections.abc import Iterable
 from peerauth.model.meta import Labels, age_of
 from peerauth.model.peerauth import PeerAuthentication
 from peerauth.model.selectors import SelectorIndex
-from peerauth.model.tables import Name, name_of
+from peerauth.model.tables import Name, Table, name_of
 
 
 class PolicyShelf:
-    """All policies in force. A tuple it has returned stays the same object until a policy of its namespace changes."""
+    """All policies in force. A tuple that `broad` returns stays the same object until its namespace's policies change.
+
+    Tuples are made when they are asked for: a load of many policies sorts each namespace's once.
+    """
 
     def __init__(self) -> None:
-        self._broad: dict[str, tuple[PeerAuthentication, ...]] = {}
-        self._selectors: SelectorIndex[Name] = SelectorIndex()
+        self._broad: Table[Name, PeerAuthentication] = Table(PeerAuthentication, name_of)
+        self._broad_by_age: dict[str, tuple[PeerAuthentication, ...]] = {}
         self._selecting: dict[Name, PeerAuthentication] = {}
+        self._selectors: SelectorIndex[Name] = SelectorIndex()
 
     def put(self, policy: PeerAuthentication) -> None:
         """Adds a policy whose name is not on the shelf."""
-        namespace = policy.meta.namespace
         if policy.selector:
             self._selecting[name_of(policy)] = policy
-            self._selectors.add(name_of(policy), namespace=namespace, selector=policy.selector)
+            self._selectors.add(name_of(policy), namespace=policy.meta.namespace, selector=policy.selector)
         else:
-            self._broad[namespace] = _oldest_first((*self.broad(namespace), policy))
+            self._broad.put(policy)
+            self._broad_by_age.pop(policy.meta.namespace, None)
 
     def drop(self, policy: PeerAuthentication) -> None:
         """Takes off a policy that was put."""
-        namespace = policy.meta.namespace
         if policy.selector:
             del self._selecting[name_of(policy)]
-            self._selectors.remove(name_of(policy), namespace=namespace, selector=policy.selector)
-            return
-        left = tuple(other for other in self.broad(namespace) if other.meta.name != policy.meta.name)
-        if left:
-            self._broad[namespace] = left
+            self._selectors.remove(name_of(policy), namespace=policy.meta.namespace, selector=policy.selector)
         else:
-            del self._broad[namespace]
+            self._broad.drop(policy)
+            self._broad_by_age.pop(policy.meta.namespace, None)
 
     def broad(self, namespace: str) -> tuple[PeerAuthentication, ...]:
         """The policies of a namespace that have no selector."""
-        return self._broad.get(namespace, ())
+        found = self._broad_by_age.get(namespace)
+        if found is None:
+            found = _oldest_first(self._broad.in_namespace(namespace).values())
+            if found:
+                self._broad_by_age[namespace] = found
+        return found
 
     def selecting(self, labels: Labels, *, namespace: str) -> tuple[PeerAuthentication, ...]:
         """The policies of a namespace whose selector these labels contain."""

@@ -6,6 +6,7 @@ import pytest
 
 from meshes import meta, namespace, pairs
 from peerauth.model.inventory import Namespace, Workload
+from peerauth.model.meta import Meta
 from peerauth.policy.decision import Dataplane
 from peerauth.policy.membership import dataplane_of
 
@@ -39,6 +40,9 @@ BOTH = namespace("foo", {"istio-injection": "enabled", MODE: "ambient"})
         ({INJECT: "true"}, AMBIENT, "sidecar", INJECT),
         ({MODE: "none"}, ENABLED, "sidecar", "istio-injection"),
         ({MODE: "none", INJECT: "false"}, ENABLED, "none", MODE),
+        ({INJECT: "Yes"}, ENABLED, "sidecar", "istio-injection"),
+        ({INJECT: "Yes"}, None, "none", "neither"),
+        ({INJECT: ""}, ENABLED, "sidecar", "istio-injection"),
     ],
 )
 def test_labels_say_the_data_plane(labels: dict[str, str], space: Namespace | None, expected: str, by: str) -> None:
@@ -50,19 +54,24 @@ def test_labels_say_the_data_plane(labels: dict[str, str], space: Namespace | No
 @pytest.mark.parametrize(
     ("labels", "annotated", "space", "expected"),
     [
-        ({}, "true", None, "sidecar"),
+        ({}, "true", None, "none"),
+        ({}, "true", ENABLED, "sidecar"),
         ({}, "false", ENABLED, "none"),
+        ({}, "", ENABLED, "sidecar"),
         ({INJECT: "true"}, "false", None, "sidecar"),
         ({INJECT: "false"}, "true", None, "none"),
     ],
 )
-def test_the_annotation_counts_where_the_label_is_missing(
+def test_the_annotation_can_refuse_where_the_label_is_missing_but_not_ask(
     labels: dict[str, str], annotated: str, space: Namespace | None, expected: str
 ) -> None:
-    own = meta("foo/w", labels)
-    annotations = pairs({INJECT: annotated})
-    one = Workload(type(own)("w", "foo", labels=own.labels, annotations=annotations))
+    one = Workload(Meta("w", "foo", labels=pairs(labels), annotations=pairs({INJECT: annotated})))
     assert dataplane_of(one, space).dataplane == expected
+
+
+def test_who_asks_by_annotation_alone_is_told_that_it_is_not_heard() -> None:
+    one = Workload(Meta("w", "foo", annotations=pairs({INJECT: "true"})))
+    assert "annotation" in dataplane_of(one, None).why
 
 
 @pytest.mark.parametrize("space", [ENABLED, AMBIENT, BOTH])
