@@ -36,19 +36,19 @@ def class_key(workload: Workload) -> ClassKey:
 class WorkloadClass:
     """One class: who is in it, which policies select it (oldest first), and what was decided.
 
-    `ignored` are the policies of the root namespace that would select it. `decision` is None only until the first
-    decision about a class. `index` alone writes here. `members` is a dictionary for its order: that of joining.
+    `ignored` are the policies of the root namespace that would select it. `index` alone writes here, and decides
+    about a class before the end of the step that made it. `members` is a dictionary for its order: that of joining.
     """
 
     __slots__ = ("dataplane", "decision", "ignored", "key", "members", "selecting")
 
-    def __init__(self, key: ClassKey) -> None:
+    def __init__(self, key: ClassKey, *, decision: Decision) -> None:
         self.key = key
         self.members: dict[WorkloadKey, None] = {}
         self.dataplane = Dataplane.NONE
         self.selecting: tuple[PeerAuthentication, ...] = ()
         self.ignored: tuple[PeerAuthentication, ...] = ()
-        self.decision: Decision | None = None
+        self.decision = decision
 
 
 _Classes = dict[WorkloadClass, None]
@@ -73,9 +73,9 @@ class ClassTable:
         """The class with this key, if any workload is in it."""
         return self._classes.get(key)
 
-    def add(self, key: ClassKey) -> WorkloadClass:
-        """A new class without members."""
-        made = self._classes[key] = WorkloadClass(key)
+    def add(self, key: ClassKey, *, decision: Decision) -> WorkloadClass:
+        """A new class without members; `decision` stands in for the one that is still to be made."""
+        made = self._classes[key] = WorkloadClass(key, decision=decision)
         self._by_namespace.setdefault(key.namespace, {})[made] = None
         for pair in key.labels:
             self._by_pair.setdefault(pair, {}).setdefault(key.namespace, {})[made] = None

@@ -64,6 +64,7 @@ class PolicyIndex:
         self._policies = PolicyShelf()
         self._classes = ClassTable()
         self._class_of: dict[WorkloadKey, WorkloadClass] = {}
+        self._undecided = decide(Contenders(), dataplane=Dataplane.NONE)
         self._decided: dict[_Speakers, Decision] = {}
 
     def __len__(self) -> int:
@@ -77,11 +78,11 @@ class PolicyIndex:
 
     def decision(self, key: WorkloadKey) -> Decision:
         """What is decided for a workload; KeyError if it is not known."""
-        return _of(self._class_of[key])
+        return self._class_of[key].decision
 
     def items(self) -> Iterator[tuple[WorkloadKey, Decision]]:
         """Every workload and its decision."""
-        return ((key, _of(found)) for key, found in self._class_of.items())
+        return ((key, found.decision) for key, found in self._class_of.items())
 
     def apply(self, change: Change) -> tuple[DecisionChange, ...]:
         """Takes one source's change; objects that no decision depends on are passed over."""
@@ -123,7 +124,7 @@ class PolicyIndex:
     def _join(self, key: WorkloadKey, wanted: ClassKey, step: _Step) -> None:
         joined = self._classes.get(wanted)
         if joined is None:
-            joined = self._classes.add(wanted)
+            joined = self._classes.add(wanted, decision=self._undecided)
             step.stale[joined] = None
         step.before.setdefault(key, None)
         joined.members[key] = None
@@ -232,9 +233,3 @@ class PolicyIndex:
 
 
 _Speakers = tuple[int, int, tuple[int, ...], tuple[int, ...], Dataplane]
-
-
-def _of(found: WorkloadClass) -> Decision:
-    if found.decision is None:
-        raise AssertionError("a class with members is decided at the end of the step that made it")
-    return found.decision

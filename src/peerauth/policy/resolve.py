@@ -14,7 +14,7 @@ import msgspec
 
 from peerauth.model.mesh import DEFAULT_MESH
 from peerauth.model.meta import Labels, age_of
-from peerauth.model.peerauth import Mode, PeerAuthentication, PortMode
+from peerauth.model.peerauth import Mode, PeerAuthentication
 from peerauth.policy import reasons
 from peerauth.policy.decision import (
     Dataplane,
@@ -87,7 +87,7 @@ def decide(speakers: Contenders, *, dataplane: Dataplane) -> Decision:
     )
     decider = _decider(levels)
     mode = EffectiveMode(decider.mode) if decider else EffectiveMode.PERMISSIVE
-    entries = _by_number(speakers.workload[0].ports) if speakers.workload else []
+    entries = speakers.workload[0].ports if speakers.workload else ()
     ports = tuple(
         PortDecision(entry.port, mode if entry.mode is Mode.UNSET else EffectiveMode(entry.mode)) for entry in entries
     )
@@ -146,7 +146,7 @@ def _chain(levels: Sequence[_Spoken], ignored: tuple[PeerAuthentication, ...]) -
         yield reasons.ignored(policy)
     _, selecting = levels[-1]
     for winner in selecting[:1]:
-        for entry in _by_number(winner.ports):
+        for entry in winner.ports:
             yield reasons.port(winner, entry, workload=so_far)
 
 
@@ -154,7 +154,3 @@ def _decider(levels: Sequence[_Spoken]) -> PeerAuthentication | None:
     """The narrowest policy that won its level and sets a mode."""
     winners = [policies[0] for _, policies in levels if policies]
     return next((policy for policy in reversed(winners) if policy.mode is not Mode.UNSET), None)
-
-
-def _by_number(entries: Sequence[PortMode]) -> list[PortMode]:
-    return sorted(entries, key=lambda entry: entry.port)
