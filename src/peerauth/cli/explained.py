@@ -78,7 +78,7 @@ def _port_rows(explanation: Explanation, *, port: int | None) -> Iterator[list[C
 
 def _by(view: PortView) -> Cell:
     named = f"by its entry in {view.decided_by.policy}" if view.decided_by.port is not None else ""
-    undeclared = "" if view.declared else "not declared by the workload"
+    undeclared = "" if view.declared else "not declared"
     return (", ".join(part for part in (named, undeclared) if part), Role.FAINT if view.declared else Role.MIDDLING)
 
 
