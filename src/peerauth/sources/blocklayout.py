@@ -32,17 +32,25 @@ Slots = dict[str | int, "tuple[int, Node | None]"]
 class Node:
     """A container: for each key or index the number of its line, and the container there, None for scalars."""
 
-    __slots__ = ("is_list", "slots")
+    __slots__ = ("_entries", "is_list", "slots")
 
     def __init__(self, *, is_list: bool) -> None:
         self.is_list = is_list
         self.slots: Slots = {}
+        self._entries: tuple[tuple[str | int, int, Node | None], ...] = ()
 
-    def build(self, lines: Sequence[tuple[object, ...]]) -> object:
-        """The container with the values of `lines`."""
+    def freeze(self) -> None:
+        """Makes the container ready to be built, with all that is in it."""
+        self._entries = tuple((step, at, node) for step, (at, node) in self.slots.items())
+        for _, _, node in self._entries:
+            if node is not None:
+                node.freeze()
+
+    def build(self, values: Sequence[object]) -> object:
+        """The container; `values` has each line's."""
         if self.is_list:
-            return [lines[at][1] if node is None else node.build(lines) for at, node in self.slots.values()]
-        return {key: lines[at][1] if node is None else node.build(lines) for key, (at, node) in self.slots.items()}
+            return [values[at] if node is None else node.build(values) for _, at, node in self._entries]
+        return {step: values[at] if node is None else node.build(values) for step, at, node in self._entries}
 
 
 class Layout:
@@ -75,6 +83,7 @@ def lay_out(heads: Sequence[Head | None]) -> Layout | None:
             return None
     if stack.first is None:
         return None
+    stack.nodes[0].freeze()
     first = heads[stack.first]
     return Layout(stack.nodes[0], stack.first, first.indent if first else 0)
 

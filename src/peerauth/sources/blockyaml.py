@@ -36,6 +36,8 @@ _PLAIN = rf"{_FIRST}(?:{_WORD})?(?:(?: ++|:){_WORD})*+"
 _QUOTED = r"\"[ !#-\[\]-~]*\"|'[ -&(-~]*'|\{\}|\[\]"
 _KEY = r"[A-Za-z0-9_./][A-Za-z0-9_./-]{0,250}|\"[A-Za-z0-9_./-]{1,250}\""
 _LINE = re.compile(rf"( *)(- +)?(?:({_KEY}):(?: +|\Z))?(?:({_PLAIN})|({_QUOTED}))? *(?:(?:(?<= )|(?<!.))\#[ -~]*)?")
+_SIMPLE_WORD = re.compile(r"[A-Za-z][A-Za-z0-9./_-]*")
+"""Many values by far; a value of this form is a plain scalar on its own, and never a number that is not one."""
 _START = re.compile(r"--- *(?:(?<= )#[ -~]*)?")
 
 NOTHING = 0
@@ -55,6 +57,7 @@ class Line(NamedTuple):
 _NOTHING = Line(NOTHING)
 _DOUBT = Line(DOUBT)
 _head_of = itemgetter(0)
+_value_of = itemgetter(1)
 
 
 class BlockDocument(msgspec.Struct, frozen=True):
@@ -113,7 +116,7 @@ class BlockReader:
         layout = self._layout(tuple(map(_head_of, lines)))
         if layout is None:
             return None
-        return BlockDocument(layout.build(lines), BlockPlace(chunk, layout, lines))
+        return BlockDocument(layout.build(list(map(_value_of, lines))), BlockPlace(chunk, layout, lines))
 
     def _layout(self, heads: tuple[int, ...]) -> Layout | None:
         if heads in self._layouts:
@@ -132,9 +135,16 @@ class _Lines(dict[str, Line]):
         super().__init__()
         self.heads: list[Head | None] = [None]
         self._numbers: dict[Head, int] = {}
+        self._before_value: dict[str, tuple[int, int]] = {}  # `  name`: head and column of a `  name: value`
 
     def __missing__(self, text: str) -> Line:
-        line = self._parse(text)
+        before, _, value = text.partition(": ")
+        known = self._before_value.get(before)
+        if known is not None and _SIMPLE_WORD.fullmatch(value):
+            head, key_at = known
+            line = Line(head, resolve(value), key_at, len(before) + 2)
+        else:
+            line = self._parse(text)
         if len(text) <= LONGEST_LINE_KEPT:
             self[text] = line
         return line
@@ -154,7 +164,10 @@ class _Lines(dict[str, Line]):
         at = found.start(4 if plain else 5)
         key_at = found.start(3) if key else at
         stands_at_key = key and ((value is None and not plain) or isinstance(value, dict | list))
-        return Line(self._number(head), value, key_at, key_at if stands_at_key else at)
+        number = self._number(head)
+        if key and plain and at == found.end(3) + 2:
+            self._before_value[text[: found.end(3)]] = number, key_at
+        return Line(number, value, key_at, key_at if stands_at_key else at)
 
     def _number(self, head: Head) -> int:
         if head not in self._numbers:

@@ -6,9 +6,11 @@ the next document is read all the same. `documents` holds one file's text and on
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import msgspec
 
@@ -33,7 +35,20 @@ class Loaded(msgspec.Struct, frozen=True):
 
 def load(paths: Sequence[str], *, default_namespace: str = DEFAULT_NAMESPACE) -> Loaded:
     """Everything in `paths`: files, folders, `-`. Raises SourceError when a path is missing or cannot be read."""
-    return collect(documents(paths, default_namespace=default_namespace))
+    with _collector_paused():
+        return collect(documents(paths, default_namespace=default_namespace))
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Keeps the cycle collector from walking all that was read, again and again: none of it has cycles."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def documents(paths: Sequence[str], *, default_namespace: str = DEFAULT_NAMESPACE) -> Iterator[Checked]:

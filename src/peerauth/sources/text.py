@@ -30,6 +30,7 @@ _BOMS = (
 )
 _BOUNDARY = re.compile(r"^(?:---|\.\.\.)(?=[ \t\n]|\Z)", re.MULTILINE)
 _SAYS_SOMETHING = re.compile(r"^(?!\s*(?:#|$)|%|---[ \t]*(?:#|$)|\.\.\.)", re.MULTILINE)
+_BEGINS_WITH_A_KEY = re.compile(r"(?:---[ \t]*\n)?[A-Za-z]")
 _DIRECTIVE = re.compile(r"^%.*$", re.MULTILINE)
 _HARMLESS_DIRECTIVE = re.compile(r"%YAML[ \t]+1\.[0-9]+[ \t]*(?:#.*)?")
 
@@ -85,7 +86,7 @@ def _chunk(text: str, line: int, file: str) -> Iterator[Chunk | Diagnostic]:
     if len(text) > LARGEST_DOCUMENT:
         message = f"the document has {len(text) >> 20} MiB, and at most {LARGEST_DOCUMENT >> 20} are read"
         yield LIMIT.at(Origin(file, line), message=message, hint="split it: one `---` between objects")
-    elif _SAYS_SOMETHING.search(text):
+    elif _BEGINS_WITH_A_KEY.match(text) or _SAYS_SOMETHING.search(text):
         yield Chunk(text, line, file)
     else:
         for found in _DIRECTIVE.finditer(text):

@@ -8,7 +8,7 @@ object of which anything was wrong is not an object.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from peerauth.model.diagnostic import Diagnostic
 from peerauth.model.meta import NO_LABELS, Labels, Origin
@@ -29,17 +29,19 @@ _NO_FIELDS: Mapping = {}
 class Fields:
     """One document under examination: typed access to its values, and the faults found so far."""
 
-    __slots__ = ("faults", "place", "subject")
+    __slots__ = ("faults", "name_subject", "place")
 
-    def __init__(self, place: Place, *, subject: str = "") -> None:
+    def __init__(self, place: Place, *, name_subject: Callable[[], str] = str) -> None:
         self.place = place
-        self.subject = subject
+        self.name_subject = name_subject  # asked for only when something is wrong
         self.faults: list[Diagnostic] = []
 
     def fault(self, fault: Fault, message: str, path: Path, *, hint: str = "", at_key: bool = False) -> None:
         """Notes a fault at the value of `path`, or at the key that leads to it."""
         origin = self.place.key(path) if at_key else self.place.value(path)
-        self.faults.append(fault.at(origin, message=message, path=path_text(path), hint=hint, subject=self.subject))
+        self.faults.append(
+            fault.at(origin, message=message, path=path_text(path), hint=hint, subject=self.name_subject())
+        )
 
     def wrong_type(self, value: object, path: Path, wanted: str, *, hint: str = "") -> None:
         """Notes that the value at `path` is not what is wanted there."""

@@ -119,7 +119,7 @@ class _Examination:
         if kind not in _KNOWN_KINDS:
             self.passed_over.append(shortened(kind))
             return
-        fields.subject = _subject(kind, value, self.default_namespace)
+        fields.name_subject = lambda: _subject(kind, value, self.default_namespace)
         if not api_version:
             fields.fault(MISSING_FIELD, "`apiVersion` is missing", path)
             return
@@ -146,7 +146,7 @@ class _Examination:
 
     def _without_kind(self, fields: Fields, value: Mapping, path: Path) -> None:
         if not path and meshconfig.is_mesh_config(value):
-            fields.subject = "MeshConfig"
+            fields.name_subject = lambda: "MeshConfig"
             mesh = meshconfig.mesh_config(fields, value, path)
             if not fields.faults:
                 self.objects.append(mesh)

@@ -74,7 +74,7 @@ def config_map(fields: Fields, resource: Mapping, path: Path) -> MeshConfig | No
     fields.faults.extend(inside.diagnostics)
     if inside.diagnostics:
         return None
-    nested = Fields(inside.place, subject=fields.subject)
+    nested = Fields(inside.place, name_subject=fields.name_subject)
     config = inside.value if inside.value is not None else {}
     mesh = None
     if isinstance(config, dict):
