@@ -26,7 +26,7 @@ from peerauth.xds.wire import Close, ProxyKey, RequestReceived, Resource, Resour
 PROXY = ProxyKey("proxy")
 TYPES = (CLUSTER, LISTENER, SECRET)
 SECRETS = ("default", "ROOTCA", "other")
-CLUSTERS = st.sets(st.sampled_from(["c0", "c1", "c2"]))
+CLUSTERS = st.sets(st.sampled_from(["c0", "c1"]))
 MAX_STEPS = 400  # to come to rest; a loop of refusals would never
 
 Held = dict[TypeUrl, dict[str, bytes]]
@@ -36,12 +36,12 @@ Snapshot = tuple[dict[str, bytes], dict[str, bytes]]
 @st.composite
 def snapshots(draw: st.DrawFn) -> Snapshot:
     """Clusters, and listeners that use only these; a body is `name=content`."""
-    clusters = {name: f"{name}={draw(st.integers(0, 2))}".encode() for name in sorted(draw(CLUSTERS))}
+    clusters = {name: f"{name}={draw(st.integers(0, 1))}".encode() for name in sorted(draw(CLUSTERS))}
     listeners: dict[str, bytes] = {}
     if clusters:
-        for name in sorted(draw(st.sets(st.sampled_from(["l0", "l1", "l2", "l3"])))):
+        for name in sorted(draw(st.sets(st.sampled_from(["l0", "l1", "l2"])))):
             uses = draw(st.sampled_from(sorted(clusters)))
-            quality = draw(st.sampled_from(["good", "good", "fine", "bad"]))
+            quality = draw(st.sampled_from(["good", "fine", "bad"]))
             listeners[name] = f"{name}={uses},{quality}".encode()
     return clusters, listeners
 
@@ -281,7 +281,7 @@ class Dialogue(RuleBasedStateMachine):
         for name, body in view.items():
             assert held.get(name) == body or b"bad" in body, f"{name} is not up to date"
         listeners_refused = any(b"bad" in body for body in self.cache_bodies(LISTENER))
-        keeps_more = type_url == CLUSTER and listeners_refused
+        keeps_more = type_url != LISTENER and listeners_refused  # what the last good listener may still use
         if not keeps_more and not (type_url == SECRET and self.variant is Variant.STATE):
             extra = held.keys() & (self.wanted if type_url == SECRET else held.keys()) - view.keys()
             assert not extra, f"{extra} should be gone"
@@ -303,5 +303,5 @@ class StateDialogue(Dialogue):
 
 TestDeltaDialogue = DeltaDialogue.TestCase
 TestStateDialogue = StateDialogue.TestCase
-for case in (TestDeltaDialogue, TestStateDialogue):
-    case.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestDeltaDialogue.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestStateDialogue.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

@@ -150,9 +150,9 @@ class Session:
             if watch.in_flight is not None:
                 continue
             data = watch.compose(self._clearance(watch), nonce=str(self._answers + 1), view=self._view)
-            if watch.moot:
-                yield wire.RecordAck(watch.type_url, watch.moot)
-                watch.moot = {}
+            if watch.notes:
+                yield wire.RecordAck(watch.type_url, watch.notes)
+                watch.notes = {}
             if data is not None:
                 self._answers += 1
                 self._overtake(watch)

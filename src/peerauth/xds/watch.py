@@ -60,11 +60,12 @@ class Watch:
     last_nonce: str = ""
     resumed: bool = False  # the client came with state from an earlier stream
     overtaken: int = 0  # answers of earlier types that were sent while this type had to wait
-    moot: dict[str, str] = field(default_factory=dict)  # refusals that ended because the view came back to `known`
+    notes: dict[str, str] = field(default_factory=dict)  # what the client has now, learned without an answer
     _due: set[str] = field(default_factory=set)
     _owed: set[str] = field(default_factory=set)
     _trials: list[set[str]] = field(default_factory=list)
     _greeting: bool = False  # an answer is expected even if it is empty
+    _relieved: bool = False  # a refusal ended because the view came back to `known`
     _held: dict[str, Resource] = field(default_factory=dict)  # state of the world only
     _based: bool = False  # state of the world only: `_held` is really what the client has
 
@@ -198,9 +199,10 @@ class Watch:
     def compose(self, clearance: Clearance, *, nonce: str, view: View) -> bytes | None:
         """The next answer, put in flight; None if there is nothing to say or nothing that may be said yet."""
         plan = self.plan(view)
-        if self.moot and self.refused:
+        if self._relieved and self.refused:
             self._reconsider(view)
             plan = self.plan(view)
+        self._relieved = False
         tried = set[str]().union(*self._trials)
         asked = self._owed if clearance.asked else frozenset[str]()
         adds = [name for name in plan.adds if name not in tried and (clearance.changes or name in asked)]
@@ -258,7 +260,8 @@ class Watch:
             return False
         if target == self.known.get(name, ABSENT):
             if self.refused.pop(name, None) is not None:
-                self.moot[name] = target
+                self.notes[name] = target
+                self._relieved = True
             return True
         return self.refused.get(name) == target
 
@@ -276,6 +279,7 @@ class Watch:
         """The client no longer wants the name, so whatever is on its way does not count as held."""
         for names in (self.known, self.refused, self._held):
             names.pop(name, None)
+        self.notes[name] = ABSENT
         self._due.discard(name)
         self._owed.discard(name)
         if self.in_flight is not None:
