@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from peerauth.cli.findings import error_text
 from peerauth.cli.proved import because, proof_lines
-from peerauth.cli.render import MODE_ROLES, Cell, Line, Role, columns, count, line, plain, writer
+from peerauth.cli.render import BLANK, MODE_ROLES, Cell, Line, Role, columns, count, line, write_all, writer
 from peerauth.dataplane.resources import Capture
 from peerauth.model.diagnostic import Diagnostic, Severity
 from peerauth.model.inventory import WorkloadKey
+from peerauth.policy.index import DecisionChange
 from peerauth.runtime.control_plane import Applied
+from peerauth.runtime.flows import FlowReport
 from peerauth.runtime.local_mesh import LocalMesh
 from peerauth.runtime.tally import Tally
+from peerauth.runtime.up import Narrator
 from peerauth.runtime.verification import PortReport
 from peerauth.telemetry import ConnectionSeen, Outcome
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 OUTCOMES = (
     (Outcome.PLAINTEXT, "plaintext"),
@@ -25,82 +33,120 @@ OUTCOMES = (
     (Outcome.UNTOUCHED, "untouched"),
     (Outcome.REFUSED, "refused"),
 )
+NEWS_SHOWN = 12
+FRAMES_PER_SECOND = 4
 
 
-class Story:
-    """Tells a run on standard output, progress and errors on standard error."""
+def story_of(*, once: bool) -> Narrator:
+    """Who tells the run: only the proof with --once, a live table on a terminal, lines in a log."""
+    if once:
+        return ProofStory()
+    return LiveStory() if sys.stdout.isatty() else LogStory()
+
+
+class ProofStory:
+    """For `--once`: the proof is the result; how it came about is for standard error, on a terminal only."""
 
     def __init__(self) -> None:
-        self._write = writer()
+        self.write = writer()
         self._began = time.monotonic()
 
     def progress(self, sentence: str) -> None:
-        """On a terminal only: whoever reads a log wants results."""
+        """What is being done now."""
         if sys.stderr.isatty():
             print(f"[{time.monotonic() - self._began:5.1f} s] {sentence}", file=sys.stderr)
 
     def refused(self, diagnostics: Sequence[Diagnostic]) -> None:
         """Errors as they are; warnings are `check`'s business."""
-        errors = [diagnostic for diagnostic in diagnostics if diagnostic.severity is Severity.ERROR]
-        for diagnostic in errors:
-            print(error_text(diagnostic), file=sys.stderr)
-        if errors:
-            print("nothing was changed: what was in force stays in force", file=sys.stderr)
+        for diagnostic in diagnostics:
+            if diagnostic.severity is Severity.ERROR:
+                print(error_text(diagnostic), file=sys.stderr)
 
     def started(self, mesh: LocalMesh, tally: Tally) -> None:
-        """Where everything is."""
-        for each in start_lines(mesh):
-            self._write(each)
-        for each in state_lines(mesh, tally):
-            self._write(each)
+        """What limits the proof."""
+        write_all(start_lines(mesh), self.write)
+
+    def seen(self, connection: ConnectionSeen) -> None:
+        """The probe provokes them; the table says what became of them."""
 
     def changed(self, mesh: LocalMesh, applied: Applied) -> None:
-        """One line per workload whose decision is another now."""
-        if not applied.decisions and not applied.proxies:
-            return
-        stamp = time.strftime("%H:%M:%S")
-        for change in applied.decisions:
-            old = change.old.mode.value if change.old else "-"
-            new = change.new.mode.value if change.new else "gone"
-            ports = ", ".join(f"{entry.port}: {entry.mode}" for entry in change.new.ports) if change.new else ""
-            why = because(change.new.deciding()) if change.new else ""
-            self._write(line((stamp, Role.FAINT), f"  {change.key}  {old} -> {new}  {ports}  {why}"))
-        self._write(line((stamp, Role.FAINT), f"  {count(len(applied.proxies), 'proxy', 'proxies')} told"))
+        """Nothing changes in a run of one proof."""
 
     def not_run(self, workloads: Sequence[WorkloadKey]) -> None:
         """Said every time: a workload that is silently left out would be taken for a proven one."""
-        for key in workloads:
-            self._write(line((f"not run: {key} is an ambient workload; this command runs sidecars", Role.MIDDLING)))
+        write_all(not_run_lines(workloads), self.write)
 
-    def proved(self, reports: Sequence[PortReport]) -> None:
-        """The table of `--once`."""
-        for each in proof_lines(reports):
-            self._write(each)
+    def proved(self, reports: Sequence[PortReport], flows: Sequence[FlowReport]) -> None:
+        """The tables and the verdict."""
+        write_all(proof_lines(reports, flows), self.write)
 
-    def refusal(self, seen: ConnectionSeen) -> None:
-        """A connection that a proxy refused."""
-        why = f"{seen.why.mode} by {seen.why.policy or 'default'}" if seen.why else ""
-        details = "; ".join(part for part in (seen.failure, why) if part)
-        stamp = time.strftime("%H:%M:%S")
-        self._write(
-            line(
-                (stamp, Role.FAINT),
-                ("  refused ", Role.BAD),
-                f"{seen.workload}:{seen.port} from {seen.source}: {details}",
-            )
-        )
+    def ended(self) -> None:
+        """Nothing is open."""
 
 
-class QuietStory(Story):
-    """The same for `--once`: the proof is the result, how it went there is not."""
+class LogStory(ProofStory):
+    """For a log: the state once, then a line for every refused connection and every change."""
+
+    def refused(self, diagnostics: Sequence[Diagnostic]) -> None:
+        """Errors, and what they mean for what runs."""
+        super().refused(diagnostics)
+        if any(diagnostic.severity is Severity.ERROR for diagnostic in diagnostics):
+            print("nothing was changed: what was in force stays in force", file=sys.stderr, flush=True)
 
     def started(self, mesh: LocalMesh, tally: Tally) -> None:
-        """Only what limits the proof."""
-        for each in start_lines(mesh):
-            self._write(each)
+        """What runs, where, and why it does what it does."""
+        self.tell([*start_lines(mesh), *state_lines(mesh, tally), line("ready; stop with Ctrl-C")])
 
-    def refusal(self, seen: ConnectionSeen) -> None:
-        """The probe provokes refusals; the table counts them."""
+    def seen(self, connection: ConnectionSeen) -> None:
+        """A refusal is news; what was let in is counted."""
+        if connection.outcome is Outcome.REFUSED:
+            self.tell([refusal_line(connection)])
+
+    def changed(self, mesh: LocalMesh, applied: Applied) -> None:
+        """Every workload whose decision is another now."""
+        self.tell(change_lines(applied))
+
+    def tell(self, lines: Sequence[Line]) -> None:
+        """Writes lines at once: a log is read while it grows."""
+        write_all(lines, self.write)
+        sys.stdout.flush()
+
+
+class LiveStory(LogStory):
+    """For a terminal: one table that keeps itself current, the latest news below it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from rich.live import Live  # noqa: PLC0415  (slow to import, and needed on a terminal only)
+
+        self._news: deque[Line] = deque(maxlen=NEWS_SHOWN)
+        self._mesh: LocalMesh | None = None
+        self._tally = Tally()
+        self._live = Live(
+            get_renderable=self._frame, refresh_per_second=FRAMES_PER_SECOND, screen=False, transient=False
+        )
+
+    def started(self, mesh: LocalMesh, tally: Tally) -> None:
+        """From here on the table is on the screen."""
+        self._mesh, self._tally = mesh, tally
+        self._live.start()
+
+    def ended(self) -> None:
+        """Leaves the last state on the screen."""
+        self._live.stop()
+
+    def tell(self, lines: Sequence[Line]) -> None:
+        """News go below the table."""
+        self._news.extend(lines)
+
+    def _frame(self) -> Text:
+        from rich.text import Text  # noqa: PLC0415
+
+        if self._mesh is None:
+            return Text("")
+        lines = [*start_lines(self._mesh), BLANK, *state_lines(self._mesh, self._tally), BLANK, *self._news]
+        lines.append(line(("Ctrl-C stops everything", Role.FAINT)))
+        return Text("\n").join(Text.assemble(*each) for each in lines)
 
 
 def start_lines(mesh: LocalMesh) -> Iterator[Line]:
@@ -114,11 +160,9 @@ def start_lines(mesh: LocalMesh) -> Iterator[Line]:
 
 
 def state_lines(mesh: LocalMesh, tally: Tally) -> list[Line]:
-    """Every workload and port: where, which mode, why, and what was seen there."""
-    head: list[Cell] = [
-        (text, Role.FAINT) for text in ("WORKLOAD", "ADDRESS", "PORT", "MODE", *(n for _, n in OUTCOMES), "WHY")
-    ]
-    rows = [head]
+    """Every workload and port: where, which mode, what was seen there, and why."""
+    names = ("WORKLOAD", "ADDRESS", "PORT", "MODE", *(name for _, name in OUTCOMES), "WHY")
+    rows: list[list[Cell]] = [[(name, Role.FAINT) for name in names]]
     plane = mesh.control_plane
     for key in plane.sidecars():
         decision = plane.in_force(key)
@@ -139,6 +183,34 @@ def state_lines(mesh: LocalMesh, tally: Tally) -> list[Line]:
     return columns(rows)
 
 
-def state_text(mesh: LocalMesh, tally: Tally) -> str:
-    """The same as plain text."""
-    return "\n".join(plain(each).rstrip() for each in state_lines(mesh, tally))
+def not_run_lines(workloads: Sequence[WorkloadKey]) -> Iterator[Line]:
+    """Workloads of a data plane that this command does not run."""
+    for key in workloads:
+        yield line((f"not run: {key} is an ambient workload, and this command runs sidecars", Role.MIDDLING))
+
+
+def refusal_line(seen: ConnectionSeen) -> Line:
+    """A connection that a proxy refused: which port, who, why, and whose policy."""
+    policy = f"{seen.why.mode} by {seen.why.policy or 'default'}" if seen.why else ""
+    details = "; ".join(part for part in (seen.failure, policy) if part)
+    return line(_stamp(), ("  refused ", Role.BAD), f"{seen.workload}:{seen.port} from {seen.source}: {details}")
+
+
+def change_lines(applied: Applied) -> list[Line]:
+    """What one edit did; nothing if it did nothing."""
+    if not applied.decisions and not applied.proxies:
+        return []
+    lines = [_change_line(change) for change in applied.decisions]
+    return [*lines, line(_stamp(), f"  {count(len(applied.proxies), 'proxy', 'proxies')} told")]
+
+
+def _change_line(change: DecisionChange) -> Line:
+    old = change.old.mode.value if change.old else "(new)"
+    if change.new is None:
+        return line(_stamp(), f"  {change.key}  {old} -> (gone)")
+    ports = "".join(f", {entry.port} {entry.mode.value}" for entry in change.new.ports)
+    return line(_stamp(), f"  {change.key}  {old} -> {change.new.mode.value}{ports}  {because(change.new.deciding())}")
+
+
+def _stamp() -> tuple[str, Role]:
+    return (time.strftime("%H:%M:%S"), Role.FAINT)

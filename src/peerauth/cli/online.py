@@ -13,13 +13,12 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-from peerauth.cli.live import QuietStory, Story
+from peerauth.cli.live import story_of
 from peerauth.cli.offline import Target, TargetType
 from peerauth.cli.proved import proof_lines
-from peerauth.cli.render import writer
+from peerauth.cli.render import write_all, writer
 from peerauth.dataplane.resources import Capture
 from peerauth.runtime import probing, settings
-from peerauth.runtime.tally import Tally
 from peerauth.runtime.up import Options
 from peerauth.runtime.up import up as run_up
 from peerauth.runtime.verification import report_document
@@ -83,11 +82,11 @@ def up(
     Exit codes: 0 fine, 1 a connection did not do what the policy says, 2 bad input, or this machine lacks something.
     """
     logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
-    story = QuietStory() if once else Story()
+    story = story_of(once=once)
     options = Options(paths=paths, capture=Capture(capture), applications=apps, once=once, authority=authority)
     found = settings.from_environment(state=state)
     try:
-        proved = _run(run_up(options, settings=found, narrator=story, tally=Tally(story.refusal)))
+        proved = _run(run_up(options, settings=found, narrator=story))
     except KeyboardInterrupt:
         if once:
             raise
@@ -120,8 +119,8 @@ def probe(
     """Connect to ports as every kind of client and compare what happens with what the policy says.
 
     Plaintext, TLS without a certificate, mutual TLS of the mesh, of another authority and of another trust domain,
-    HBONE. Without --address it probes the mesh that `peerauth up` runs on this machine. A port that does not answer is never
-    reported as one that refuses.
+    HBONE. Without --address it probes the mesh that `peerauth up` runs on this machine. A port that does not
+    answer is never reported as one that refuses.
 
     \b
     Examples:
@@ -142,8 +141,7 @@ def probe(
         sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(report_document(reports)), indent=2) + b"\n")
     else:
         write = writer()
-        for each in proof_lines(reports):
-            write(each)
+        write_all(proof_lines(reports), write)
     return FINE if reports and all(report.ok for report in reports) else REFUTED
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from peerauth.cli.render import BLANK, MODE_ROLES, Cell, Line, Role, columns, count, line
 from peerauth.policy.decision import Reason
 from peerauth.probe import ClientKind, Outcome, ProbeVerdict
+from peerauth.runtime.flows import FlowReport
 from peerauth.runtime.verification import PortReport
 
 HEADINGS = {
@@ -44,23 +45,47 @@ WORDS = {
 MEANINGS = "in: reached the application   app: the application itself got the TLS bytes   no: refused"
 
 
-def proof_lines(reports: Sequence[PortReport], *, legend: bool = True) -> Iterator[Line]:
-    """The whole table, what failed, and the verdict."""
+def proof_lines(reports: Sequence[PortReport], flows: Sequence[FlowReport] = ()) -> Iterator[Line]:
+    """Both tables, what the columns mean, what failed, and the verdict."""
     kinds = [verdict.attempt.kind for verdict in reports[0].verdicts] if reports else []
     yield from _table(reports, kinds)
     yield BLANK
-    if legend:
+    yield from _flow_table(flows)
+    if reports:
         yield line((MEANINGS, Role.FAINT))
         shown = [(HEADINGS[kind], Role.FAINT) for kind in kinds]
         yield from columns(
             [[name, (text, Role.FAINT)] for name, text in LEGEND if (name, Role.FAINT) in shown], indent="  "
         )
         yield BLANK
-    failures = [(report, verdict) for report in reports for verdict in report.verdicts if not verdict.ok]
-    for report, verdict in failures:
-        where = f"{report.workload}:{report.port} {verdict.attempt.kind.value}"
-        yield line(("FAILED", Role.WORST), f" {where}: {verdict.sentence}")
-    yield _verdict(reports, failures=len(failures))
+    failures = [
+        f"{report.workload}:{report.port} {verdict.attempt.kind.value}: {verdict.sentence}"
+        for report in reports
+        for verdict in report.verdicts
+        if not verdict.ok
+    ]
+    failures += [f"{_way(report)}: {report.sentence}" for report in flows if not report.ok]
+    for failure in failures:
+        yield line(("FAILED", Role.WORST), f" {failure}")
+    yield _verdict(reports, flows=len(flows), failures=len(failures))
+
+
+def _flow_table(flows: Sequence[FlowReport]) -> Iterator[Line]:
+    """The clients' side: what became of plaintext that an application sent through its own proxy."""
+    if not flows:
+        return
+    rows: list[list[Cell]] = [[(text, Role.FAINT) for text in ("THROUGH THE CLIENT'S PROXY", "MODE", "ARRIVED AS")]]
+    for report in flows:
+        mode = report.flow.mode
+        mark, role = ("✓", Role.GOOD) if report.ok else ("✗", Role.WORST)
+        rows.append([_way(report), (mode.value, MODE_ROLES[mode]), (f"{mark} {report.sentence}", role)])
+    yield from columns(rows)
+    yield BLANK
+
+
+def _way(report: FlowReport) -> str:
+    flow = report.flow
+    return f"{flow.client} -> {flow.server}:{flow.server_port}"
 
 
 def _table(reports: Sequence[PortReport], kinds: Sequence[ClientKind]) -> Iterator[Line]:
@@ -91,8 +116,8 @@ def _cell(verdict: ProbeVerdict) -> Cell:
     return (f"✓ {word}", Role.GOOD) if verdict.ok else (f"✗ {word}", Role.WORST)
 
 
-def _verdict(reports: Sequence[PortReport], *, failures: int) -> Line:
-    connections = sum(len(report.verdicts) for report in reports)
+def _verdict(reports: Sequence[PortReport], *, flows: int, failures: int) -> Line:
+    connections = sum(len(report.verdicts) for report in reports) + flows
     what = f"{count(connections, 'connection')} to {count(len(reports), 'port')}"
     if not reports:
         return line(("nothing was probed: no sidecar workload declares a port", Role.MIDDLING))
@@ -104,7 +129,7 @@ def _verdict(reports: Sequence[PortReport], *, failures: int) -> Line:
 def because(reason: Reason) -> str:
     """The deciding reason in one line."""
     if not reason.policy:
-        return f"because no policy speaks: {reason.why}" if reason.why else "because no policy speaks"
+        return "because no policy speaks: PERMISSIVE is Istio's default"
     said = f"because {reason.policy} says {reason.said.value}"
     scope = f" for port {reason.port}" if reason.port is not None else f" for the {reason.level.value}"
     where = f"  {reason.origin}" if str(reason.origin) else ""

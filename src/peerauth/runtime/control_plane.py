@@ -18,7 +18,7 @@ import msgspec
 
 from peerauth.dataplane.assembly import assemble
 from peerauth.dataplane.envoy.sidecar import render_sidecar
-from peerauth.dataplane.resources import CLUSTER, LISTENER, Capture, DeclaredPort, SidecarWorkload, TypeUrl
+from peerauth.dataplane.resources import CLUSTER, LISTENER, Capture, DeclaredPort, EgressPort, SidecarWorkload, TypeUrl
 from peerauth.model.inventory import Workload, WorkloadKey
 from peerauth.model.peerauth import PeerAuthentication
 from peerauth.model.world import Change, World
@@ -92,6 +92,11 @@ class ControlPlane:
         if rendered is not None:
             return rendered.declared
         return tuple(DeclaredPort(port.number) for port in self.world.declared_ports(self.world.workloads[key]))
+
+    def egress(self, key: WorkloadKey) -> tuple[EgressPort, ...]:
+        """The listeners that a workload's sidecar has for its own application's connections."""
+        rendered = self._rendered.get(key)
+        return rendered.egress if rendered is not None else ()
 
     def apply(self, change: Change, *, applications: Mapping[WorkloadKey, str] | None = None) -> Applied:
         """Takes a change in and pushes what follows from it; what must wait for clients is left to `run`.

@@ -6,6 +6,7 @@ owns its instance: folder, addresses, namespaces and processes are gone when it 
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -27,6 +28,7 @@ from peerauth.model.world import MeshObject
 from peerauth.policy.decision import Dataplane
 from peerauth.probe import Credentials
 from peerauth.runtime.control_plane import Applied
+from peerauth.runtime.flows import FlowReport, prove_flows
 from peerauth.runtime.instance import claim
 from peerauth.runtime.local_mesh import LocalMesh
 from peerauth.runtime.networks import LoopbackNetwork, NamespaceNetwork
@@ -36,6 +38,7 @@ from peerauth.runtime.tally import Tally
 from peerauth.runtime.verification import PortReport, ports_to_prove, probe_credentials, prove
 from peerauth.sources import files
 from peerauth.sources.watching import watch
+from peerauth.telemetry import ConnectionSeen
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -60,17 +63,23 @@ class Narrator(Protocol):
     def started(self, mesh: LocalMesh, tally: Tally) -> None:
         """Every proxy is ready."""
 
+    def seen(self, connection: ConnectionSeen) -> None:
+        """A connection reached its application, or was refused."""
+
     def changed(self, mesh: LocalMesh, applied: Applied) -> None:
         """An edit took effect."""
 
     def not_run(self, workloads: Sequence[WorkloadKey]) -> None:
         """Workloads whose data plane this command does not run (ambient)."""
 
-    def proved(self, reports: Sequence[PortReport]) -> None:
-        """What `--once` found."""
+    def proved(self, reports: Sequence[PortReport], flows: Sequence[FlowReport]) -> None:
+        """What `--once` found, of the servers' side and of the clients'."""
+
+    def ended(self) -> None:
+        """The run is over, whichever way it ended."""
 
 
-async def up(options: Options, *, settings: Settings, narrator: Narrator, tally: Tally) -> bool:
+async def up(options: Options, *, settings: Settings, narrator: Narrator) -> bool:
     """Runs the mesh until cancelled, or with `once` until everything was probed.
 
     Returns whether all was as the policy says. Raises SourceError when the first documents have errors, PlatformError
@@ -83,6 +92,7 @@ async def up(options: Options, *, settings: Settings, narrator: Narrator, tally:
     trust_domain = _trust_domain(loaded.objects)
     authority = options.authority or settings.state / "ca" / trust_domain
     issuer = open_authority(authority, trust_domain=trust_domain, plugged_in=options.authority is not None)
+    tally = Tally()
     with claim(settings.sockets) as instance:
         mesh = LocalMesh(
             NamespaceNetwork() if options.capture is Capture.TRANSPARENT else LoopbackNetwork(instance.number),
@@ -98,11 +108,13 @@ async def up(options: Options, *, settings: Settings, narrator: Narrator, tally:
             await mesh.load(loaded.objects)
             await mesh.ready()
             run.tell()
-            narrator.started(mesh, tally)
-            if not options.once:
-                return await run.follow()
+            with tally.heard_by(narrator.seen), contextlib.ExitStack() as stack:
+                narrator.started(mesh, tally)
+                stack.callback(narrator.ended)
+                if not options.once:
+                    return await run.follow()
             presented = probe_credentials(issuer, trust_domain=trust_domain, now=now(), serial=secrets.randbits(120))
-            return await _prove_all(mesh, presented, narrator)
+            return await _prove_all(mesh, presented, narrator=narrator, tally=tally)
 
 
 class _Run:
@@ -140,11 +152,13 @@ class _Run:
         return [Diagnostic("trust-domain-change", Severity.ERROR, message, hint="stop `peerauth up` and start it anew")]
 
 
-async def _prove_all(mesh: LocalMesh, presented: Credentials, narrator: Narrator) -> bool:
+async def _prove_all(mesh: LocalMesh, presented: Credentials, *, narrator: Narrator, tally: Tally) -> bool:
     narrator.progress("probing every port")
     reports = await prove(ports_to_prove(mesh), presented=presented, sockets=mesh.network.outside())
-    narrator.proved(reports)
-    return bool(reports) and all(report.ok for report in reports)
+    narrator.progress("sending through the clients' own proxies")
+    flows = await prove_flows(mesh, tally=tally, presented=presented)
+    narrator.proved(reports, flows)
+    return bool(reports) and all(report.ok for report in reports) and all(flow.ok for flow in flows)
 
 
 def open_authority(folder: Path, *, trust_domain: str, plugged_in: bool) -> Issuer:

@@ -1,0 +1,116 @@
+"""Proof of the clients' side: applications dial in plaintext, their proxies make of it what each server asks for.
+
+One connection at a time is made through a client's own proxy, and the server's access log says as what it arrived.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import msgspec
+
+from peerauth.dataplane.resources import Capture
+from peerauth.model.inventory import WorkloadKey
+from peerauth.policy.decision import EffectiveMode
+from peerauth.probe import Attempt, ClientKind, Credentials, ProbeTarget, attempt
+from peerauth.probe import Outcome as Met
+from peerauth.runtime.local_mesh import LocalMesh
+from peerauth.runtime.tally import Tally
+from peerauth.telemetry import ConnectionSeen, Outcome
+
+LOG_SECONDS = 3.0
+"""Envoy flushes its access log ten times a second; this is for a machine that is busy."""
+
+ARRIVALS = {
+    Outcome.PLAINTEXT: "plaintext",
+    Outcome.PASSTHROUGH_TLS: "TLS for the application",
+    Outcome.MUTUAL_TLS: "mutual TLS",
+    Outcome.UNTOUCHED: "the application's own bytes, untouched",
+    Outcome.REFUSED: "refused",
+    Outcome.ABANDONED: "abandoned",
+}
+
+
+class Flow(msgspec.Struct, frozen=True):
+    """One way from a client's application to a server's port: dial `address:port` as the client does."""
+
+    client: WorkloadKey
+    server: WorkloadKey
+    address: str
+    port: int
+    server_port: int
+    mode: EffectiveMode
+
+
+class FlowReport(msgspec.Struct, frozen=True):
+    """What was seen of one flow; `arrived` is None if the server's proxy logged nothing."""
+
+    flow: Flow
+    arrived: Outcome | None
+    ok: bool
+    sentence: str
+
+
+def flows_of(mesh: LocalMesh) -> tuple[Flow, ...]:
+    """The flows to prove: every egress listener, or with transparent capture every declared port, from one client."""
+    return tuple(_dialled(mesh) if mesh.network.capture is Capture.TRANSPARENT else _listened(mesh))
+
+
+async def prove_flows(mesh: LocalMesh, *, tally: Tally, presented: Credentials) -> tuple[FlowReport, ...]:
+    """Makes one connection per flow, one after another, so that each access-log line is known to be its own."""
+    return tuple([await _prove(flow, mesh=mesh, tally=tally, presented=presented) for flow in flows_of(mesh)])
+
+
+def _dialled(mesh: LocalMesh) -> Iterator[Flow]:
+    plane = mesh.control_plane
+    sidecars = plane.sidecars()
+    for server in sidecars:
+        client = next((key for key in sidecars if key != server), None)
+        if client is None:
+            continue
+        for declared in plane.declared(server):
+            mode = plane.decisions.decision(server).mode_of(declared.number)
+            yield Flow(client, server, mesh.places[server].addresses[0], declared.number, declared.number, mode)
+
+
+def _listened(mesh: LocalMesh) -> Iterator[Flow]:
+    plane = mesh.control_plane
+    owners = {address: key for key, place in mesh.places.items() for address in place.addresses}
+    for client in plane.sidecars():
+        for listener in plane.egress(client):
+            # With several endpoints the proxy chooses; which one it will be cannot be said beforehand.
+            if len(listener.endpoints) == 1:
+                endpoint = listener.endpoints[0].endpoint
+                server = owners.get(endpoint.address)
+                if server is not None and server in plane.sidecars():
+                    mode = plane.decisions.decision(server).mode_of(endpoint.port)
+                    yield Flow(client, server, listener.bind, listener.port, endpoint.port, mode)
+
+
+async def _prove(flow: Flow, *, mesh: LocalMesh, tally: Tally, presented: Credentials) -> FlowReport:
+    arrival: asyncio.Future[ConnectionSeen] = asyncio.get_running_loop().create_future()
+
+    def listen(seen: ConnectionSeen) -> None:
+        if (seen.workload, seen.port) == (str(flow.server), flow.server_port) and not arrival.done():
+            arrival.set_result(seen)
+
+    with tally.heard_by(listen):
+        target = ProbeTarget(flow.address, flow.port)
+        made = await attempt(target, ClientKind.PLAINTEXT, presented, sockets=mesh.network.sockets(flow.client))
+        try:
+            async with asyncio.timeout(LOG_SECONDS):
+                seen: ConnectionSeen | None = await arrival
+        except TimeoutError:
+            seen = None
+    return _report(flow, made=made, seen=seen)
+
+
+def _report(flow: Flow, *, made: Attempt, seen: ConnectionSeen | None) -> FlowReport:
+    wanted = Outcome.UNTOUCHED if flow.mode is EffectiveMode.DISABLE else Outcome.MUTUAL_TLS
+    arrived = None if seen is None else seen.outcome
+    ok = made.outcome is Met.ACCEPTED and arrived is wanted
+    what = "unseen: the server's proxy logged nothing" if seen is None else ARRIVALS[seen.outcome]
+    by = f" of {seen.peer}" if seen is not None and seen.peer is not None else ""
+    sentence = what + by if made.outcome is Met.ACCEPTED else f"{made.outcome.value}: {made.evidence}"
+    return FlowReport(flow, arrived, ok, sentence if ok else f"{sentence}; wanted: {ARRIVALS[wanted]}")
