@@ -52,17 +52,15 @@ class Meta(msgspec.Struct, frozen=True):
         return f"{self.namespace}/{self.name}" if self.namespace else self.name
 
 
-Age = tuple[bool, datetime, str, str]
+Age = tuple[datetime, str, str]
 
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 
 def age_of(meta: Meta) -> Age:
     """Sorts objects oldest first, as Istio does: no `created` is oldest, ties go by name, then namespace."""
-    created = meta.created
-    if created is None:
-        return (False, _BEGINNING, meta.name, meta.namespace)
-    return (True, created if created.tzinfo else created.replace(tzinfo=UTC), meta.name, meta.namespace)
+    created = meta.created or _BEGINNING
+    return (created if created.tzinfo else created.replace(tzinfo=UTC), meta.name, meta.namespace)
 
 
 def label_value(labels: Labels, key: str) -> str | None:

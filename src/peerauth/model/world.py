@@ -72,7 +72,10 @@ class DeclaredPort(msgspec.Struct, frozen=True, order=True):
 
 
 class World:
-    """Everything known. The tables are read-only to everyone but `apply`."""
+    """Everything known. The tables are read-only to everyone but `apply`.
+
+    Whose word stands when two sources speak of one object is said in `changes`.
+    """
 
     def __init__(self) -> None:
         self.mesh: MeshConfig = DEFAULT_MESH
