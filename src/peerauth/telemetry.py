@@ -107,7 +107,7 @@ def parse_connection(line: str | bytes) -> ConnectionSeen | None:
         server_name=said.server_name or "",
         received=said.received,
         sent=said.sent,
-        started=float(said.started),
+        started=_seconds(said.started),
         duration_ms=said.duration_ms or 0,
     )
 
@@ -159,6 +159,7 @@ _CHAIN_OUTCOMES = {
     "disabled": Outcome.UNTOUCHED,
     "refused": Outcome.REFUSED,
 }
+_SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?\Z")
 _TCP_COUNTER = re.compile(rf"tcp\.(plain|tlspass|disabled|refused)_(\d+|{inbound.ANY})\.downstream_cx_total\Z")
 _TLS_COUNTER = re.compile(
     rf"listener\.(?:inbound_(\d+)|{inbound.VIRTUAL_INBOUND})\.ssl\.(handshake|fail_verify_no_cert|fail_verify_error|fail_verify_san)\Z"
@@ -234,6 +235,10 @@ def _identity(name: str | None) -> SpiffeId | None:
 def _port(address: str | None) -> int | None:
     digits = (address or "").rpartition(":")[2]
     return int(digits) if digits.isdecimal() and int(digits) < 1 << 16 else None
+
+
+def _seconds(text: str) -> float:
+    return float(text) if _SECONDS.match(text) else 0.0
 
 
 def _counter(name: str) -> tuple[int | None, Outcome] | None:
