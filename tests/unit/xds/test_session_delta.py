@@ -105,6 +105,16 @@ def test_a_new_change_overtakes_the_search_for_the_culprit() -> None:
     playbook << response(LISTENER, {"c": b"urgent"}) >> ack(LISTENER) << response(LISTENER, {"a": b"1"})
 
 
+def test_a_suspect_that_changes_is_a_suspect_no_more_and_goes_first() -> None:
+    names = {"a": b"1", "b": b"2", "c": b"3", "d": b"bad"}
+    playbook = delta({LISTENER: names})
+    playbook >> request(LISTENER) << response(LISTENER, names) >> nack(LISTENER, "no")
+    playbook << response(LISTENER, {"a": b"1", "b": b"2"}) >> change(LISTENER, names | {"d": b"strict"})
+    playbook.quiet() >> ack(LISTENER) << response(LISTENER, {"d": b"strict"}) >> ack(LISTENER)
+    playbook << response(LISTENER, {"c": b"3"}) >> ack(LISTENER)
+    playbook.quiet()
+
+
 def test_a_refused_resource_gets_another_chance_after_what_stood_in_its_way_is_gone() -> None:
     playbook = delta({LISTENER: {"a": b"port 80"}})
     playbook >> request(LISTENER) << response(LISTENER, {"a": b"port 80"}) >> ack(LISTENER)
@@ -148,6 +158,20 @@ def test_dropping_and_asking_while_an_answer_is_on_its_way_sends_it_again() -> N
     playbook >> request(SECRET, "a") << response(SECRET, {"a": b"1"})
     playbook >> subscribe(SECRET, unsubscribe=["a"]) >> subscribe(SECRET, "a") >> ack(SECRET, nonce="1")
     playbook << response(SECRET, {"a": b"1"})
+
+
+def test_leaving_and_taking_the_wildcard_while_an_answer_is_on_its_way_sends_it_again() -> None:
+    playbook = delta({LISTENER: {"a": b"1"}})
+    playbook >> request(LISTENER) << response(LISTENER, {"a": b"1"})
+    playbook >> subscribe(LISTENER, unsubscribe=["*"]) >> subscribe(LISTENER, "*") >> ack(LISTENER)
+    playbook << response(LISTENER, {"a": b"1"})
+
+
+def test_what_a_client_dropped_is_not_counted_as_acknowledged() -> None:
+    playbook = delta({SECRET: {"a": b"1"}})
+    playbook >> request(SECRET, "a") << response(SECRET, {"a": b"1"}) >> ack(SECRET)
+    playbook >> subscribe(SECRET, unsubscribe=["a"])
+    assert playbook.records[-1] == RecordAck(SECRET, {"a": ""})
 
 
 def test_a_name_dropped_under_a_wildcard_is_answered_because_the_client_cannot_know() -> None:
