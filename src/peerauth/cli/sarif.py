@@ -1,7 +1,7 @@
 """Findings as SARIF 2.1.0, which code hosts show beside the lines they are about.
 
-Source: the SARIF 2.1.0 standard of OASIS, sections 3.13 to 3.51. A finding about an object of a cluster has no place
-in a file and is given without a location.
+Source: the SARIF 2.1.0 standard of OASIS, sections 3.13 to 3.51. A finding about an object of a cluster, or of
+standard input, has no place in a file and is given without a location.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from urllib.parse import quote
 from peerauth.analysis.lint.codes import ALL_CODES, FindingCode
 from peerauth.model.diagnostic import Diagnostic, Evidence, Severity
 from peerauth.model.meta import Origin
+from peerauth.sources.tree import STANDARD_INPUT
 
 SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
@@ -44,8 +45,10 @@ def _result(finding: Diagnostic, index: dict[str, int]) -> dict[str, object]:
         "ruleId": finding.code,
         "level": _LEVELS[finding.severity],
         "message": {"text": text},
-        "locations": [{"physicalLocation": place} for place in [_place(finding.origin)] if place],
     }
+    place = _place(finding.origin)
+    if place:
+        result["locations"] = [{"physicalLocation": place}]
     if finding.code in index:
         result["ruleIndex"] = index[finding.code]
     related = [_related(number, fact) for number, fact in enumerate(finding.evidence, 1) if _place(fact.origin)]
@@ -59,7 +62,7 @@ def _related(number: int, fact: Evidence) -> dict[str, object]:
 
 
 def _place(origin: Origin) -> dict[str, object] | None:
-    if not origin.file or origin.resource_version:
+    if origin.file in ("", STANDARD_INPUT) or origin.resource_version:
         return None
     place: dict[str, object] = {"artifactLocation": {"uri": quote(PurePath(origin.file).as_posix())}}
     if origin.line:

@@ -132,7 +132,7 @@ def _conflict(winner: PeerAuthentication, loser: PeerAuthentication, *, level: L
     consequence = f"Lost: {'; '.join(lost)}." if lost else "Nothing is lost: both say the same."
     return CONFLICT.found(
         f"policy {loser.meta.full_name} is not heard: {winner.meta.full_name} speaks at the same level ({level}) "
-        f"and is older. {consequence} {concerns}",
+        f"and goes first. {consequence} {concerns}",
         subject=_subject(loser),
         origin=loser.meta.origin,
         severity=CONFLICT.severity if lost else Severity.INFO,

@@ -1,0 +1,200 @@
+"""What scripts may rely on: the JSON documents, SARIF, and exit codes, as docs/ describes them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+from click.testing import CliRunner, Result
+
+from manifests import IN_AMBIENT_MODE, documents, namespace, pod, policy
+from peerauth.analysis.lint.codes import ALL_CODES
+from peerauth.cli.main import cli
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+FINE = documents(namespace(), pod(), policy("foo/default", "STRICT"))
+OPEN = documents(namespace(), pod())
+LOST = documents(FINE, policy("foo/other", "DISABLE"))
+INVALID = documents(FINE, policy("foo/bad", "MAYBE"))
+UNREADABLE = documents(FINE, "a: [\n")
+
+
+class Enforced(msgspec.Struct, forbid_unknown_fields=True):
+    mode: str
+    ports: dict[str, str]
+
+
+class Reason(msgspec.Struct, forbid_unknown_fields=True):
+    level: str
+    said: str
+    verdict: str
+    why: str
+    policy: str = ""
+    port: int = 0
+    file: str = ""
+    line: int = 0
+    column: int = 0
+    lostTo: str = ""  # noqa: N815
+
+
+class Workload(msgspec.Struct, forbid_unknown_fields=True):
+    namespace: str
+    name: str
+    kind: str
+    dataplane: str
+    mode: str
+    ports: dict[str, str]
+    enforced: Enforced | None
+    reasons: list[Reason]
+
+
+class Mesh(msgspec.Struct, forbid_unknown_fields=True):
+    rootNamespace: str  # noqa: N815
+    trustDomain: str  # noqa: N815
+
+
+class Explained(msgspec.Struct, forbid_unknown_fields=True):
+    schema: int
+    mesh: Mesh
+    workloads: list[Workload]
+
+
+def run(command: str, text: str, *options: str) -> Result:
+    return CliRunner().invoke(cli, [command, "-f", "-", *options], input=text)
+
+
+def explained(text: str, *options: str) -> Explained:
+    return msgspec.json.decode(run("explain", text, "-o", "json", *options).stdout, type=Explained)
+
+
+def fences(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (DOCS / "json.md").read_text("utf-8"), re.DOTALL)
+
+
+@pytest.mark.parametrize(("place", "command"), [(0, "explain"), (1, "check")])
+def test_the_documented_json_is_what_the_commands_print(
+    place: int, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mesh.yaml").write_text(fences("yaml")[0])
+    printed = CliRunner().invoke(cli, [command, "-f", "mesh.yaml", "-o", "json"]).stdout
+    assert json.loads(printed) == json.loads(fences("json")[place])
+
+
+def test_a_workload_has_exactly_the_documented_members() -> None:
+    (workload,) = explained(FINE).workloads
+    assert (workload.dataplane, workload.mode, workload.ports) == ("sidecar", "STRICT", {"8080": "STRICT"})
+    assert workload.enforced == Enforced("STRICT", {"8080": "STRICT"})
+    assert [(reason.level, reason.verdict) for reason in workload.reasons] == [("namespace", "decides")]
+
+
+def test_the_mesh_says_its_root_namespace_and_trust_domain() -> None:
+    mesh = explained(documents("rootNamespace: root\ntrustDomain: td\n", pod())).mesh
+    assert mesh == Mesh("root", "td")
+
+
+def test_outside_the_mesh_enforced_is_null() -> None:
+    (workload,) = explained(documents(namespace(labels={}), pod())).workloads
+    assert (workload.dataplane, workload.enforced) == ("none", None)
+
+
+def test_ambient_enforces_permissive_for_disable() -> None:
+    (workload,) = explained(documents(namespace(labels=IN_AMBIENT_MODE), pod(), policy("foo/a", "DISABLE"))).workloads
+    assert workload.mode == "DISABLE"
+    assert workload.enforced == Enforced("PERMISSIVE", {"8080": "PERMISSIVE"})
+
+
+def test_one_port_is_explained_alone() -> None:
+    text = documents(FINE, policy("foo/p", app="finance", ports={9000: "DISABLE"}))
+    result = CliRunner().invoke(cli, ["explain", "foo/finance:9000", "-f", "-", "-o", "json"], input=text)
+    assert msgspec.json.decode(result.stdout, type=Explained).workloads[0].ports == {"9000": "DISABLE"}
+
+
+def test_no_workloads_are_an_empty_list() -> None:
+    assert explained(policy("foo/default", "STRICT")).workloads == []
+
+
+def test_the_order_of_the_input_does_not_change_the_order_of_workloads() -> None:
+    names = ["b/a", "a/b", "a/a", "a/c"]
+    orders = [explained(documents(*(pod(name) for name in order))) for order in (names, names[::-1])]
+    assert [[f"{w.namespace}/{w.name}" for w in one.workloads] for one in orders] == [sorted(names)] * 2
+
+
+@pytest.mark.parametrize(
+    ("command", "text", "options", "code"),
+    [
+        ("explain", FINE, (), 0),
+        ("explain", LOST, (), 0),
+        ("explain", INVALID, (), 2),
+        ("explain", UNREADABLE, (), 2),
+        ("explain", "", (), 2),
+        ("check", FINE, (), 0),
+        ("check", OPEN, (), 0),
+        ("check", LOST, (), 1),
+        ("check", LOST, ("--fail-on", "error"), 0),
+        ("check", INVALID, (), 1),
+        ("check", INVALID, ("--fail-on", "error"), 1),
+        ("check", UNREADABLE, (), 2),
+        ("check", "", (), 2),
+        ("check", FINE, ("--require", "strict"), 0),
+        ("check", OPEN, ("--require", "strict"), 1),
+        ("check", FINE, ("--require", "permissive"), 2),
+    ],
+)
+@pytest.mark.parametrize("output", ["text", "json"])
+def test_exit_codes(command: str, text: str, options: tuple[str, ...], code: int, output: str) -> None:
+    assert run(command, text, "-o", output, *options).exit_code == code
+
+
+def test_the_summary_counts_what_was_read_and_found() -> None:
+    report = json.loads(run("check", documents(LOST, "a: [\n"), "-o", "json").stdout)
+    assert report["schema"] == 1
+    assert report["summary"] == {
+        "documents": 5,
+        "policies": 2,
+        "workloads": 1,
+        "errors": 1,
+        "warnings": 1,
+        "infos": 0,
+    }
+    assert [finding["severity"] for finding in report["findings"]] == ["error", "warning"]
+
+
+def test_the_last_line_of_the_text_sums_up() -> None:
+    lines = run("check", LOST).stdout.splitlines()
+    assert lines[-1] == "4 documents, 2 policies, 1 workload: 0 errors, 1 warning, 0 to know"
+
+
+def test_sarif_has_a_rule_a_place_and_a_level_for_each_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a mesh.yaml").write_text(LOST)
+    result = CliRunner().invoke(cli, ["check", "-f", "a mesh.yaml", "-o", "sarif"])
+    log = json.loads(result.stdout)
+    (sarif_run,) = log["runs"]
+    (found,) = sarif_run["results"]
+    assert log["version"] == "2.1.0"
+    assert sarif_run["tool"]["driver"]["rules"][found["ruleIndex"]]["id"] == found["ruleId"] == "PA0101"
+    assert found["level"] == "warning"
+    place = found["locations"][0]["physicalLocation"]
+    assert place == {"artifactLocation": {"uri": "a%20mesh.yaml"}, "region": {"startLine": 31, "startColumn": 1}}
+    assert [related["id"] for related in found["relatedLocations"]] == [1, 2]
+    assert result.exit_code == 1
+
+
+def test_sarif_of_standard_input_has_no_file_to_name() -> None:
+    log = json.loads(run("check", LOST, "-o", "sarif").stdout)
+    assert "locations" not in log["runs"][0]["results"][0]
+
+
+def test_sarif_without_findings_is_a_run_without_results() -> None:
+    log = json.loads(run("check", FINE, "-o", "sarif").stdout)
+    assert log["runs"][0]["results"] == []
+
+
+def test_the_page_of_check_lists_every_code() -> None:
+    listed = re.findall(r"^\| \[(PA\d+)\]\(findings/(PA\d+)\.md\) (\S+)", (DOCS / "check.md").read_text(), re.MULTILINE)
+    assert [(code, code, ALL_CODES[code].name) for code in sorted(ALL_CODES)] == listed
