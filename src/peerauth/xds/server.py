@@ -115,6 +115,12 @@ class DiscoveryServer:
         """Every proxy that has ever connected to this server."""
         return {proxy: record.status() for proxy, record in self._records.items()}
 
+    def forget(self, proxy: ProxyKey) -> None:
+        """Takes back the resources of a proxy that is gone for good, and what was known of it unless it is connected."""
+        self._cache.remove(proxy)
+        if not self.connected(proxy):
+            self._records.pop(proxy, None)
+
     def connected(self, proxy: ProxyKey) -> bool:
         """Whether the proxy has a stream open now."""
         record = self._records.get(proxy)

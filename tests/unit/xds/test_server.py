@@ -70,10 +70,6 @@ async def server(cache: ResourceCache) -> AsyncIterator[DiscoveryServer]:
     await server.stop()
 
 
-async def disconnected(server: DiscoveryServer, proxy: ProxyKey) -> None:
-    await server.wait_connected(proxy, connected=False)
-
-
 async def test_a_proxy_is_served_and_what_it_acknowledged_is_known(
     cache: ResourceCache, server: DiscoveryServer, tmp_path: Path
 ) -> None:
@@ -93,7 +89,7 @@ async def test_a_proxy_is_served_and_what_it_acknowledged_is_known(
     assert status.connected
     assert status.acked == {LISTENER: cache.versions(FINANCE, LISTENER)}
     await client.channel.close(None)
-    await disconnected(server, FINANCE)
+    await server.wait_connected(FINANCE, connected=False)
 
 
 async def test_a_refusal_is_kept_with_its_message_and_time(
@@ -128,6 +124,23 @@ async def test_a_removal_is_waited_for(cache: ResourceCache, server: DiscoverySe
     await server.wait_acked(FINANCE, LISTENER)
     assert server.status()[FINANCE].acked == {LISTENER: {}}
     await client.channel.close(None)
+
+
+async def test_a_forgotten_proxy_leaves_nothing_behind_once_it_is_gone(
+    cache: ResourceCache, server: DiscoveryServer, tmp_path: Path
+) -> None:
+    cache.set(FINANCE, LISTENER, {"a": b"1"})
+    await server.serve(UdsBinding(tmp_path / "run" / "xds", FINANCE))
+    client = Client(tmp_path / "run" / "xds")
+    await client.ask(LISTENER)
+    await client.take()
+    server.forget(FINANCE)
+    assert list((await client.answer()).removed_resources) == ["a"]
+    assert server.connected(FINANCE)
+    await client.channel.close(None)
+    await server.wait_connected(FINANCE, connected=False)
+    server.forget(FINANCE)
+    assert FINANCE not in server.status()
 
 
 async def test_each_socket_gives_its_own_proxy_its_own_resources(
