@@ -116,7 +116,7 @@ class DiscoveryServer:
         return {proxy: record.status() for proxy, record in self._records.items()}
 
     def forget(self, proxy: ProxyKey) -> None:
-        """Takes back the resources of a proxy that is gone for good, and what was known of it unless it is connected."""
+        """Takes all from a proxy that is gone for good, and forgets what it said unless it is still connected."""
         self._cache.remove(proxy)
         if not self.connected(proxy):
             self._records.pop(proxy, None)
