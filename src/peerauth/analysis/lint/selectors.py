@@ -6,7 +6,7 @@ Only where workloads were given at all: a folder of policies alone says nothing 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from peerauth.analysis.lint.codes import NOTHING_SELECTED
 from peerauth.analysis.lint.survey import Survey, listed
@@ -16,6 +16,9 @@ from peerauth.model.peerauth import PeerAuthentication
 from peerauth.policy.decision import Level, Verdict
 
 Values = Mapping[str, Mapping[str, str]]
+
+_GUESSES = 200
+"""Words that a misspelt one is compared with, at most: a guess must not cost the square of the mesh."""
 
 
 def nothing_selected(survey: Survey) -> Iterator[Diagnostic]:
@@ -73,11 +76,22 @@ def _near(policy: PeerAuthentication, values: Values) -> Iterator[Evidence]:
     for key, value in sorted(policy.selector):
         known = values.get(key)
         if known is None:
-            meant = difflib.get_close_matches(key, values, n=1)
-            yield Evidence(f"no workload has a label {key}" + (f"; there is {meant[0]}" if meant else ""))
-        elif value not in known:
-            meant = difflib.get_close_matches(value, known, n=1)
-            others = f"; {known[meant[0]]} has {key}={meant[0]}" if meant else f"; the values are {listed(known)}"
-            yield Evidence(f"no workload has {key}={value}{others}")
-        else:
+            meant = _nearest(key, values)
+            yield Evidence(f"no workload has a label {key}" + (f"; there is {meant}" if meant else ""))
+        elif value in known:
             yield Evidence(f"{known[value]} has {key}={value}")
+        else:
+            yield Evidence(f"no workload has {key}={value}{_instead(key, value, known)}")
+
+
+def _instead(key: str, value: str, known: Mapping[str, str]) -> str:
+    meant = _nearest(value, known)
+    if meant:
+        return f"; {known[meant]} has {key}={meant}"
+    return f"; the values are {listed(known)}" if len(known) <= _GUESSES else f"; there are {len(known)} other values"
+
+
+def _nearest(word: str, known: Collection[str]) -> str:
+    """The known word that is most like this one, or ''."""
+    meant = difflib.get_close_matches(word, known, n=1) if len(known) <= _GUESSES else []
+    return meant[0] if meant else ""
