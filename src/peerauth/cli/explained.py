@@ -7,6 +7,7 @@ Where the data plane cannot do what was asked, both are said.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 from peerauth.analysis.explain import Explanation, PortView, reasons_for
 from peerauth.cli.render import BLANK, MODE_ROLES, Cell, Line, Role, Span, columns, labelled, line
@@ -37,7 +38,7 @@ def explanation_lines(explanation: Explanation, *, port: int | None = None) -> I
     if port is None:
         yield from labelled("mode", [_mode_line(decision)], width=_LABEL_WIDTH)
     yield from labelled("ports", columns(list(_port_rows(explanation, port=port))), width=_LABEL_WIDTH)
-    yield from labelled("reasons", list(_reason_lines(reasons_for(decision, port))), width=_LABEL_WIDTH)
+    yield from _reason_block(decision, port)
     if decision.enforced is not None:
         notes = [line((note, Role.MIDDLING)) for note in decision.enforced.notes]
         yield from labelled("but", notes, width=_LABEL_WIDTH)
@@ -80,6 +81,12 @@ def _by(view: PortView) -> Cell:
     named = f"by its entry in {view.decided_by.policy}" if view.decided_by.port is not None else ""
     undeclared = "" if view.declared else "not declared"
     return (", ".join(part for part in (named, undeclared) if part), Role.FAINT if view.declared else Role.MIDDLING)
+
+
+@lru_cache(maxsize=256)
+def _reason_block(decision: Decision, port: int | None) -> list[Line]:
+    """The reasons, kept for the next workload: those that no policy tells apart share one decision."""
+    return labelled("reasons", list(_reason_lines(reasons_for(decision, port))), width=_LABEL_WIDTH)
 
 
 def _reason_lines(reasons: Sequence[Reason]) -> Iterator[Line]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from peerauth.cli.findings import error_text
-from peerauth.cli.proved import because, proof_lines
+from peerauth.cli.proved import because, decider, proof_lines
 from peerauth.cli.render import BLANK, MODE_ROLES, Cell, Line, Role, columns, count, line, write_all, writer
 from peerauth.dataplane.resources import Capture
 from peerauth.model.diagnostic import Diagnostic, Severity
@@ -177,7 +177,7 @@ def state_lines(mesh: LocalMesh, tally: Tally) -> list[Line]:
                     "others" if port is None else str(port),
                     (mode.value, MODE_ROLES[mode]),
                     *(str(seen.get(outcome, 0)) for outcome, _ in OUTCOMES),
-                    (because(decision.deciding(port)), Role.FAINT),
+                    (decider(decision.deciding(port)), Role.FAINT),
                 ]
             )
     return columns(rows)

@@ -22,7 +22,7 @@ from peerauth.analysis.lint.survey import survey
 from peerauth.analysis.report import at_least, counts, in_order, report_document
 from peerauth.cli.explained import explanation_lines
 from peerauth.cli.findings import error_text, finding_lines, summary_line
-from peerauth.cli.reading import Reading, read
+from peerauth.cli.reading import Reading, collection_paused, read
 from peerauth.cli.render import line, write_all, writer
 from peerauth.cli.sarif import sarif_document
 from peerauth.model.diagnostic import Diagnostic, Severity
@@ -92,6 +92,7 @@ Examples:
 @PATHS
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--keep-going", is_flag=True, help="Explain what could be read even if some documents have errors.")
+@collection_paused()
 def explain(target: Target | None, paths: tuple[str, ...], output: str, keep_going: bool) -> int:
     """Show the effective mode of every port, and why.
 
@@ -187,6 +188,7 @@ def _print_explanations(explanations: Iterator[Explanation], *, port: int | None
     show_default=True,
     help="The mildest severity that makes the exit code 1.",
 )
+@collection_paused()
 def check(paths: tuple[str, ...], output: str, required: str | None, fail_on: str) -> int:
     """Find what is wrong or surprising in the policies, and say the fix.
 

@@ -127,10 +127,14 @@ def _verdict(reports: Sequence[PortReport], *, flows: int, failures: int) -> Lin
 
 
 def because(reason: Reason) -> str:
-    """The deciding reason in one line."""
+    """The deciding reason in one line, with its place."""
+    where = f"  {reason.origin}" if reason.policy and str(reason.origin) else ""
+    return f"because {decider(reason)}{where}"
+
+
+def decider(reason: Reason) -> str:
+    """Who decided, in a few words."""
     if not reason.policy:
-        return "because no policy speaks: PERMISSIVE is Istio's default"
-    said = f"because {reason.policy} says {reason.said.value}"
-    scope = f" for port {reason.port}" if reason.port is not None else f" for the {reason.level.value}"
-    where = f"  {reason.origin}" if str(reason.origin) else ""
-    return said + scope + where
+        return "no policy speaks: PERMISSIVE is Istio's default"
+    scope = f"port {reason.port}" if reason.port is not None else f"the {reason.level.value}"
+    return f"{reason.policy} says {reason.said.value} for {scope}"
