@@ -53,7 +53,7 @@ def test_disable_in_sidecar_mode_is_honoured() -> None:
 
 @pytest.mark.parametrize("spec", ["", "  hostNetwork: true\n"])
 def test_a_policy_on_a_workload_outside_the_mesh_is_not_enforced(spec: str) -> None:
-    labels = None if spec else {}
+    labels: dict[str, str] | None = None if spec else {}
     (finding,) = found(namespace(labels=labels), pod(spec=spec), policy("foo/p", "STRICT", app="finance"))
     assert finding.code == "PA0302"
     assert ("host's network" if spec else "neither it nor its namespace") in finding.evidence[0].text

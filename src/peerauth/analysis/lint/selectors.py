@@ -17,8 +17,22 @@ from peerauth.policy.decision import Level, Verdict
 
 Values = Mapping[str, Mapping[str, str]]
 
-_GUESSES = 200
-"""Words that a misspelt one is compared with, at most: a guess must not cost the square of the mesh."""
+_MOST_LISTED = 20
+
+
+class _Guesses:
+    """Guesses what a misspelt word was meant to be, for as long as that does not cost the square of the mesh."""
+
+    def __init__(self) -> None:
+        self._comparisons_left = 2_000
+
+    def nearest(self, word: str, known: Collection[str]) -> str:
+        """The known word that is most like this one; '' if none is, or nothing more is guessed in this run."""
+        if len(known) > self._comparisons_left:
+            return ""
+        self._comparisons_left -= len(known)
+        meant = difflib.get_close_matches(word, known, n=1)
+        return meant[0] if meant else ""
 
 
 def nothing_selected(survey: Survey) -> Iterator[Diagnostic]:
@@ -27,6 +41,7 @@ def nothing_selected(survey: Survey) -> Iterator[Diagnostic]:
         return
     heard = _selecting(survey)
     seen: dict[str, Values] = {}
+    guesses = _Guesses()
     for name in sorted(survey.world.policies):
         policy = survey.world.policies[name]
         namespace = policy.meta.namespace
@@ -34,7 +49,7 @@ def nothing_selected(survey: Survey) -> Iterator[Diagnostic]:
             continue
         if namespace not in seen:
             seen[namespace] = _labels_of(survey, namespace)
-        yield _finding(policy, seen[namespace])
+        yield _finding(policy, seen[namespace], guesses)
 
 
 def _selecting(survey: Survey) -> set[str]:
@@ -56,7 +71,7 @@ def _labels_of(survey: Survey, namespace: str) -> dict[str, dict[str, str]]:
     return values
 
 
-def _finding(policy: PeerAuthentication, values: Values) -> Diagnostic:
+def _finding(policy: PeerAuthentication, values: Values, guesses: _Guesses) -> Diagnostic:
     written = ", ".join(f"{key}={value}" for key, value in sorted(policy.selector))
     namespace = policy.meta.namespace
     hint = "correct the labels (a controller's pods have the labels of its pod template), or remove the policy"
@@ -67,31 +82,26 @@ def _finding(policy: PeerAuthentication, values: Values) -> Diagnostic:
         origin=policy.meta.origin if policy.selector_origin == NOWHERE else policy.selector_origin,
         path="spec.selector.matchLabels",
         hint=hint,
-        evidence=tuple(_near(policy, values)) if values else (Evidence(f"no workload is in {namespace}"),),
+        evidence=tuple(_near(policy, values, guesses)) if values else (Evidence(f"no workload is in {namespace}"),),
     )
 
 
-def _near(policy: PeerAuthentication, values: Values) -> Iterator[Evidence]:
+def _near(policy: PeerAuthentication, values: Values, guesses: _Guesses) -> Iterator[Evidence]:
     """For each pair of the selector, what the namespace has instead."""
     for key, value in sorted(policy.selector):
         known = values.get(key)
         if known is None:
-            meant = _nearest(key, values)
+            meant = guesses.nearest(key, values)
             yield Evidence(f"no workload has a label {key}" + (f"; there is {meant}" if meant else ""))
         elif value in known:
             yield Evidence(f"{known[value]} has {key}={value}")
         else:
-            yield Evidence(f"no workload has {key}={value}{_instead(key, value, known)}")
+            meant = guesses.nearest(value, known)
+            instead = f"{known[meant]} has {key}={meant}" if meant else _others(known)
+            yield Evidence(f"no workload has {key}={value}; {instead}")
 
 
-def _instead(key: str, value: str, known: Mapping[str, str]) -> str:
-    meant = _nearest(value, known)
-    if meant:
-        return f"; {known[meant]} has {key}={meant}"
-    return f"; the values are {listed(known)}" if len(known) <= _GUESSES else f"; there are {len(known)} other values"
-
-
-def _nearest(word: str, known: Collection[str]) -> str:
-    """The known word that is most like this one, or ''."""
-    meant = difflib.get_close_matches(word, known, n=1) if len(known) <= _GUESSES else []
-    return meant[0] if meant else ""
+def _others(known: Mapping[str, str]) -> str:
+    if len(known) > _MOST_LISTED:
+        return f"there are {len(known)} other values"
+    return f"the values are {listed(known, limit=_MOST_LISTED)}"
