@@ -138,16 +138,20 @@ def _refuse_character(chunk: Chunk, odd: re.Match[str], shift: Position) -> Diag
 
 
 def _syntax(chunk: Chunk, error: yaml.MarkedYAMLError, shift: Position) -> Diagnostic:
-    mark = error.problem_mark or error.context_mark
+    mark, began = error.problem_mark or error.context_mark, error.context_mark
+    text = chunk.text.rstrip()
+    last = text.count("\n")
+    at_end = mark is not None and mark.line > last
+    if at_end and began and began.line <= last:
+        mark, at_end = began, False  # it was never closed: the end of the document says nothing, where it began does
+    position = (last, len(text) - text.rfind("\n") - 1) if at_end else (mark.line, mark.column) if mark else (0, 0)
     problem = error.problem or "it cannot be read"
-    parts = [part for part in (error.context, problem) if part]
+    context = error.context or ""
+    if began and mark and began.line != mark.line:
+        context += f" that began at line {chunk.line + shift[0] + began.line}"
     fault: Fault = LIMIT if "exceeded" in problem else SYNTAX
-    position = (mark.line, mark.column) if mark else (0, 0)
-    evidence = ""
-    if error.context_mark and mark and error.context_mark.line != mark.line:
-        evidence = f" that began at line {chunk.line + shift[0] + error.context_mark.line}"
-    message = f"{parts[0]}{evidence}: {parts[1]}" if len(parts) > 1 else parts[0]
-    return fault.at(origin_of(chunk, position, shift=shift), message=message, hint=_syntax_hint(problem))
+    origin = origin_of(chunk, position, shift=shift)
+    return fault.at(origin, message=f"{context}: {problem}" if context else problem, hint=_syntax_hint(problem))
 
 
 def _syntax_hint(problem: str) -> str:

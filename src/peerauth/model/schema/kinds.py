@@ -100,11 +100,12 @@ class _Examination:
 
     def resource(self, value: object, path: Path, *, kind: str, api_version: str) -> None:
         """Takes one resource in. `kind` and `api_version` are those that the items of a typed list leave out."""
+        fields = Fields(self.place)
         if not isinstance(value, dict):
             message = f"a document must be a mapping, and this is {kind_of(value)}"
-            self._fault(NOT_A_RESOURCE.at(self.place.value(path), message=message, hint=_KUBECTL))
+            fields.fault(NOT_A_RESOURCE, message, path, hint=_KUBECTL)
+            self.diagnostics.extend(fields.faults)
             return
-        fields = Fields(self.place)
         kind = fields.text(value, "kind", path) or kind
         api_version = fields.text(value, "apiVersion", path) or api_version
         if not kind and not fields.faults:
@@ -152,9 +153,6 @@ class _Examination:
                 self.objects.append(mesh)
             return
         fields.fault(NOT_A_RESOURCE, "the document has no `kind`", path, hint=_KUBECTL)
-
-    def _fault(self, fault: Diagnostic) -> None:
-        self.diagnostics.append(fault)
 
 
 def _subject(kind: str, value: Mapping, default_namespace: str) -> str:

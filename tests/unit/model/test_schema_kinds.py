@@ -1,0 +1,318 @@
+"""The other kinds: what is read of them, what is passed over, and what is a fault."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from peerauth.model.changes import MeshObject
+from peerauth.model.inventory import (
+    ApiServerTarget,
+    CaptureMode,
+    DestinationRule,
+    EgressListener,
+    EndpointSlice,
+    IngressListener,
+    Port,
+    PortTls,
+    Probe,
+    Service,
+    ServicePort,
+    Sidecar,
+    Workload,
+)
+from peerauth.model.mesh import MeshConfig, TlsVersion
+from peerauth.model.schema import Checked
+from peerauth.model.schema.faults import INVALID_NAME, INVALID_VALUE, NOT_A_RESOURCE, WRONG_TYPE
+from peerauth.model.schema.meshconfig import go_duration
+from peerauth.sources.blockyaml import BlockReader
+from peerauth.sources.reader import read_chunk
+from peerauth.sources.text import Chunk
+
+
+def checked(text: str) -> Checked:
+    return read_chunk(Chunk(text, 1, "f"), reader=BlockReader())
+
+
+def only(text: str) -> MeshObject:
+    result = checked(text)
+    assert not result.diagnostics, result.diagnostics
+    (found,) = result.objects
+    return found
+
+
+POD_SPEC = """
+serviceAccountName: acct
+hostNetwork: true
+nodeName: n1
+initContainers:
+- {name: setup, ports: [{containerPort: 1}]}
+- {name: agent, restartPolicy: Always, ports: [{containerPort: 7000}]}
+containers:
+- name: app
+  unknownField: [1]
+  ports:
+  - {containerPort: 8080, name: http}
+  - {containerPort: 53, protocol: UDP}
+  - {containerPort: 8080, name: again}
+  readinessProbe: {httpGet: {port: http, path: /}}
+  livenessProbe: {tcpSocket: {port: 8080}}
+  startupProbe: {grpc: {port: 9000}}
+- name: side
+  livenessProbe: {exec: {command: [x]}}
+- name: istio-proxy
+  ports: [{containerPort: 15090}]
+  readinessProbe: {httpGet: {port: 15021}}
+"""
+
+
+def indented(text: str, by: int) -> str:
+    return text.replace("\n", "\n" + " " * by)
+
+
+def shape(found: MeshObject) -> tuple[object, ...]:
+    assert isinstance(found, Workload)
+    ports = [(port.number, port.name) for port in found.ports]
+    probes = [(probe.kind, probe.protocol, probe.port) for probe in found.probes]
+    return (found.kind, found.meta.name, found.meta.labels, found.service_account, ports, probes, found.host_network)
+
+
+EXPECTED_REST = (
+    frozenset({("app", "x")}),
+    "acct",
+    [(8080, "http"), (7000, "")],
+    [("readiness", "http", "http"), ("liveness", "tcp", 8080), ("startup", "grpc", 9000)],
+    True,
+)
+
+
+def test_a_pod_is_a_workload() -> None:
+    found = only(
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: p, labels: {app: x}}\n"
+        f"spec:{indented(POD_SPEC, 2)}\nstatus: {{podIP: 10.0.0.1, podIPs: [{{ip: 10.0.0.1}}, {{ip: 'fd00::1'}}]}}\n"
+    )
+    assert shape(found) == ("Pod", "p", *EXPECTED_REST)
+    assert isinstance(found, Workload)
+    assert found.addresses == ("10.0.0.1", "fd00::1")
+    assert found.node == "n1"
+
+
+@pytest.mark.parametrize(
+    ("group", "kind"),
+    [("apps", "Deployment"), ("apps", "StatefulSet"), ("apps", "DaemonSet"), ("apps", "ReplicaSet"), ("batch", "Job")],
+)
+def test_the_template_of_a_controller_is_the_workload(group: str, kind: str) -> None:
+    template = f"template:\n  metadata: {{labels: {{app: x}}, annotations: {{a: b}}}}\n  spec:{indented(POD_SPEC, 4)}"
+    text = f"apiVersion: {group}/v1\nkind: {kind}\nmetadata: {{name: c, labels: {{own: z}}}}\nspec:\n  "
+    found = only(text + indented(template, 2))
+    assert shape(found) == (kind, "c", *EXPECTED_REST)
+    assert isinstance(found, Workload)
+    assert found.meta.annotations == {("a", "b")}
+
+
+def test_the_template_of_a_cron_job_is_deeper() -> None:
+    template = f"template:\n  metadata: {{labels: {{app: x}}}}\n  spec:{indented(POD_SPEC, 4)}"
+    head = "apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: c}\nspec:\n  jobTemplate:\n    spec:\n      "
+    assert shape(only(head + indented(template, 6))) == ("CronJob", "c", *EXPECTED_REST)
+
+
+def test_positions_are_those_of_the_values() -> None:
+    found = only(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: c\nspec:\n  template:\n    spec:\n"
+        "      containers:\n      - ports:\n        - containerPort: 8080\n        livenessProbe:\n"
+        "          tcpSocket:\n            port: 1\n"
+    )
+    assert isinstance(found, Workload)
+    assert [str(port.origin) for port in found.ports] == ["f:10:26"]
+    assert [str(probe.origin) for probe in found.probes] == ["f:13:19"]
+    assert isinstance(found.probes[0], Probe)
+
+
+def test_a_service() -> None:
+    found = only(
+        "apiVersion: v1\nkind: Service\nmetadata: {name: s, namespace: ns}\nspec: {selector: {app: x}, "
+        "clusterIP: None, ports: [{port: 80}, {port: 81, targetPort: http, name: a, appProtocol: http2}, {port: 53, protocol: UDP}]}\n"
+    )
+    assert isinstance(found, Service)
+    assert (found.headless, found.cluster_ips) == (True, ())
+    assert found.selector == {("app", "x")}
+    origins = [port.origin for port in found.ports]
+    assert found.ports == (
+        ServicePort(80, 80, origin=origins[0]),
+        ServicePort(81, "http", "a", "TCP", "http2", origins[1]),
+        ServicePort(53, 53, protocol="UDP", origin=origins[2]),
+    )
+
+
+def test_an_endpoint_slice_without_what_is_not_ready() -> None:
+    found = only(
+        "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n"
+        "metadata: {name: e, labels: {kubernetes.io/service-name: s}}\nports: [{port: 8080, name: http}]\n"
+        "endpoints:\n- {addresses: [10.0.0.1], conditions: {ready: true}}\n- {addresses: [10.0.0.2]}\n"
+        "- {addresses: [10.0.0.3], conditions: {ready: false}}\n"
+    )
+    assert isinstance(found, EndpointSlice)
+    assert (found.service, found.addresses) == ("s", ("10.0.0.1", "10.0.0.2"))
+    assert found.ports == (Port(8080, "http", found.ports[0].origin),)
+
+
+def test_a_workload_entry() -> None:
+    found = only(
+        "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: w, labels: {v: meta}}\n"
+        "spec: {address: 10.0.0.9, labels: {app: vm, v: spec}, serviceAccount: acct, ports: {http: 8080}}\n"
+    )
+    assert isinstance(found, Workload)
+    assert (found.kind, found.addresses, found.service_account) == ("WorkloadEntry", ("10.0.0.9",), "acct")
+    assert found.meta.labels == {("app", "vm"), ("v", "meta")}
+    assert [(port.number, port.name) for port in found.ports] == [(8080, "http")]
+
+
+def test_a_sidecar() -> None:
+    found = only(
+        "apiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {name: s}\nspec:\n"
+        "  workloadSelector: {labels: {app: x}}\n  ingress:\n"
+        "  - {port: {number: 8080, protocol: HTTP, name: h}, defaultEndpoint: '127.0.0.1:9', bind: 127.0.0.2}\n"
+        "  egress:\n  - {hosts: ['*/*']}\n  - {port: {number: 1}, bind: 127.0.0.3, captureMode: NONE, hosts: [./x]}\n"
+    )
+    assert isinstance(found, Sidecar)
+    assert found.selector == {("app", "x")}
+    origin = found.ingress[0].origin
+    assert found.ingress == (IngressListener(8080, "127.0.0.1:9", "127.0.0.2", "HTTP", "h", origin),)
+    origins = [listener.origin for listener in found.egress]
+    assert found.egress == (
+        EgressListener(("*/*",), origin=origins[0]),
+        EgressListener(("./x",), 1, "127.0.0.3", capture_mode=CaptureMode.NONE, origin=origins[1]),
+    )
+
+
+def test_a_destination_rule() -> None:
+    found = only(
+        "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: d}\nspec:\n  host: h\n"
+        "  trafficPolicy:\n    tls: {mode: ISTIO_MUTUAL}\n    portLevelSettings:\n"
+        "    - {port: {number: 80}, tls: {mode: DISABLE}}\n    - {port: {number: 81}}\n"
+        "  subsets:\n  - {name: v1, trafficPolicy: {tls: {mode: SIMPLE}}}\n  - {name: v2}\n"
+    )
+    assert isinstance(found, DestinationRule)
+    assert found.host == "h"
+    origins = [tls.origin for tls in found.tls]
+    assert found.tls == (
+        PortTls("ISTIO_MUTUAL", origin=origins[0]),
+        PortTls("DISABLE", 80, origin=origins[1]),
+        PortTls("SIMPLE", subset="v1", origin=origins[2]),
+    )
+
+
+def test_webhooks_and_api_services_name_their_services() -> None:
+    hooks = checked(
+        "apiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingWebhookConfiguration\nmetadata: {name: w}\n"
+        "webhooks:\n- {name: a.b, clientConfig: {service: {namespace: ns, name: s, port: 8443}}}\n"
+        "- {name: c.d, clientConfig: {url: 'https://x'}}\n"
+    ).objects
+    (api,) = checked(
+        "apiVersion: apiregistration.k8s.io/v1\nkind: APIService\nmetadata: {name: v1.x}\n"
+        "spec: {service: {namespace: ns, name: t}}\n"
+    ).objects
+    found = [
+        (one.kind, one.service_namespace, one.service_name, one.service_port, one.webhook)
+        for one in (*hooks, api)
+        if isinstance(one, ApiServerTarget)
+    ]
+    assert found == [("ValidatingWebhookConfiguration", "ns", "s", 8443, "a.b"), ("APIService", "ns", "t", 443, "")]
+
+
+MESH = """\
+trustDomain: example.com
+trustDomainAliases: [old.example.com]
+rootNamespace: root
+enableAutoMtls: no
+protocolDetectionTimeout: 1m0.5s
+meshMTLS: {minProtocolVersion: TLSV1_3, cipherSuites: [A]}
+accessLogFile: /dev/stdout
+"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [MESH, f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio}}\ndata:\n  mesh: |-\n    {indented(MESH, 4)}"],
+)
+def test_the_mesh_configuration_alone_and_in_its_config_map(text: str) -> None:
+    found = only(text)
+    assert isinstance(found, MeshConfig)
+    assert found == MeshConfig(
+        root_namespace="root",
+        trust_domain="example.com",
+        trust_domain_aliases=("old.example.com",),
+        enable_auto_mtls=False,
+        min_tls_version=TlsVersion.TLSV1_3,
+        cipher_suites=("A",),
+        protocol_detection_timeout=timedelta(seconds=60.5),
+        origin=found.origin,
+    )
+
+
+def test_a_fault_inside_the_config_map_has_its_own_line() -> None:
+    head = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio}\ndata:\n  mesh: |\n"
+    wrong = checked(head + "    rootNamespace: x\n    trustDomain: a/b\n")
+    assert [(found.code, str(found.origin)) for found in wrong.diagnostics] == [(INVALID_NAME.code, "f:7:18")]
+    broken = checked(head + "    a: [\n")
+    assert [str(found.origin) for found in broken.diagnostics] == ["f:6:9"]
+    assert wrong.objects == broken.objects == ()
+
+
+def test_other_config_maps_are_passed_over() -> None:
+    assert checked("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\ndata: {mesh: '['}\n").passed_over == (
+        "ConfigMap",
+    )
+
+
+def test_a_list_is_what_its_items_are() -> None:
+    result = checked(
+        "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Namespace, metadata: {name: a}}\n"
+        "- {apiVersion: v1, kind: Namespace, metadata: {name: A}}\n- {apiVersion: x/v1, kind: Foo}\n- 1\n"
+        "- {apiVersion: v1, kind: Namespace, metadata: {name: b}}\n"
+    )
+    assert len(result.objects) == 2
+    assert [(found.code, found.path, found.origin.line) for found in result.diagnostics] == [
+        (INVALID_NAME.code, "items[1].metadata.name", 5),
+        (INVALID_NAME.code, "items[1].metadata.name", 5),
+        (NOT_A_RESOURCE.code, "items[3]", 7),
+    ]
+    assert result.passed_over == ("Foo",)
+
+
+def test_the_items_of_a_typed_list_need_no_kind() -> None:
+    assert len(checked("apiVersion: v1\nkind: NamespaceList\nitems:\n- metadata: {name: a}\n").objects) == 1
+
+
+def test_another_projects_service_is_not_kubernetes() -> None:
+    result = checked("apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {name: [1]}\n")
+    assert (result.objects, result.diagnostics, result.passed_over) == ((), (), ("Service",))
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "place"),
+    [
+        ("kind: Pod\nspec:\n  containers: {}\n", WRONG_TYPE.code, "f:5:3"),
+        ("kind: Pod\nspec:\n  containers:\n  - ports:\n    - containerPort: http\n", WRONG_TYPE.code, "f:7:22"),
+        ("kind: Pod\nspec:\n  serviceAccountName: a/b\n", INVALID_NAME.code, "f:5:23"),
+        ("kind: Pod\nstatus:\n  podIP: nowhere\n", INVALID_VALUE.code, "f:5:10"),
+        ("kind: Service\nspec:\n  selector:\n    v: 1\n", WRONG_TYPE.code, "f:6:8"),
+    ],
+)
+def test_a_wrong_type_is_a_fault_at_its_place(text: str, code: str, place: str) -> None:
+    result = checked("apiVersion: v1\nmetadata: {name: a}\n" + text)
+    assert [(found.code, str(found.origin)) for found in result.diagnostics] == [(code, place)]
+    assert result.objects == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("5s", 5), ("100ms", 0.1), ("1h2m3s", 3723), ("0", 0), ("1.5s", 1.5), (".5s", 0.5)]
+)
+def test_a_duration_is_read_as_go_writes_it(text: str, seconds: float) -> None:
+    assert go_duration(text) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("text", ["", "5", "s", "5 s", "-1s", "1d", "5s5", "9" * 30 + "h"])
+def test_what_is_no_duration_is_none(text: str) -> None:
+    assert go_duration(text) is None
