@@ -61,11 +61,16 @@ class EchoApplication:
 def listen_tcp(
     address: str, port: int, *, sockets: Callable[[int], socket.socket] | None = None, backlog: int = 1024
 ) -> socket.socket:
-    """A listening TCP socket, in another network namespace if `sockets` makes them there. Raises OSError."""
+    """A listening TCP socket, in another network namespace if `sockets` makes them there. Raises OSError.
+
+    `::` is IPv6 alone, so that it can stand beside `0.0.0.0`.
+    """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     listener = sockets(family) if sockets is not None else socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.bind((address, port))
         listener.listen(backlog)
         listener.setblocking(False)
