@@ -103,15 +103,14 @@ class ControlPlane:
 
         `applications` says where each workload's application listens in explicit capture; None changes nothing.
         """
+        moved = applications is not None and applications != self._applications
         if applications is not None:
             self._applications = dict(applications)
         edits = self.world.apply(change)
         changes = self.decisions.update(edits)
         for changed in changes:
             self._take(changed.key, changed.new)
-        inventory = applications is not None or any(
-            not isinstance(e.after or e.before, PeerAuthentication) for e in edits
-        )
+        inventory = moved or any(not isinstance(edit.after or edit.before, PeerAuthentication) for edit in edits)
         reannounce = self.world.workloads.keys() | self._announced.keys() if inventory else {c.key for c in changes}
         news = sum(map(self._announce, reannounce)) > 0
         dirty = self.sidecars() if inventory or news else sorted(c.key for c in changes if c.key in self._in_force)
