@@ -80,6 +80,7 @@ def _port_listener(workload: SidecarWorkload, port: int) -> listener_pb2.Listene
     else:
         parts.bind(listener, parts.wildcards(workload.addresses), port)
         listener.bind_to_port.value = False
+        del listener.socket_options[:]
     return listener
 
 

@@ -170,6 +170,8 @@ def _egress_cluster(port: EgressPort) -> cluster_pb2.Cluster:
             host.endpoint.address.envoy_internal_address.server_listener_name = _tunnel_name(end)
             host.endpoint.address.envoy_internal_address.endpoint_id = str(end.endpoint)
         host.metadata.filter_metadata[_MATCH_KEY].update({"peerauth": key})
+    if all(end.transport is not Transport.HBONE and not end.endpoint.path for end in port.endpoints):
+        parts.keep_alive(cluster)
     if locality.lb_endpoints:
         cluster.load_assignment.endpoints.append(locality)
     for key in sorted(sockets):

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from envoy.config.accesslog.v3 import accesslog_pb2
 from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2
 from envoy.config.core.v3 import address_pb2, base_pb2, socket_option_pb2
-from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
+from envoy.config.endpoint.v3 import endpoint_components_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from google.protobuf import duration_pb2
@@ -28,8 +28,17 @@ BLACKHOLE = "blackhole"
 UNLIMITED = 0xFFFFFFFF
 CONNECT_TIMEOUT_S = 10
 
+KEEPALIVE_IDLE_S = 180
+KEEPALIVE_PROBES = 9
+"""As ztunnel does: a connection may be silent for ever, but not to a peer that is gone."""
+
 _SOL_SOCKET = 1
+_SO_KEEPALIVE = 9
 _SO_MARK = 36
+_IPPROTO_TCP = 6
+_TCP_KEEPIDLE = 4
+_TCP_KEEPINTVL = 5
+_TCP_KEEPCNT = 6
 
 
 def socket_address(address: str, port: int) -> address_pb2.Address:
@@ -50,6 +59,16 @@ def bind(listener: listener_pb2.Listener, addresses: Iterable[str], port: int) -
     listener.address.CopyFrom(socket_address(first, port))
     for other in others:
         listener.additional_addresses.add(address=socket_address(other, port))
+    # Accepted connections inherit these.
+    listener.socket_options.extend(
+        socket_option_pb2.SocketOption(level=level, name=option, int_value=value)
+        for level, option, value in (
+            (_SOL_SOCKET, _SO_KEEPALIVE, 1),
+            (_IPPROTO_TCP, _TCP_KEEPIDLE, KEEPALIVE_IDLE_S),
+            (_IPPROTO_TCP, _TCP_KEEPINTVL, KEEPALIVE_IDLE_S),
+            (_IPPROTO_TCP, _TCP_KEEPCNT, KEEPALIVE_PROBES),
+        )
+    )
 
 
 def wildcards(addresses: Iterable[str]) -> tuple[str, ...]:
@@ -94,6 +113,7 @@ def cluster(name: str, *, marked: bool, metadata: base_pb2.Metadata | None = Non
         circuit_breakers=circuit_breaker_pb2.CircuitBreakers(thresholds=[limits]),
         metadata=metadata,
     )
+    keep_alive(made)
     if marked:
         made.upstream_bind_config.socket_options.append(
             socket_option_pb2.SocketOption(
@@ -103,6 +123,13 @@ def cluster(name: str, *, marked: bool, metadata: base_pb2.Metadata | None = Non
     return made
 
 
+def keep_alive(cluster: cluster_pb2.Cluster) -> None:
+    """Ends connections whose other end is gone. Not for clusters with an endpoint that is no TCP address."""
+    keepalive = cluster.upstream_connection_options.tcp_keepalive
+    keepalive.keepalive_time.value = keepalive.keepalive_interval.value = KEEPALIVE_IDLE_S
+    keepalive.keepalive_probes.value = KEEPALIVE_PROBES
+
+
 def static_cluster(
     name: str, endpoint: Endpoint | None, *, marked: bool, metadata: base_pb2.Metadata | None = None
 ) -> cluster_pb2.Cluster:
@@ -110,6 +137,8 @@ def static_cluster(
     made = cluster(name, marked=marked, metadata=metadata)
     made.type = cluster_pb2.Cluster.STATIC
     made.load_assignment.cluster_name = name
+    if endpoint is None or endpoint.path:
+        made.ClearField("upstream_connection_options")
     if endpoint is not None:
         host = endpoint_components_pb2.Endpoint(address=endpoint_address(endpoint))
         made.load_assignment.endpoints.add(lb_endpoints=[endpoint_components_pb2.LbEndpoint(endpoint=host)])
@@ -124,8 +153,3 @@ def original_destination_cluster(
     made.type = cluster_pb2.Cluster.ORIGINAL_DST
     made.lb_policy = cluster_pb2.Cluster.CLUSTER_PROVIDED
     return made
-
-
-def assignment(name: str) -> endpoint_pb2.ClusterLoadAssignment:
-    """The empty endpoints of a cluster."""
-    return endpoint_pb2.ClusterLoadAssignment(cluster_name=name)
