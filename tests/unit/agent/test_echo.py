@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from peerauth.agent.echo import TLS_MARKER, EchoApplication, listen_tcp
 
@@ -88,3 +89,14 @@ async def test_an_endless_request_head_is_cut() -> None:
             writer.write(b"GET /" + b"x" * (1 << 17))
             await writer.drain()
             assert await reader.read() == b""
+
+
+def test_it_serves_on_a_faster_event_loop_too() -> None:
+    async def ask() -> bytes:
+        async with connected() as (reader, writer):
+            writer.write(b"hello\n")
+            await reader.readline()
+            return await reader.readline()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(ask()) == b"hello\n"
