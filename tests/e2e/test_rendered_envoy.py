@@ -15,7 +15,7 @@ from clients import GREETING, Application, Connection, application, client_conte
 from envoyrig import Authority, RunningEnvoy, running_envoy
 from peerauth.dataplane.envoy.sidecar import render_sidecar
 from peerauth.dataplane.resources import DeclaredPort, Endpoint, Resources, SidecarWorkload
-from peerauth.model.mesh import MeshConfig
+from peerauth.model.mesh import MeshConfig, TlsVersion
 from peerauth.policy.decision import Decision
 from peerauth.telemetry import ConnectionSeen, Event, Outcome, PortTotal, parse_connection, totals
 from sidecars import CLIENT, FINANCE, decided, sidecar
@@ -320,3 +320,26 @@ async def test_hbone_answers_as_ztunnel_does_under_every_mode(
         entry = parse_connection(line)
         assert entry is not None
         assert (entry.outcome, entry.port, entry.peer) == (Outcome.MUTUAL_TLS, 8080, CLIENT)
+
+
+async def test_an_alias_of_the_trust_domain_is_as_good_as_its_name_and_a_longer_name_is_not(
+    app: Application, authority: Authority, tmp_path: Path
+) -> None:
+    mesh = MeshConfig(trust_domain_aliases=("old.example.org",))
+    async with running_envoy(tmp_path, rendered("STRICT", app, mesh=mesh), authority.secrets(FINANCE.uri)):
+        for domain, reached in (("old.example.org", "the greeting"), ("old.example.org.evil", "nothing")):
+            uri = f"spiffe://{domain}/ns/foo/sa/client"
+            await greet(ADDRESS, 8080, client_context(tmp_path, authority=authority, uri=uri, alpn=("istio",)))
+            assert app.saw() == reached
+
+
+async def test_the_mesh_s_minimum_tls_version_is_held(app: Application, authority: Authority, tmp_path: Path) -> None:
+    old = client_context(tmp_path, authority=authority, uri=CLIENT.uri, alpn=("istio",))
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    async with running_envoy(tmp_path, rendered("STRICT", app), authority.secrets(FINANCE.uri)) as envoy:
+        await greet(ADDRESS, 8080, old)
+        assert app.saw() == "the greeting"
+        newer = MeshConfig(min_tls_version=TlsVersion.TLSV1_3)
+        await envoy.discovery.apply(rendered("STRICT", app, mesh=newer))
+        await greet(ADDRESS, 8080, old)
+        assert app.saw() == "nothing"
