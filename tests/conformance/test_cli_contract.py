@@ -20,6 +20,7 @@ FINE = documents(namespace(), pod(), policy("foo/default", "STRICT"))
 OPEN = documents(namespace(), pod())
 LOST = documents(FINE, policy("foo/other", "DISABLE"))
 INVALID = documents(FINE, policy("foo/bad", "MAYBE"))
+SECRET = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: s\n"
 UNREADABLE = documents(FINE, "a: [\n")
 
 
@@ -151,15 +152,16 @@ def test_exit_codes(command: str, text: str, options: tuple[str, ...], code: int
 
 
 def test_the_summary_counts_what_was_read_and_found() -> None:
-    report = json.loads(run("check", documents(LOST, "a: [\n"), "-o", "json").stdout)
+    report = json.loads(run("check", documents(LOST, "a: [\n", SECRET), "-o", "json").stdout)
     assert report["schema"] == 1
     assert report["summary"] == {
-        "documents": 5,
+        "documents": 6,
         "policies": 2,
         "workloads": 1,
         "errors": 1,
         "warnings": 1,
         "infos": 0,
+        "passedOver": {"Secret": 1},
     }
     assert [finding["severity"] for finding in report["findings"]] == ["error", "warning"]
 

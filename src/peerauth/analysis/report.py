@@ -5,7 +5,7 @@ The JSON is a contract (docs/json.md, `SCHEMA`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -16,8 +16,8 @@ from peerauth.model.diagnostic import Diagnostic, Evidence, Severity
 _RANK = {severity: rank for rank, severity in enumerate((Severity.ERROR, Severity.WARNING, Severity.INFO))}
 
 
-class Counts(msgspec.Struct, frozen=True):
-    """What was read, and how many findings of each severity there are."""
+class Counts(msgspec.Struct, frozen=True, rename="camel"):
+    """What was read, and how many findings of each severity there are. `passed_over` is by kind."""
 
     documents: int
     policies: int
@@ -25,6 +25,7 @@ class Counts(msgspec.Struct, frozen=True):
     errors: int
     warnings: int
     infos: int
+    passed_over: Mapping[str, int] = {}
 
 
 def in_order(findings: Iterable[Diagnostic]) -> list[Diagnostic]:
@@ -37,7 +38,14 @@ def at_least(findings: Iterable[Diagnostic], severity: Severity) -> bool:
     return any(_RANK[one.severity] <= _RANK[severity] for one in findings)
 
 
-def counts(findings: Iterable[Diagnostic], *, documents: int, policies: int, workloads: int) -> Counts:
+def counts(
+    findings: Iterable[Diagnostic],
+    *,
+    documents: int,
+    policies: int,
+    workloads: int,
+    passed_over: Mapping[str, int],
+) -> Counts:
     """The counts of a report."""
     by_severity = dict.fromkeys(Severity, 0)
     for one in findings:
@@ -49,6 +57,7 @@ def counts(findings: Iterable[Diagnostic], *, documents: int, policies: int, wor
         errors=by_severity[Severity.ERROR],
         warnings=by_severity[Severity.WARNING],
         infos=by_severity[Severity.INFO],
+        passed_over=dict(sorted(passed_over.items())),
     )
 
 

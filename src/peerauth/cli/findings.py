@@ -35,8 +35,17 @@ def _at(origin: Origin) -> str:
     return f"  ({origin})" if origin != NOWHERE else ""
 
 
-def summary_line(counts: Counts) -> Line:
-    """What was read and found, in one line."""
+def summary_lines(counts: Counts) -> Iterator[Line]:
+    """What was read and found, in the last line; before it, what was left out of consideration."""
+    if counts.passed_over:
+        kinds = ", ".join(f"{number:,} {kind}" for kind, number in counts.passed_over.items())
+        yield line((f"passed over, as they say nothing about connections: {kinds}", Role.FAINT))
+    if not counts.workloads:
+        yield line("no workloads in the input: what the selectors match was not checked")
+    yield _summary_line(counts)
+
+
+def _summary_line(counts: Counts) -> Line:
     read = ", ".join(
         (
             count(counts.documents, "document"),

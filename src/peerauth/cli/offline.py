@@ -21,9 +21,9 @@ from peerauth.analysis.lint.codes import UNREADABLE
 from peerauth.analysis.lint.survey import survey
 from peerauth.analysis.report import at_least, counts, in_order, report_document
 from peerauth.cli.explained import explanation_lines
-from peerauth.cli.findings import error_text, finding_lines, summary_line
+from peerauth.cli.findings import error_text, finding_lines, summary_lines
 from peerauth.cli.reading import Reading, collection_paused, read
-from peerauth.cli.render import line, write_all, writer
+from peerauth.cli.render import write_all, writer
 from peerauth.cli.sarif import sarif_document
 from peerauth.model.diagnostic import Diagnostic, Severity
 from peerauth.model.inventory import Workload, WorkloadKey
@@ -207,7 +207,11 @@ def check(paths: tuple[str, ...], output: str, required: str | None, fail_on: st
 def _write_findings(reading: Reading, findings: list[Diagnostic], *, output: str) -> None:
     world = reading.world
     summary = counts(
-        findings, documents=reading.documents, policies=len(world.policies), workloads=len(world.workloads)
+        findings,
+        documents=reading.documents,
+        policies=len(world.policies),
+        workloads=len(world.workloads),
+        passed_over=reading.passed_over,
     )
     match output:
         case "json":
@@ -218,9 +222,7 @@ def _write_findings(reading: Reading, findings: list[Diagnostic], *, output: str
             write = writer()
             for finding in findings:
                 write_all(finding_lines(finding), write)
-            write(summary_line(summary))
-            if not world.workloads:
-                write(line("no workloads in the input: what the selectors match was not checked"))
+            write_all(summary_lines(summary), write)
 
 
 def _write_json(document: dict[str, object]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import msgspec
@@ -30,12 +30,16 @@ _EVERY = 2_000
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """What was read: the world it makes, the decisions about it, and every fault of the documents themselves."""
+    """What was read: the world it makes, the decisions about it, and every fault of the documents themselves.
+
+    `passed_over` counts the documents of kinds that say nothing about connections.
+    """
 
     world: World
     index: PolicyIndex
     diagnostics: tuple[Diagnostic, ...]
     documents: int
+    passed_over: Mapping[str, int] = {}
 
     @property
     def has_errors(self) -> bool:
@@ -73,7 +77,13 @@ def read(paths: Sequence[str]) -> Reading:
     world, index = World(), PolicyIndex()
     index.update(world.apply(Reset(_SOURCE, loaded.objects)))
     twice = tuple(defined_twice(loaded.objects))
-    return Reading(world=world, index=index, diagnostics=loaded.diagnostics + twice, documents=loaded.documents)
+    return Reading(
+        world=world,
+        index=index,
+        diagnostics=loaded.diagnostics + twice,
+        documents=loaded.documents,
+        passed_over=loaded.passed_over,
+    )
 
 
 def _with_progress(checked: Iterable[Checked]) -> Iterator[Checked]:
