@@ -47,17 +47,17 @@ MEANINGS = "in: reached the application   app: the application itself got the TL
 
 def proof_lines(reports: Sequence[PortReport], flows: Sequence[FlowReport] = ()) -> Iterator[Line]:
     """Both tables, what the columns mean, what failed, and the verdict."""
-    kinds = [verdict.attempt.kind for verdict in reports[0].verdicts] if reports else []
+    if not reports:
+        yield line(("nothing was probed: no sidecar workload declares a port", Role.MIDDLING))
+        return
+    kinds = [verdict.attempt.kind for verdict in reports[0].verdicts]
     yield from _table(reports, kinds)
     yield BLANK
     yield from _flow_table(flows)
-    if reports:
-        yield line((MEANINGS, Role.FAINT))
-        shown = [(HEADINGS[kind], Role.FAINT) for kind in kinds]
-        yield from columns(
-            [[name, (text, Role.FAINT)] for name, text in LEGEND if (name, Role.FAINT) in shown], indent="  "
-        )
-        yield BLANK
+    yield line((MEANINGS, Role.FAINT))
+    shown = {HEADINGS[kind] for kind in kinds}
+    yield from columns([[name, (text, Role.FAINT)] for name, text in LEGEND if name in shown], indent="  ")
+    yield BLANK
     failures = [
         f"{report.workload}:{report.port} {verdict.attempt.kind.value}: {verdict.sentence}"
         for report in reports
@@ -119,8 +119,6 @@ def _cell(verdict: ProbeVerdict) -> Cell:
 def _verdict(reports: Sequence[PortReport], *, flows: int, failures: int) -> Line:
     connections = sum(len(report.verdicts) for report in reports) + flows
     what = f"{count(connections, 'connection')} to {count(len(reports), 'port')}"
-    if not reports:
-        return line(("nothing was probed: no sidecar workload declares a port", Role.MIDDLING))
     if failures:
         return line((f"{failures} of {what} did not do what the policy says", Role.WORST))
     return line((f"{what}: every one did what the policy says", Role.GOOD))

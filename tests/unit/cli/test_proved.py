@@ -1,0 +1,65 @@
+"""A proof is told whole: what happened, what was wanted, and nothing is called proven that was not tried."""
+
+from __future__ import annotations
+
+from peerauth.cli.proved import HEADINGS, LEGEND, decider, proof_lines
+from peerauth.cli.render import plain
+from peerauth.model.inventory import WorkloadKey
+from peerauth.model.peerauth import Mode
+from peerauth.policy.decision import EffectiveMode, Level, Reason, Verdict
+from peerauth.probe import Attempt, ClientKind, Outcome, Refusal, judge_port
+from peerauth.runtime.flows import Flow, FlowReport
+from peerauth.runtime.verification import PortReport, report_document
+from peerauth.telemetry import Outcome as Arrived
+
+FINANCE = WorkloadKey("foo", "finance")
+STRICT = Reason(Level.NAMESPACE, Mode.STRICT, Verdict.DECIDES, policy="foo/default")
+ACCEPTED = Attempt(ClientKind.MTLS, Outcome.ACCEPTED, "answered")
+REFUSED = Attempt(ClientKind.PLAINTEXT, Outcome.REFUSED, "reset", how=Refusal.RESET)
+LET_IN = Attempt(ClientKind.PLAINTEXT, Outcome.ACCEPTED, "answered")
+
+
+def report(*attempts: Attempt, declared: bool = True) -> PortReport:
+    verdicts = judge_port(EffectiveMode.STRICT, attempts)
+    return PortReport(FINANCE, 8080, declared, EffectiveMode.STRICT, STRICT, verdicts)
+
+
+def told(*reports: PortReport, flows: tuple[FlowReport, ...] = ()) -> str:
+    return "\n".join(plain(each).rstrip() for each in proof_lines(reports, flows))
+
+
+def test_a_good_proof_says_so() -> None:
+    assert told(report(REFUSED, ACCEPTED)).endswith("2 connections to 1 port: every one did what the policy says")
+
+
+def test_a_connection_that_got_in_against_the_policy_is_named() -> None:
+    text = told(report(LET_IN, ACCEPTED))
+    assert "FAILED foo/finance:8080 plaintext" in text
+    assert text.endswith("1 of 2 connections to 1 port did not do what the policy says")
+
+
+def test_a_flow_that_arrived_otherwise_than_wanted_fails_the_proof() -> None:
+    flow = Flow(WorkloadKey("foo", "client"), FINANCE, "127.0.0.21", 8080, 8080, EffectiveMode.STRICT)
+    text = told(report(REFUSED, ACCEPTED), flows=(FlowReport(flow, Arrived.PLAINTEXT, ok=False, sentence="plaintext"),))
+    assert "FAILED foo/client -> foo/finance:8080: plaintext" in text
+
+
+def test_nothing_probed_is_not_called_proven() -> None:
+    assert told().strip() == "nothing was probed: no sidecar workload declares a port"
+    assert report_document(())["ok"] is False
+
+
+def test_a_port_that_nobody_declares_is_marked() -> None:
+    assert "8080*" in told(report(REFUSED, ACCEPTED, declared=False))
+
+
+def test_every_kind_of_client_has_a_heading_and_a_meaning() -> None:
+    assert set(HEADINGS) == set(ClientKind)
+    assert [name for name, _ in LEGEND] == list(HEADINGS.values())
+
+
+def test_the_decider_is_named_with_its_scope() -> None:
+    port = Reason(Level.PORT, Mode.DISABLE, Verdict.DECIDES, policy="foo/finance", port=8080)
+    assert decider(port) == "foo/finance says DISABLE for port 8080"
+    assert decider(STRICT) == "foo/default says STRICT for the namespace"
+    assert "default" in decider(Reason(Level.DEFAULT, Mode.PERMISSIVE, Verdict.DECIDES))
