@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from peerauth.agent import leftovers, redirect
+from peerauth.agent import commands, leftovers, redirect
 from peerauth.agent.commands import run_tool
 from peerauth.agent.netns import MeshNetwork, WorkloadNamespace, socket_in, sockets_of, unsupported
 from peerauth.agent.nft import CALL_MARK, HBONE_PORT, INBOUND_PORT, OUTBOUND_PORT, PROXY_MARK
@@ -254,6 +254,8 @@ def test_a_missing_namespace_or_tool_or_root_is_said_with_the_next_step(monkeypa
         sockets_of("/run/netns/peerauth-none")(socket.AF_INET)
     monkeypatch.setattr(shutil, "which", lambda tool, **_: None if tool == "nft" else f"/sbin/{tool}")
     assert unsupported() == "missing: nft"
+    monkeypatch.setattr(commands, "_effective_capabilities", lambda: 1 << 12)
+    assert "CAP_SYS_ADMIN" in unsupported()
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert unsupported() == "network namespaces need root"
 

@@ -14,9 +14,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from peerauth.agent.admin import ask
+from peerauth.agent.netns import MeshNetwork, socket_in, unsupported
 from peerauth.agent.supervisor import Backoff, EnvoyLaunch, EnvoySupervisor, find_envoy
 from peerauth.aio import spawn
 from peerauth.errors import ProxyError
@@ -164,9 +166,46 @@ async def test_a_configuration_that_envoy_refuses_is_an_error_that_quotes_it(tmp
     assert (tmp_path / "envoy.log").stat().st_mode & 0o777 == 0o600
 
 
+async def test_a_process_that_ignores_being_asked_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("peerauth.agent.supervisor.TERMINATION_SECONDS", 0.1)
+    stubborn = tmp_path / "envoy"
+    stubborn.write_text(
+        f"#!{sys.executable}\n"
+        "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('up', flush=True)\nsignal.pause()\n"
+    )
+    stubborn.chmod(0o700)
+    lines: asyncio.Queue[bytes] = asyncio.Queue()
+    launch = msgspec.structs.replace(launch_of(tmp_path, free_port()), binary=stubborn)
+    supervisor = EnvoySupervisor(launch, on_line=lines.put_nowait)
+    async with running(supervisor):
+        assert await lines.get() == b"up"
+        pid = supervisor.pid
+        assert pid is not None
+    assert not is_running(pid)
+    assert supervisor.last_exit == -signal.SIGKILL
+
+
+@pytest.mark.root
+@pytest.mark.skipif(bool(unsupported()), reason=unsupported() or "supported")
+async def test_an_envoy_in_a_workloads_namespace_listens_there_and_not_here(tmp_path: Path) -> None:
+    port = free_port()
+    async with MeshNetwork() as network:
+        namespace = await network.add("foo/finance")
+        launch = msgspec.structs.replace(launch_of(tmp_path, port), network_namespace=namespace.path)
+        async with running(supervisor := EnvoySupervisor(launch, on_line=lambda _: None)):
+            await supervisor.ready()
+            with pytest.raises(ConnectionRefusedError):
+                await first_bytes(port)
+            with socket_in(namespace.path, socket.AF_INET) as inside:
+                inside.setblocking(False)
+                await asyncio.get_running_loop().sock_connect(inside, ("127.0.0.1", port))
+                assert await asyncio.get_running_loop().sock_recv(inside, 100) == b"here"
+
+
 PARENT = """
 import asyncio, sys
 from pathlib import Path
+from peerauth.agent.netns import MeshNetwork, socket_in, unsupported
 from peerauth.agent.supervisor import EnvoyLaunch, EnvoySupervisor, find_envoy
 from peerauth.aio import spawn
 

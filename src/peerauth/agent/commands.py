@@ -9,6 +9,7 @@ import asyncio
 import os
 import shutil
 import sys
+from pathlib import Path
 
 from peerauth.agent import launch
 from peerauth.errors import PlatformError
@@ -17,10 +18,15 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"  # 
 PACKAGES = {"ip": "iproute2", "nft": "nftables"}
 
 
+CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}
+
+
 def unsupported() -> str:
-    """Why transparent capture cannot work here (not root, a missing tool), or an empty string."""
+    """Why transparent capture cannot work here (not root, no capabilities, a missing tool), or an empty string."""
     if os.geteuid() != 0:
         return "network namespaces need root"
+    if lacking := [name for name, bit in CAPABILITIES.items() if not _effective_capabilities() >> bit & 1]:
+        return f"root without the capabilities {', '.join(lacking)} (a container?)"
     missing = [tool for tool in PACKAGES if shutil.which(tool, path=SYSTEM_PATH) is None]
     return f"missing: {', '.join(missing)}" if missing else ""
 
@@ -33,6 +39,13 @@ def require_support() -> None:
             f"transparent capture is not possible: {reason}",
             hint=f"run as root with {packages} installed (Debian: apt-get install {packages}), or --capture explicit",
         )
+
+
+def _effective_capabilities() -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("CapEff:"):
+            return int(line.split()[1], 16)
+    return 0
 
 
 async def run_tool(tool: str, *arguments: str, text: str = "", netns: str = "") -> str:
