@@ -128,7 +128,11 @@ label_values: st.SearchStrategy[object] = st.one_of(
     st.sampled_from(["finance", "", "*", "a*", "a b", None, 1, True, [], {}]),
     st.integers(62, 65).map(lambda length: "é" * length),
 )
-labels = st.one_of(st.dictionaries(label_keys, label_values, max_size=3), st.sampled_from([None, [], "app", {}]))
+labels: st.SearchStrategy[object] = st.one_of(
+    st.dictionaries(label_keys, label_values, max_size=3), st.sampled_from([None, [], "app", {}])
+)
+    st.dictionaries(label_keys, label_values, max_size=3), st.sampled_from([None, [], "app", {}])
+)
 many_labels = st.integers(4095, 4097).map(lambda count: {f"k{number}": "v" for number in range(count)})
 selectors = st.one_of(
     st.builds(lambda pairs: {"matchLabels": pairs}, labels),

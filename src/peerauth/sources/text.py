@@ -28,7 +28,8 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-_BOUNDARY = re.compile(r"^(?:---|\.\.\.)(?=[ \t\n]|\Z)", re.MULTILINE)
+_BOUNDARY = re.compile(r"\n(?:---|\.\.\.)(?=[ \t\n]|\Z)")
+_AFTER_MARKER = ("\n", " ", "\t", "")
 _SAYS_SOMETHING = re.compile(r"^(?!\s*(?:#|$)|%|---[ \t]*(?:#|$)|\.\.\.)", re.MULTILINE)
 _BEGINS_WITH_A_KEY = re.compile(r"(?:---[ \t]*\n)?[A-Za-z]")
 _DIRECTIVE = re.compile(r"^%.*$", re.MULTILINE)
@@ -71,16 +72,27 @@ def _broken(body: bytes, error: UnicodeDecodeError, file: str) -> Diagnostic:
 def split(text: str, *, file: str) -> Iterator[Chunk | Diagnostic]:
     """The documents of a stream; those that are empty, or only comments, are left out."""
     start, line = 0, 1
-    for found in _BOUNDARY.finditer(text):
-        if found.start() > start:
-            yield from _chunk(text[start : found.start()], line, file)
-            line += text.count("\n", start, found.start())
-        start = found.start()
+    for end in _boundaries(text):
+        yield from _chunk(text[start:end], line, file)
+        line += text.count("\n", start, end)
+        start = end
     yield from _chunk(text[start:], line, file)
 
 
+def _boundaries(text: str) -> Iterator[int]:
+    """Where a line begins that is a marker; one at the very beginning divides nothing."""
+    if "\n..." in text:
+        yield from (found.end() - 3 for found in _BOUNDARY.finditer(text))
+        return
+    at = text.find("\n---")  # several times faster than a pattern
+    while at >= 0:
+        if text[at + 4 : at + 5] in _AFTER_MARKER:
+            yield at + 1
+        at = text.find("\n---", at + 4)
+
+
 def _chunk(text: str, line: int, file: str) -> Iterator[Chunk | Diagnostic]:
-    if text.startswith("..."):
+    if text.startswith("...") and text[3:4] in _AFTER_MARKER:
         # The marker ends what came before it; what follows on its line can only be a comment, or is a fault to find.
         text = "   " + text[3:]
     if len(text) > LARGEST_DOCUMENT:

@@ -132,7 +132,8 @@ def test_positions_are_those_of_the_values() -> None:
 def test_a_service() -> None:
     found = only(
         "apiVersion: v1\nkind: Service\nmetadata: {name: s, namespace: ns}\nspec: {selector: {app: x}, "
-        "clusterIP: None, ports: [{port: 80}, {port: 81, targetPort: http, name: a, appProtocol: http2}, {port: 53, protocol: UDP}]}\n"
+        "clusterIP: None, ports: [{port: 80}, {port: 81, targetPort: http, name: a, "
+        "appProtocol: http2}, {port: 53, protocol: UDP}]}\n"
     )
     assert isinstance(found, Service)
     assert (found.headless, found.cluster_ips) == (True, ())

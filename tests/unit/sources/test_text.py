@@ -56,7 +56,9 @@ def test_documents_are_cut_at_their_markers_and_know_their_line() -> None:
 
 
 def test_what_only_looks_like_a_marker_is_none() -> None:
-    assert len(chunks("a: |\n  ---\n  b\nc: ---\n---x: y\n----\n")) == 1
+    assert len(chunks("a: |\n  ---\n  b\nc: ---\n---x: y\n----\n...z: 1\n")) == 1
+    assert chunks("...a: 1\n") == [(1, "...a: 1\n")]
+    assert chunks("... # end\na: 1\n") == [(1, "    # end\na: 1\n")]
 
 
 def test_empty_documents_are_left_out() -> None:

@@ -8,7 +8,7 @@ object of which anything was wrong is not an object.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 
 from peerauth.model.diagnostic import Diagnostic
 from peerauth.model.meta import NO_LABELS, Labels, Origin
@@ -106,23 +106,27 @@ class Fields:
         value = parent.get(key)
         return value if isinstance(value, str) and value else self.port(parent, key, path)
 
-    def items(self, parent: Mapping, key: str, path: Path) -> Iterator[tuple[Path, object]]:
+    def items(self, parent: Mapping, key: str, path: Path) -> Sequence[tuple[Path, object]]:
         """The elements of the sequence `parent[key]`, each with its path."""
         value = parent.get(key)
+        if value is None:
+            return ()
         if isinstance(value, list):
-            base = (*path, key)
-            for index, item in enumerate(value):
-                yield (*base, index), item
-        elif value is not None:
-            self.wrong_type(value, (*path, key), "a list")
+            return [((*path, key, index), item) for index, item in enumerate(value)]
+        self.wrong_type(value, (*path, key), "a list")
+        return ()
 
-    def mappings(self, parent: Mapping, key: str, path: Path) -> Iterator[tuple[Path, Mapping]]:
+    def mappings(self, parent: Mapping, key: str, path: Path) -> Sequence[tuple[Path, Mapping]]:
         """The elements of a sequence of mappings, each with its path; others are faults."""
+        if parent.get(key) is None:
+            return ()
+        found: list[tuple[Path, Mapping]] = []
         for where, item in self.items(parent, key, path):
             if isinstance(item, dict):
-                yield where, item
+                found.append((where, item))
             else:
                 self.wrong_type(item, where, "a mapping")
+        return found
 
     def texts(self, parent: Mapping, key: str, path: Path) -> tuple[str, ...]:
         """The elements of a sequence of strings."""
@@ -136,16 +140,13 @@ class Fields:
 
     def labels(self, parent: Mapping, key: str, path: Path) -> Labels:
         """The mapping from strings to strings `parent[key]`, as a set of pairs."""
-        value = self.mapping(parent, key, path)
-        if not value:
+        if parent.get(key) is None:
             return NO_LABELS
-        pairs: list[tuple[str, str]] = []
+        value = self.mapping(parent, key, path)
         for name, text in value.items():
-            if isinstance(text, str):
-                pairs.append((name, text))
-            else:
+            if not isinstance(text, str):
                 self.wrong_type(text, (*path, key, name), "a string", hint=quoting_hint(text))
-        return frozenset(pairs)
+        return frozenset((name, text) for name, text in value.items() if isinstance(text, str))
 
     def only(self, parent: Mapping, known: Iterable[str], path: Path, *, hints: Mapping | None = None) -> None:
         """Notes each key of `parent` that is not one of `known`, with the nearest that is."""
