@@ -6,20 +6,24 @@ owns its instance: folder, addresses, namespaces and processes are gone when it 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import logging
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
 from peerauth.agent.supervisor import find_envoy
+from peerauth.aio import spawn
 from peerauth.ca.service import CertificateAuthority
 from peerauth.ca.store import load_plugged_in, open_state
 from peerauth.dataplane.resources import Capture
-from peerauth.errors import SourceError
+from peerauth.errors import PeerAuthError, SourceError
 from peerauth.identity.x509 import Issuer
 from peerauth.model.diagnostic import Diagnostic, Severity
 from peerauth.model.inventory import WorkloadKey
@@ -39,6 +43,10 @@ from peerauth.runtime.verification import PortReport, ports_to_prove, probe_cred
 from peerauth.sources import files
 from peerauth.sources.watching import watch
 from peerauth.telemetry import ConnectionSeen
+
+AUTHORITY_LOOK_SECONDS = 24 * 3600.0
+
+_log = logging.getLogger(__name__)
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -91,7 +99,9 @@ async def up(options: Options, *, settings: Settings, narrator: Narrator) -> boo
         raise SourceError("the documents have errors: nothing was started", hint="peerauth check says how to mend them")
     trust_domain = _trust_domain(loaded.objects)
     authority = options.authority or settings.state / "ca" / trust_domain
-    issuer = open_authority(authority, trust_domain=trust_domain, plugged_in=options.authority is not None)
+    plugged_in = options.authority is not None
+    reopen = partial(open_authority, authority, trust_domain=trust_domain, plugged_in=plugged_in)
+    issuer = reopen()
     tally = Tally()
     with claim(settings.sockets) as instance:
         mesh = LocalMesh(
@@ -102,7 +112,7 @@ async def up(options: Options, *, settings: Settings, narrator: Narrator) -> boo
             with_applications=options.applications,
             on_line=tally.feed,
         )
-        run = _Run(mesh, options, narrator, folder=instance.folder, authority=authority)
+        run = _Run(mesh, options, narrator, folder=instance.folder, authority=authority, reopen=reopen)
         async with mesh.running():
             narrator.progress("starting the proxies")
             await mesh.load(loaded.objects)
@@ -120,12 +130,22 @@ async def up(options: Options, *, settings: Settings, narrator: Narrator) -> boo
 class _Run:
     """What goes on after the start: edits come in, other processes are told."""
 
-    def __init__(self, mesh: LocalMesh, options: Options, narrator: Narrator, *, folder: Path, authority: Path) -> None:
+    def __init__(
+        self,
+        mesh: LocalMesh,
+        options: Options,
+        narrator: Narrator,
+        *,
+        folder: Path,
+        authority: Path,
+        reopen: Callable[[], Issuer],
+    ) -> None:
         self._mesh = mesh
         self._options = options
         self._narrator = narrator
         self._folder = folder
         self._authority = authority
+        self._reopen = reopen
 
     def tell(self) -> None:
         """Says what runs, to the person and to other processes."""
@@ -133,7 +153,23 @@ class _Run:
         publish(describe(self._mesh, paths=self._options.paths, authority=self._authority), folder=self._folder)
 
     async def follow(self) -> bool:
-        """Takes every edit of the documents in; one that cannot be used is told and changes nothing."""
+        """Takes every edit of the documents in until cancelled, and keeps the authority's own certificate current."""
+        async with asyncio.TaskGroup() as group:
+            spawn(group, self._keep_authority(), name="authority")
+            spawn(group, self._take_edits(), name="documents")
+        return True
+
+    async def _keep_authority(self) -> None:
+        """Opening the authority's folder renews its issuing certificate when that is due."""
+        while True:
+            await asyncio.sleep(AUTHORITY_LOOK_SECONDS)
+            try:
+                self._mesh.authority.use(self._reopen())
+            except PeerAuthError:
+                _log.exception("the authority's folder cannot be opened; its certificate in use goes on serving")
+
+    async def _take_edits(self) -> None:
+        """One that cannot be used is told and changes nothing."""
         async for loaded in watch(self._options.paths):
             if faults := [*loaded.diagnostics, *self._unchangeable(loaded)]:
                 self._narrator.refused(faults)
@@ -141,7 +177,6 @@ class _Run:
                 applied = await self._mesh.load(loaded.objects)
                 self.tell()
                 self._narrator.changed(self._mesh, applied)
-        return True
 
     def _unchangeable(self, loaded: files.Loaded) -> list[Diagnostic]:
         """Every certificate in use is of one trust domain; another one is another mesh."""
