@@ -41,6 +41,7 @@ WORDS = {
     Outcome.REFUSED: "no",
     Outcome.NO_ANSWER: "silent",
     Outcome.UNREACHABLE: "closed",
+    Outcome.UNVERIFIED: "unsure",
 }
 MEANINGS = "in: reached the application   app: the application itself got the TLS bytes   no: refused"
 

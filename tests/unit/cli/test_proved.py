@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from peerauth.cli.proved import HEADINGS, LEGEND, decider, proof_lines
+from peerauth.cli.proved import HEADINGS, LEGEND, WORDS, decider, proof_lines
 from peerauth.cli.render import plain
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.peerauth import Mode
@@ -56,6 +56,10 @@ def test_a_port_that_nobody_declares_is_marked() -> None:
 def test_every_kind_of_client_has_a_heading_and_a_meaning() -> None:
     assert set(HEADINGS) == set(ClientKind)
     assert [name for name, _ in LEGEND] == list(HEADINGS.values())
+
+
+def test_every_outcome_has_a_word() -> None:
+    assert set(WORDS) == set(Outcome)
 
 
 def test_the_decider_is_named_with_its_scope() -> None:
