@@ -131,8 +131,6 @@ label_values: st.SearchStrategy[object] = st.one_of(
 labels: st.SearchStrategy[object] = st.one_of(
     st.dictionaries(label_keys, label_values, max_size=3), st.sampled_from([None, [], "app", {}])
 )
-    st.dictionaries(label_keys, label_values, max_size=3), st.sampled_from([None, [], "app", {}])
-)
 many_labels = st.integers(4095, 4097).map(lambda count: {f"k{number}": "v" for number in range(count)})
 selectors = st.one_of(
     st.builds(lambda pairs: {"matchLabels": pairs}, labels),

@@ -66,9 +66,10 @@ def collect(checked: Iterable[Checked]) -> Loaded:
     count = 0
     for document in checked:
         count += 1
-        objects.extend(document.objects)
-        diagnostics.extend(document.diagnostics)
-        passed_over.update(document.passed_over)
+        objects += document.objects
+        diagnostics += document.diagnostics
+        for kind in document.passed_over:
+            passed_over[kind] += 1
     return Loaded(tuple(objects), tuple(diagnostics), dict(passed_over), count)
 
 
