@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 
-from peerauth.agent.envoy import EnvoyLaunch, command, find_envoy
+from peerauth.agent.envoy import EnvoyLaunch, find_envoy, wrapped_command
 from peerauth.dataplane.envoy.bootstrap import Sockets, bootstrap
 from peerauth.dataplane.resources import CLUSTER, LISTENER, SECRET, Resources, TypeUrl
 
@@ -241,11 +242,12 @@ class RunningEnvoy:
 
 @contextlib.asynccontextmanager
 async def running_envoy(
-    folder: Path, resources: Resources, secrets: Mapping[str, bytes], *, within: tuple[str, ...] = ()
+    folder: Path, resources: Resources, secrets: Mapping[str, bytes], *, network_namespace: str = ""
 ) -> AsyncIterator[RunningEnvoy]:
     """Starts Envoy as a supervisor does, waits until it has taken the resources, and stops it at the end.
 
-    Without secrets it is returned as soon as the listeners were sent. `within` is a command to start it by.
+    Without secrets it is returned as soon as the listeners were sent. It ends with this process, whatever
+    happens to it.
     """
     sockets = Sockets(admin=str(folder / "admin"), xds=str(folder / "xds"), sds=str(folder / "sds"))
     discovery = Discovery()
@@ -262,10 +264,10 @@ async def running_envoy(
         admin=Path(sockets.admin),
         log=folder / "log",
         log_level="info",
+        network_namespace=network_namespace,
     )
     process = await asyncio.create_subprocess_exec(
-        *within,
-        *command(launch),
+        *wrapped_command(launch, parent=os.getpid()),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )

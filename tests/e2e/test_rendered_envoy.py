@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -245,8 +246,6 @@ async def test_no_session_is_resumed(app: Application, authority: Authority, tmp
 
 
 def _session_is_reused(context: ssl.SSLContext) -> bool:
-    import socket  # noqa: PLC0415  blocking sockets are wanted only here
-
     session = None
     for _ in range(2):
         with (
@@ -343,3 +342,13 @@ async def test_the_mesh_s_minimum_tls_version_is_held(app: Application, authorit
         await envoy.discovery.apply(rendered("STRICT", app, mesh=newer))
         await greet(ADDRESS, 8080, old)
         assert app.saw() == "nothing"
+
+
+async def test_no_other_process_can_share_a_port(app: Application, authority: Authority, tmp_path: Path) -> None:
+    """An Envoy left over from an earlier run, with the policy of then, would get some of the connections."""
+    async with running_envoy(tmp_path, rendered("STRICT", app), authority.secrets(FINANCE.uri)):
+        for port in (8080, 9000, 15008):
+            with socket.socket() as intruder:
+                intruder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                with pytest.raises(OSError, match="in use"):
+                    intruder.bind((ADDRESS, port))

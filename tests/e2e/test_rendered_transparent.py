@@ -85,10 +85,6 @@ def client(place: Place, *peers: OutboundPeer) -> Resources:
     )
 
 
-def inside(where: WorkloadNamespace) -> tuple[str, ...]:
-    return ("ip", "netns", "exec", where.name)
-
-
 async def dial(
     where: WorkloadNamespace, place: Place, port: int, tls: ssl.SSLContext | None = None, *, address: str = ""
 ) -> Connection:
@@ -115,7 +111,7 @@ async def serving(
     mine = folder / "server"
     mine.mkdir()
     secrets = authority.secrets(FINANCE.uri)
-    async with running_envoy(mine, resources, secrets, within=inside(place.server)) as envoy:
+    async with running_envoy(mine, resources, secrets, network_namespace=place.server.path) as envoy:
         yield envoy
 
 
@@ -126,7 +122,7 @@ async def calling(
     mine = folder / "client"
     mine.mkdir()
     secrets = authority.secrets(CLIENT.uri)
-    async with running_envoy(mine, resources, secrets, within=inside(place.client)) as envoy:
+    async with running_envoy(mine, resources, secrets, network_namespace=place.client.path) as envoy:
         yield envoy
 
 

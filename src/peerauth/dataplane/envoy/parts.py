@@ -55,6 +55,8 @@ def endpoint_address(endpoint: Endpoint) -> address_pb2.Address:
 
 def bind(listener: listener_pb2.Listener, addresses: Iterable[str], port: int) -> None:
     """Binds a listener to one port of one or more addresses."""
+    # A process that shares the port (an Envoy left over from an earlier run, say) would get some of the connections.
+    listener.enable_reuse_port.value = False
     first, *others = addresses
     listener.address.CopyFrom(socket_address(first, port))
     for other in others:
