@@ -30,7 +30,7 @@ def write_documents(path: Path, number: int) -> None:
         for namespace in range(NAMESPACES):
             out.write(_NAMESPACE.format(ns=namespace))
         for at in range(number - NAMESPACES):
-            out.write(_TEMPLATES[at % len(_TEMPLATES)].format(ns=at % NAMESPACES, n=at, app=at // 20))
+            out.write(_TEMPLATES[at % len(_TEMPLATES)].format(ns=at // 20 % NAMESPACES, n=at, app=at // 20))
 
 
 _NAMESPACE = (

@@ -35,7 +35,7 @@ class PortView(msgspec.Struct, frozen=True):
 
 
 class Explanation(msgspec.Struct, frozen=True):
-    """One workload and everything decided for it. `why_dataplane` says what put it on its data plane."""
+    """One workload and everything decided for it. `why_dataplane` says what put it on its data plane, for people."""
 
     workload: Workload
     decision: Decision
@@ -48,7 +48,7 @@ def explain(
     decision: Decision,
     *,
     declared: Iterable[DeclaredPort],
-    why_dataplane: str,
+    why_dataplane: str = "",
     port: int | None = None,
 ) -> Explanation:
     """The explanation of a workload, or, given `port`, of that port alone, whether or not anyone declares it."""

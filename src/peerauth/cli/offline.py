@@ -103,11 +103,10 @@ def explain(target: Target | None, paths: tuple[str, ...], output: str, keep_goi
     _refuse_errors(reading, keep_going=keep_going)
     workloads = _wanted(reading, target)
     port = target.port if target else None
-    explanations = (_explanation(reading, workload, port) for workload in workloads)
     if output == "json":
-        _write_explanations(reading, explanations)
+        _write_explanations(reading, (_explanation(reading, key, port=port) for key in workloads))
     else:
-        _print_explanations(explanations, port=port)
+        _print_explanations((_explanation(reading, key, port=port, people=True) for key in workloads), port=port)
         if not workloads:
             click.echo("no workloads in the input: there is nothing that a policy could apply to", err=True)
     return BAD_INPUT if reading.has_errors else FINE
@@ -144,13 +143,15 @@ def _not_found(target: Target, known: Sequence[str]) -> NoReturn:
     raise click.ClickException(f"there is no workload {wanted} in the input{guess}")
 
 
-def _explanation(reading: Reading, key: WorkloadKey, port: int | None) -> Explanation:
+def _explanation(reading: Reading, key: WorkloadKey, *, port: int | None, people: bool = False) -> Explanation:
+    """What is said of a workload; the sentence on its data plane is not part of the contract for programs."""
     workload: Workload = reading.world.workloads[key]
+    namespace = reading.world.namespaces.get(key.namespace)
     return explain_workload(
         workload,
         reading.index.decision(key),
         declared=reading.world.declared_ports(workload),
-        why_dataplane=dataplane_of(workload, reading.world.namespaces.get(key.namespace)).why,
+        why_dataplane=dataplane_of(workload, namespace).why if people else "",
         port=port,
     )
 

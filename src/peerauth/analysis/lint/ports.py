@@ -7,12 +7,12 @@ really speaks first on the wire.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 
 from peerauth.analysis.lint.codes import SERVER_FIRST, SERVICE_PORT, UNKNOWN_PORT
 from peerauth.analysis.lint.survey import Judged, Survey, listed
 from peerauth.model.diagnostic import Diagnostic, Evidence
-from peerauth.model.inventory import Service, ServicePort
+from peerauth.model.inventory import Service, ServicePort, WorkloadKey
 from peerauth.model.peerauth import PeerAuthentication, PortMode
 from peerauth.model.world import target_number
 from peerauth.policy.decision import Dataplane, EffectiveMode, Level, Verdict
@@ -55,8 +55,9 @@ def server_first(survey: Survey) -> Iterator[Diagnostic]:
     """Ports of server-first protocols on which a sidecar waits for bytes that the client does not send."""
     patience = survey.world.mesh.protocol_detection_timeout.total_seconds()
     wait = f"after {patience:g} s" if patience else "never"
+    named = _named_by_services(survey)
     for judged in survey.judged:
-        if judged.decision.dataplane is not Dataplane.SIDECAR:
+        if judged.decision.dataplane is not Dataplane.SIDECAR or not _may_be_server_first(judged, named):
             continue
         for number, protocol in sorted(_server_first_ports(survey, judged)):
             if judged.enforced_on(number) is not EffectiveMode.PERMISSIVE:
@@ -134,6 +135,25 @@ def _unknown_port(policy: PeerAuthentication, entry: PortMode, workloads: Sequen
     )
 
 
+def _named_by_services(survey: Survey) -> set[WorkloadKey]:
+    """The workloads behind Services that say a server-first protocol for one of their ports."""
+    return {
+        judged.workload.key
+        for name, behind in survey.behind.items()
+        if any(_said_by(port) in SERVER_FIRST_NAMES for port in survey.world.services[name].ports)
+        for judged in behind
+    }
+
+
+def _may_be_server_first(judged: Judged, named: Container[WorkloadKey]) -> bool:
+    """Whether a closer look is worth it: most workloads have nothing of the kind."""
+    return (
+        any(port.number in SERVER_FIRST_PORTS for port in judged.declared)
+        or any(_protocol_in(port.name) in SERVER_FIRST_NAMES for port in judged.workload.ports)
+        or judged.workload.key in named
+    )
+
+
 def _server_first_ports(survey: Survey, judged: Judged) -> Iterator[tuple[int, str]]:
     """Ports and their protocol, by what Services and containers call them, else by their number."""
     said = _said_protocols(survey, judged)
@@ -154,8 +174,12 @@ def _said_protocols(survey: Survey, judged: Judged) -> dict[int, list[str]]:
         for service_port in service.ports:
             number = target_number(service_port, judged.workload)
             if number is not None:
-                said.setdefault(number, []).append(service_port.app_protocol.lower() or _protocol_in(service_port.name))
+                said.setdefault(number, []).append(_said_by(service_port))
     return said
+
+
+def _said_by(port: ServicePort) -> str:
+    return port.app_protocol.lower() or _protocol_in(port.name)
 
 
 def _protocol_in(name: str) -> str:
