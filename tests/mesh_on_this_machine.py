@@ -1,4 +1,4 @@
-"""A whole mesh on this machine for a test: real Envoys, counting applications, clients, and one who never stops dialling.
+"""A whole mesh on this machine for a test: real Envoys, counting applications, clients, and who never stops dialling.
 
 Everything that a test touches is here by the name of what it is; what the mesh itself does is `LocalMesh`'s. Documents
 are given as text or paths; the fixed address of the example's egress listeners is moved, so that runs do not meet.
@@ -130,8 +130,11 @@ async def application(listener: socket.socket, ledger: Ledger) -> AsyncIterator[
 class Hammer:
     """One who dials a port in plaintext for as long as the test lasts; `outcomes` counts what became of it."""
 
-    def __init__(self, address: str, port: int, *, sockets: SocketFactory | None = None) -> None:
+    def __init__(
+        self, address: str, port: int, *, sockets: SocketFactory | None = None, connect_seconds: float = PATIENCE_S
+    ) -> None:
         self._address, self._port, self._sockets = address, port, sockets
+        self._connect_seconds = connect_seconds
         self._family = socket.AF_INET6 if ":" in address else socket.AF_INET
         self._news = asyncio.Condition()
         self.outcomes: Counter[str] = Counter()
@@ -160,7 +163,7 @@ class Hammer:
         with made:
             made.setblocking(False)
             try:
-                async with asyncio.timeout(PATIENCE_S):
+                async with asyncio.timeout(self._connect_seconds):
                     await loop.sock_connect(made, (self._address, self._port))
             except OSError:
                 return "unreachable"

@@ -32,6 +32,9 @@ from peerauth.xds.wire import ProxyKey
 
 STAGE_SECONDS = 5.0
 """How long one stage waits for acknowledgements: a proxy that is stuck must not keep a port open."""
+IN_FLIGHT_SECONDS = 0.25
+"""How long after the acknowledgements a stage goes on: an Envoy acknowledges before its workers act on a change, and
+connections made the old way may still be on their way. Nothing tells of the end of either."""
 
 _log = logging.getLogger(__name__)
 
@@ -189,11 +192,11 @@ class ControlPlane:
 
     async def _round(self, targets: Mapping[WorkloadKey, Decision]) -> None:
         """One staged change: servers take both (pushed already), clients change over, servers take the new only."""
-        await self._acknowledged(targets)
+        await self._taken_up(targets)
         workloads = [self.world.workloads[key] for key in targets if key in self._staged]
         if sum(self._announce_as(workload, targets[workload.key]) for workload in workloads):
             self._push_all()
-            await self._acknowledged(self.sidecars())
+            await self._taken_up(self.sidecars())
         for key in sorted(targets.keys() & self._staged.keys()):
             self._in_force[key] = self._staged.pop(key)
             # What was decided meanwhile goes in by the same door as every change, with a stage of its own if need be.
@@ -204,6 +207,11 @@ class ControlPlane:
             self._push(key)
         if not self._staged:
             self._calm.set()
+
+    async def _taken_up(self, keys: Iterable[WorkloadKey]) -> None:
+        """Waits until what the proxies of `keys` were told is what they do."""
+        await self._acknowledged(keys)
+        await asyncio.sleep(IN_FLIGHT_SECONDS)
 
     async def _acknowledged(self, keys: Iterable[WorkloadKey]) -> None:
         """Waits until the connected proxies of `keys` have, or have refused, what the cache has for them."""

@@ -1,0 +1,239 @@
+"""Policies change while connections are open: what the change does not forbid lives on, what it forbids ends soon."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from mesh_on_this_machine import (
+    CLIENT,
+    EGRESS,
+    FINANCE,
+    NO_ROOT,
+    WEB,
+    Machine,
+    example,
+    hammering,
+    machine,
+    policy,
+    until,
+)
+from peerauth.dataplane.resources import LISTENER, Capture
+from peerauth.policy.decision import EffectiveMode
+from peerauth.runtime.control_plane import proxy_key
+from peerauth.telemetry import Outcome
+
+pytestmark = pytest.mark.envoy
+
+both_captures = pytest.mark.parametrize(
+    "capture",
+    [
+        Capture.EXPLICIT,
+        pytest.param(
+            Capture.TRANSPARENT,
+            marks=[pytest.mark.root, pytest.mark.skipif(bool(NO_ROOT), reason=NO_ROOT or "supported")],
+        ),
+    ],
+)
+CLOSED_WITHIN_S = 5
+S, P, D = "STRICT", "PERMISSIVE", "DISABLE"
+
+
+def finance(mode_8080: str, mode_9000: str) -> str:
+    """The two ports of finance, each with a mode of its own."""
+    return policy("foo", P, app="finance", ports={8080: mode_8080, 9000: mode_9000})
+
+
+@both_captures
+async def test_connections_on_a_port_that_no_edit_touches_survive_every_edit_of_another(
+    tmp_path: Path, capture: Capture
+) -> None:
+    async with machine(tmp_path, capture=capture) as running:
+        await running.load(example(finance(P, P)))
+        await running.serve(FINANCE, 8080, 9000)
+        plain = await running.dial(FINANCE, 8080)
+        mutual = await running.dial(FINANCE, 8080, tls=running.mutual())
+        assert await plain.echoes()
+        assert await mutual.echoes()
+        edits = [finance(P, mode) for mode in (S, D, S, P, D, P)]
+        other_levels = [policy("foo", S) + "---\n" + finance(P, S), policy("istio-system", S) + "---\n" + finance(P, D)]
+        for edit in (*edits, *other_levels):
+            await running.load(example(edit))
+            assert await plain.echoes()
+            assert await mutual.echoes()
+        await running.load(example(finance(P, P)))
+        forbidden = await running.dial(FINANCE, 9000)
+        assert await forbidden.echoes()
+        await running.load(example(finance(P, S)))
+        assert await forbidden.ended()
+        # What Envoy began to drain before is over by now.
+        assert await plain.echoes()
+        assert await mutual.echoes()
+
+
+@both_captures
+async def test_from_permissive_to_strict_plaintext_ends_and_mutual_tls_lives_on(
+    tmp_path: Path, capture: Capture
+) -> None:
+    async with machine(tmp_path, capture=capture) as running:
+        await running.load(example(finance(P, P)))
+        ledger = await running.serve(FINANCE, 8080)
+        plain = await running.dial(FINANCE, 8080)
+        mutual = await running.dial(FINANCE, 8080, tls=running.mutual())
+        assert await plain.echoes()
+        assert await mutual.echoes()
+
+        async with hammering((running.at(FINANCE), 8080), sockets=running.network.outside()) as hammers:
+            await hammers[0].more(1, "answered")
+            await running.load(example(finance(S, P)))
+            forbidden = ledger.forbidden
+            async with asyncio.timeout(CLOSED_WITHIN_S):
+                assert await plain.ended()
+            await hammers[0].more(20, "refused")
+            # One connection of each hammer may have been on its way when the proxy acknowledged.
+            assert ledger.forbidden <= forbidden + len(hammers)
+        assert not await running.reaches(FINANCE, 8080)
+        assert await mutual.echoes()
+        assert await running.reaches(FINANCE, 8080, tls=running.mutual())
+
+        await running.load(example(finance(P, P)))
+        assert await running.reaches(FINANCE, 8080)
+        assert await mutual.echoes()
+
+
+async def test_what_the_catch_all_forbids_ends_too_and_declared_ports_do_not_notice(tmp_path: Path) -> None:
+    if NO_ROOT:
+        pytest.skip(NO_ROOT)
+    async with machine(tmp_path, capture=Capture.TRANSPARENT) as running:
+        await running.load(example(policy("foo", P, app="finance", ports={8080: P})))
+        await running.serve(FINANCE, 8080, 7777)
+        plain = await running.dial(FINANCE, 7777)
+        mutual = await running.dial(FINANCE, 7777, tls=running.mutual())
+        declared = await running.dial(FINANCE, 8080)
+        for each in (plain, mutual, declared):
+            assert await each.echoes()
+        await running.load(example(policy("foo", S, app="finance", ports={8080: P})))
+        async with asyncio.timeout(CLOSED_WITHIN_S):
+            assert await plain.ended()
+        assert not await running.reaches(FINANCE, 7777)
+        assert await mutual.echoes()
+        assert await declared.echoes()
+
+
+async def dial_as_client(running: Machine) -> bool:
+    """One request by the application of foo/client to finance:8080, through its own proxy."""
+    if running.network.capture is Capture.TRANSPARENT:
+        return await running.reaches(FINANCE, 8080, by=CLIENT)
+    connection = await running.dial_at(EGRESS, 8080)
+    answered = await connection.echoes()
+    await connection.close()
+    return answered
+
+
+@both_captures
+async def test_a_client_behind_its_own_proxy_notices_nothing_of_a_jump_from_disable_to_strict_and_back(
+    tmp_path: Path, capture: Capture
+) -> None:
+    """The jump is staged: the server takes both until every client's proxy has changed over."""
+    failures, requests = 0, 0
+    stop = asyncio.Event()
+
+    async def keep_asking(running: Machine) -> None:
+        nonlocal failures, requests
+        while not stop.is_set():
+            failures += not await dial_as_client(running)
+            requests += 1
+
+    async with machine(tmp_path, capture=capture) as running:
+        await running.load(example(finance(D, P)))
+        await running.serve(FINANCE, 8080)
+        assert await dial_as_client(running)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(2):
+                group.create_task(keep_asking(running))
+            for mode in (S, D) * 3:
+                asked = requests
+                await running.load(example(finance(mode, P)))
+                assert running.mesh.control_plane.in_force(FINANCE).mode_of(8080) is EffectiveMode(mode)
+                await until(lambda asked=asked: requests > asked + 4)  # type: ignore[misc]
+            stop.set()
+        assert failures == 0
+        assert requests > 40
+        with running.arrivals() as arrivals:
+            await running.load(example(finance(S, P)))
+            assert await dial_as_client(running)
+            async with asyncio.timeout(5):
+                while (seen := await arrivals.get()).outcome is not Outcome.MUTUAL_TLS:
+                    pass
+            assert seen.peer is not None
+            assert seen.peer.uri == "spiffe://cluster.local/ns/foo/sa/client"
+        assert not await running.reaches(FINANCE, 8080), "at the end of the stage the port is STRICT"
+
+
+async def test_an_edit_in_the_middle_of_a_stage_is_what_it_ends_with(tmp_path: Path) -> None:
+    async with machine(tmp_path) as running:
+        await running.load(example(finance(D, P)))
+        await running.serve(FINANCE, 8080)
+        for last in (D, P, S):
+            for mode in (D, S, D, S, last):
+                await running.mesh.load(example(finance(mode, P)))  # without waiting
+            await running.mesh.ready()
+            assert running.mesh.control_plane.in_force(FINANCE).mode_of(8080) is EffectiveMode(last)
+            assert await running.reaches(FINANCE, 8080) is (last != S)
+            assert await running.reaches(FINANCE, 8080, tls=running.mutual()) is (last != D)
+
+
+async def test_workloads_that_come_go_and_leave_the_mesh_leave_the_others_connections_alone(tmp_path: Path) -> None:
+    documents = example(policy("foo", S))
+    without_web = tuple(each for each in documents if getattr(each, "key", None) != WEB)
+    async with machine(tmp_path) as running:
+        await running.load(documents)
+        ledger = await running.serve(FINANCE, 8080)
+        mutual = await running.dial(FINANCE, 8080, tls=running.mutual())
+        assert await mutual.echoes()
+        web = running.at(WEB)
+        await running.load(without_web)
+        assert WEB not in running.mesh.agents()
+        with pytest.raises(ConnectionRefusedError):
+            await running.dial_at(web, 8080)
+        assert await mutual.echoes()
+        await running.load(documents)
+        await running.serve(WEB, 8080)
+        assert await running.reaches(WEB, 8080, tls=running.mutual())
+        assert not await running.reaches(WEB, 8080)
+        assert await mutual.echoes()
+        assert ledger.forbidden == 0
+
+
+async def test_a_listener_that_envoy_refuses_leaves_the_last_good_one_in_force_and_the_next_good_change_works(
+    tmp_path: Path,
+) -> None:
+    async with machine(tmp_path) as running:
+        await running.load(example(finance(P, S)))
+        await running.serve(FINANCE, 8080, 9000)
+        plain = await running.dial(FINANCE, 8080)
+        assert await plain.echoes()
+        cache, proxy = running.mesh._cache, proxy_key(FINANCE)
+        good = cache.view(proxy).by_type[LISTENER]["inbound_9000"].body
+        broken = good.replace(b"tcp_proxy.v3.TcpProxy", b"tcp_proxy.v3.TcpCrazy")
+        assert broken != good
+        cache.update(proxy, LISTENER, {"inbound_9000": broken})
+        async with asyncio.timeout(10):
+            refusals = await running.mesh.discovery.wait_acked(proxy, LISTENER)
+        assert len(refusals) == 1
+
+        status = running.mesh.discovery.status()[proxy]
+        assert status.connected
+        assert set(status.refused[LISTENER]) == {"inbound_9000"}
+        assert status.last_nack is not None
+        assert "TcpCrazy" in status.last_nack.refusal.message
+        assert await plain.echoes()
+        assert not await running.reaches(FINANCE, 9000), "the last good one is STRICT"
+        assert await running.reaches(FINANCE, 9000, tls=running.mutual())
+
+        await running.load(example(finance(P, P)))
+        assert not running.mesh.discovery.status()[proxy].refused
+        assert await running.reaches(FINANCE, 9000)
+        assert await plain.echoes()
