@@ -86,6 +86,14 @@ def test_the_documented_json_is_what_the_commands_print(
     assert json.loads(printed) == json.loads(fences("json")[place])
 
 
+def test_the_documented_text_is_what_explain_prints(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(DOCS.parent)
+    shown = re.search(r"^    \$ peerauth (.*)\n((?:    .*\n)*)", (DOCS / "explain.md").read_text("utf-8"), re.MULTILINE)
+    assert shown is not None
+    printed = CliRunner().invoke(cli, shown[1].split()).stdout
+    assert [line[4:] for line in shown[2].splitlines()] == printed.rstrip("\n").splitlines()
+
+
 def test_a_workload_has_exactly_the_documented_members() -> None:
     (workload,) = explained(FINE).workloads
     assert (workload.dataplane, workload.mode, workload.ports) == ("sidecar", "STRICT", {"8080": "STRICT"})

@@ -11,11 +11,12 @@ from collections.abc import Container, Iterable, Mapping
 
 import msgspec
 
-from peerauth.model.inventory import Workload
+from peerauth.model.inventory import Namespace, Workload
 from peerauth.model.mesh import MeshConfig
 from peerauth.model.meta import Origin
 from peerauth.model.world import DeclaredPort
-from peerauth.policy.decision import Decision, EffectiveMode, Enforced, Level, Reason
+from peerauth.policy.decision import Dataplane, Decision, EffectiveMode, Enforced, Level, Reason
+from peerauth.policy.membership import DATAPLANE_MODE, INJECT, dataplane_of
 
 SCHEMA = 1
 
@@ -68,6 +69,20 @@ def _port_view(number: int, *, names: Mapping[int, str], said: Container[int], d
         enforced=decision.enforced.mode_of(number) if decision.enforced is not None else None,
         decided_by=decision.deciding(number),
     )
+
+
+def hangs_on_namespace(workload: Workload) -> bool:
+    """Whether the labels of the workload's namespace have a say in its data plane, because its own leave it open."""
+    own = {key for key, _ in workload.meta.labels}
+    return not workload.host_network and own.isdisjoint((INJECT, DATAPLANE_MODE))
+
+
+def why_dataplane(workload: Workload, namespace: Namespace | None) -> str:
+    """What put a workload on its data plane, and whether it is in doubt because its Namespace was not given."""
+    membership = dataplane_of(workload, namespace)
+    if namespace is None and membership.dataplane is Dataplane.NONE and hangs_on_namespace(workload):
+        return f"{membership.why}; the Namespace {workload.meta.namespace} is not in the input, which may say otherwise"
+    return membership.why
 
 
 def reasons_for(decision: Decision, port: int | None) -> tuple[Reason, ...]:

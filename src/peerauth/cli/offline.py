@@ -14,7 +14,7 @@ from typing import NamedTuple, NoReturn
 import click
 import msgspec
 
-from peerauth.analysis.explain import SCHEMA, Explanation, mesh_document, workload_document
+from peerauth.analysis.explain import SCHEMA, Explanation, mesh_document, why_dataplane, workload_document
 from peerauth.analysis.explain import explain as explain_workload
 from peerauth.analysis.lint import lint
 from peerauth.analysis.lint.codes import UNREADABLE
@@ -27,7 +27,6 @@ from peerauth.cli.render import write_all, writer
 from peerauth.cli.sarif import sarif_document
 from peerauth.model.diagnostic import Diagnostic, Severity
 from peerauth.model.inventory import Workload, WorkloadKey
-from peerauth.policy.membership import dataplane_of
 
 FINE, FOUND, BAD_INPUT = 0, 1, 2
 
@@ -151,7 +150,7 @@ def _explanation(reading: Reading, key: WorkloadKey, *, port: int | None, people
         workload,
         reading.index.decision(key),
         declared=reading.world.declared_ports(workload),
-        why_dataplane=dataplane_of(workload, namespace).why if people else "",
+        why_dataplane=why_dataplane(workload, namespace) if people else "",
         port=port,
     )
 

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from manifests import destination_rule, namespace, pod, policy, service, surveyed
-from peerauth.analysis.explain import explain, workload_document
+from peerauth.analysis.explain import explain, why_dataplane, workload_document
 from peerauth.analysis.lint import CHECKS, Check
 from peerauth.analysis.lint.require import not_strict
 from peerauth.analysis.lint.survey import Survey, survey
-from peerauth.policy.membership import dataplane_of
 
 if TYPE_CHECKING:
     from _typeshed import TraceFunction
@@ -74,7 +73,7 @@ def lines_run(work: Callable[[], object]) -> int:
 def explain_all(seen: Survey) -> None:
     for judged in seen.judged:
         workload = judged.workload
-        why = dataplane_of(workload, seen.world.namespaces.get(workload.meta.namespace)).why
+        why = why_dataplane(workload, seen.world.namespaces.get(workload.meta.namespace))
         declared = seen.world.declared_ports(workload)
         workload_document(explain(workload, judged.decision, declared=declared, why_dataplane=why))
 

@@ -73,6 +73,13 @@ def test_outside_the_mesh_nothing_is_claimed_to_be_enforced() -> None:
     assert lines[2] == "  mode        STRICT  (asked, not enforced)"
 
 
+def test_a_data_plane_that_hangs_on_a_namespace_that_was_not_given_is_in_doubt() -> None:
+    doubt = "the Namespace foo is not in the input, which may say otherwise"
+    assert block(pod())[1].endswith(doubt)
+    assert not block(pod(labels={"sidecar.istio.io/inject": "false"}))[1].endswith(doubt)
+    assert not block(documents(namespace(labels={}), pod()))[1].endswith(doubt)
+
+
 def test_one_port_is_shown_alone_declared_or_not() -> None:
     text = documents(
         namespace(), pod(), policy("foo/p", "STRICT", app="finance", ports={8080: "DISABLE", 1: "DISABLE"})

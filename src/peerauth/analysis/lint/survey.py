@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
+from peerauth.analysis.explain import hangs_on_namespace
 from peerauth.model.inventory import Port, Service, ServicePort, Workload
 from peerauth.model.meta import Labels, label_value
 from peerauth.model.peerauth import PeerAuthentication
 from peerauth.model.tables import Name, name_of
 from peerauth.model.world import DeclaredPort, World
 from peerauth.policy.decision import Dataplane, Decision, EffectiveMode
-from peerauth.policy.membership import DATAPLANE_MODE, INJECT
 
 Decide = Callable[[Workload], Decision]
 
@@ -69,8 +69,7 @@ class Survey(msgspec.Struct, frozen=True):
         workload = judged.workload
         if judged.decision.dataplane is not Dataplane.NONE or workload.meta.namespace in self.world.namespaces:
             return False
-        labelled = {key for key, _ in workload.meta.labels}
-        return not workload.host_network and labelled.isdisjoint((INJECT, DATAPLANE_MODE))
+        return hangs_on_namespace(workload)
 
     def is_outside(self, judged: Judged) -> bool:
         """Whether a workload is known to be outside the mesh."""
