@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -31,6 +32,32 @@ BROKEN = [
     "a: |\n b\nc",
     "a: .inf",
 ]
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize(
+    "text",
+    [
+        " " * 1_000_000 + "\t",
+        "\n" * 1_000_000 + "a",
+        "a: " + "b " * 500_000 + "\x01",
+        "a: " + "b:" * 500_000,
+        "- " * 500_000,
+        "#" * 1_000_000 + "\x01",
+        '"' * 1_000_000,
+        "a: '" + "''" * 500_000,
+        "1" * 1_000_000,
+        "---\n" * 250_000,
+        "[" * 1_000_000,
+        "{a: " * 250_000,
+        "kind: PeerAuthentication\napiVersion: security.istio.io/v1\nspec:\n"
+        + "".join(f"  mtlz{number}: 1\n" for number in range(50_000)),
+    ],
+    ids=lambda text: repr(text[:6]),
+)
+def test_a_megabyte_made_to_be_slow_is_not(text: str) -> None:
+    """What takes quadratic time here takes hours; the limit is far above what linear time needs."""
+    assert len(collect(read_stream(text.encode(), file="f.yaml")).diagnostics) <= 101
 
 
 @settings(max_examples=400, deadline=None)

@@ -26,16 +26,18 @@ from peerauth.sources.yamltree import embedded_in
 
 MOST_CHARACTERS = 8 << 20
 MOST_LINES_KEPT = 1 << 16
-MOST_LAYOUTS_KEPT = 1 << 12
+MOST_LAYOUTS_KEPT = 1 << 10
 LONGEST_LINE_KEPT = 200
-LONGEST_LAYOUT_KEPT = 2000
+LONGEST_LAYOUT_KEPT = 500
 
 _WORD = r"[!\"$-9;-~]++"  # printable ASCII without space, '#' and ':'
 _FIRST = r"(?:[$()+./0-9;<=A-Z\\^_a-z~]|-(?=[!\"$-9;-~]))"  # what begins a plain scalar beyond doubt
 _PLAIN = rf"{_FIRST}(?:{_WORD})?(?:(?: ++|:){_WORD})*+"
 _QUOTED = r"\"[ !#-\[\]-~]*\"|'[ -&(-~]*'|\{\}|\[\]"
 _KEY = r"[A-Za-z0-9_./][A-Za-z0-9_./-]{0,250}|\"[A-Za-z0-9_./-]{1,250}\""
-_LINE = re.compile(rf"( *)(- +)?(?:({_KEY}):(?: +|\Z))?(?:({_PLAIN})|({_QUOTED}))? *(?:(?:(?<= )|(?<!.))\#[ -~]*)?")
+_LINE = re.compile(  # possessive throughout: time must not grow faster than the line
+    rf"( *+)(- ++)?(?:({_KEY}):(?: ++|\Z))?(?:({_PLAIN})|({_QUOTED}))? *+(?:(?:(?<= )|(?<!.))\#[ -~]*+)?"
+)
 _SIMPLE_WORD = re.compile(r"[A-Za-z][A-Za-z0-9./_-]*")
 """Many values by far; a value of this form is a plain scalar on its own, and never a number that is not one."""
 _START = re.compile(r"--- *(?:(?<= )#[ -~]*)?")

@@ -30,7 +30,7 @@ _BOMS = (
 )
 _BOUNDARY = re.compile(r"\n(?:---|\.\.\.)(?=[ \t\n]|\Z)")
 _AFTER_MARKER = ("\n", " ", "\t", "")
-_SAYS_SOMETHING = re.compile(r"^(?!\s*(?:#|$)|%|---[ \t]*(?:#|$))", re.MULTILINE)
+_SAYS_SOMETHING = re.compile(r"^(?![ \t]*+(?:#|$)|%|---[ \t]*+(?:#|$))", re.MULTILINE)
 _BEGINS_WITH_A_KEY = re.compile(r"(?:---[ \t]*\n)?[A-Za-z]")
 _DIRECTIVE = re.compile(r"^%.*$", re.MULTILINE)
 _HARMLESS_DIRECTIVE = re.compile(r"%YAML[ \t]+1\.[0-9]+[ \t]*(?:#.*)?")

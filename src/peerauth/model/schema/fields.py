@@ -23,6 +23,8 @@ from peerauth.model.schema.faults import (
 from peerauth.model.schema.place import Mapping, Path, Place, path_text
 
 HIGHEST_PORT = 65535
+MOST_FAULTS = 100
+"""Of one document."""
 _NO_FIELDS: Mapping = {}
 
 
@@ -38,10 +40,17 @@ class Fields:
 
     def fault(self, fault: Fault, message: str, path: Path, *, hint: str = "", at_key: bool = False) -> None:
         """Notes a fault at the value of `path`, or at the key that leads to it."""
+        if self.is_full:
+            return
         origin = self.place.key(path) if at_key else self.place.value(path)
         self.faults.append(
             fault.at(origin, message=message, path=path_text(path), hint=hint, subject=self.name_subject())
         )
+
+    @property
+    def is_full(self) -> bool:
+        """Whether more faults of this document would help no one: the rest of a hostile one is not looked at."""
+        return len(self.faults) >= MOST_FAULTS
 
     def wrong_type(self, value: object, path: Path, wanted: str, *, hint: str = "") -> None:
         """Notes that the value at `path` is not what is wanted there."""
@@ -151,7 +160,7 @@ class Fields:
     def only(self, parent: Mapping, known: Iterable[str], path: Path, *, hints: Mapping | None = None) -> None:
         """Notes each key of `parent` that is not one of `known`, with the nearest that is."""
         for key in parent:
-            if key not in known:
+            if key not in known and not self.is_full:
                 hint = str(hints[key]) if hints and key in hints else nearest_hint(key, known)
                 message = f"`{key}` is not a field of {f'`{path_text(path)}`' if path else 'the resource'}"
                 self.fault(UNKNOWN_FIELD, message, (*path, key), hint=hint, at_key=True)

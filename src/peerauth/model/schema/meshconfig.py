@@ -123,8 +123,8 @@ def go_duration(text: str) -> timedelta | None:
     """A duration as Go writes it (`1m30s`, `100ms`, `0`), or None if the text is not one that a timeout can have."""
     if text == "0":
         return timedelta()
-    parts = _GO_DURATION.findall(text)
-    if not parts or "".join(parts) != text or len(text) > 40:
+    parts = _GO_DURATION.findall(text) if len(text) <= 40 else []
+    if not parts or "".join(parts) != text:
         return None
     seconds = 0.0
     for part in parts:
