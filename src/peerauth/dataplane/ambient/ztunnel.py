@@ -1,0 +1,261 @@
+"""Everything the mesh's ztunnels are told, kept up to date edit by edit: a state machine without I/O.
+
+All ztunnels are told the same. Each needs all addresses to reach them; each gets all policies too, because which
+workloads are its own is decided by its own settings, and a policy that it lacked would be an open door.
+
+Invariants: every policy that an address names is among `policies`; a workload names its class' policy and no other,
+also when that is PERMISSIVE. Which of the two goes out first is the discovery session's business. Workloads that left
+their class while they ran are remembered until they go (`authorization`, movers); a new process does not know them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Protocol
+
+import msgspec
+
+from peerauth.dataplane.ambient.address import (
+    Backend,
+    Surroundings,
+    literals,
+    service_address,
+    service_name,
+    workload_address,
+    workload_name,
+)
+from peerauth.dataplane.ambient.authorization import class_policy, movers_name, movers_policy, policy_name_of
+from peerauth.model.changes import Edit
+from peerauth.model.inventory import EndpointSlice, Service, Workload, WorkloadKey
+from peerauth.model.mesh import MeshConfig
+from peerauth.model.tables import Name, name_of
+from peerauth.model.world import World, target_number
+from peerauth.policy.decision import Dataplane, Decision
+from peerauth.policy.index import DecisionChange
+
+
+class Decisions(Protocol):
+    """What is decided about each workload; `policy.index` has it."""
+
+    def decision(self, key: WorkloadKey) -> Decision:
+        """KeyError if the workload is not known."""
+        ...
+
+
+class ResourceChange(msgspec.Struct, frozen=True):
+    """What one step changed, by resource name; a body of None is a resource that is gone."""
+
+    policies: Mapping[str, bytes | None] = {}
+    addresses: Mapping[str, bytes | None] = {}
+
+
+class _Step(msgspec.Struct):
+    """What is stale; ordered, so that equal histories give equal output."""
+
+    workloads: dict[WorkloadKey, None] = {}
+    services: dict[Name, None] = {}
+    policies: dict[str, None] = {}
+    movers: dict[str, None] = {}
+
+
+class ZtunnelResources:
+    """All resources of one mesh's ztunnels. Call `update` after the world and the decisions took the same edits.
+
+    `policies` and `addresses` are name to serialized resource, for reading.
+    """
+
+    def __init__(self, world: World, *, decisions: Decisions, around: Surroundings) -> None:
+        self.policies: dict[str, bytes] = {}
+        self.addresses: dict[str, bytes] = {}
+        self._world = world
+        self._decisions = decisions
+        self._around = around
+        self._policy_of: dict[WorkloadKey, str] = {}
+        self._members: dict[str, dict[WorkloadKey, None]] = {}
+        self._movers: dict[str, dict[WorkloadKey, None]] = {}
+        self._services_of: dict[str, frozenset[str]] = {}
+        self._endpoints: dict[str, set[str]] = {}
+        self._aliases_of: dict[str, tuple[str, ...]] = {}
+        self._by_alias: dict[str, set[str]] = {}
+
+    def update(self, edits: Iterable[Edit], changes: Iterable[DecisionChange] = ()) -> ResourceChange:
+        """Takes one step of the world and of the decisions; returns the resources that it made different."""
+        step = _Step()
+        for change in changes:
+            self._take_decision(change, step)
+        for edit in edits:
+            self._take(edit, step)
+        before_policies, before_addresses = dict[str, bytes | None](), dict[str, bytes | None]()
+        for key in step.workloads:
+            self._enrol(key, step)
+        for name in step.policies:
+            before_policies[name] = self.policies.get(name)
+            _put(self.policies, name, self._class_policy(name))
+        for namespace in step.movers:
+            name = movers_name(namespace)
+            before_policies[name] = self.policies.get(name)
+            _put(self.policies, name, self._movers_policy(namespace))
+        for key in step.workloads:
+            name = workload_name(key, around=self._around)
+            before_addresses[name] = self.addresses.get(name)
+            self._describe_workload(key, name)
+        for service in step.services:
+            name = service_name(service, around=self._around)
+            before_addresses[name] = self.addresses.get(name)
+            self._describe_service(service, name)
+        return ResourceChange(_news(before_policies, self.policies), _news(before_addresses, self.addresses))
+
+    def related(self, name: str) -> frozenset[str]:
+        """The names that a client gets who asks for `name`: of what has that alias, and a service's workloads."""
+        found = self._by_alias.get(name) or {name}
+        return frozenset(found.union(*(self._endpoints.get(each, ()) for each in found)) - {name})
+
+    # --- what an edit makes stale ------------------------------------------------------------------------------------
+
+    def _take_decision(self, change: DecisionChange, step: _Step) -> None:
+        """A decision reaches ztunnel through the class' policy alone; the addresses stay what they are."""
+        policy = self._policy_of.get(change.key)
+        if policy is None or change.new is None or change.new.dataplane is not Dataplane.AMBIENT:
+            step.workloads[change.key] = None
+            return
+        step.policies[policy] = None
+        if change.key in self._movers.get(change.key.namespace, ()):
+            step.movers[change.key.namespace] = None
+
+    def _take(self, edit: Edit, step: _Step) -> None:
+        for side in (edit.before, edit.after):
+            match side:
+                case Workload():
+                    step.workloads[side.key] = None
+                case Service():
+                    step.services[name_of(side)] = None
+                    step.workloads.update(dict.fromkeys(self._behind(side)))
+                case EndpointSlice():
+                    step.workloads.update(dict.fromkeys(self._listed(side)))
+                case MeshConfig():
+                    step.workloads.update(dict.fromkeys(self._world.workloads))
+                case _:
+                    pass
+
+    def _behind(self, service: Service) -> Iterator[WorkloadKey]:
+        for workload in self._world.workloads.in_namespace(service.meta.namespace).values():
+            if service.selector and service.selector <= workload.meta.labels:
+                yield workload.key
+        for slice_ in self._world.endpoint_slices.in_namespace(service.meta.namespace).values():
+            if slice_.service == service.meta.name:
+                yield from self._listed(slice_)
+
+    def _listed(self, slice_: EndpointSlice) -> Iterator[WorkloadKey]:
+        listed = set(literals(slice_.addresses))
+        for workload in self._world.workloads.in_namespace(slice_.meta.namespace).values():
+            if listed.intersection(literals(workload.addresses)):
+                yield workload.key
+
+    # --- policies ----------------------------------------------------------------------------------------------------
+
+    def _enrol(self, key: WorkloadKey, step: _Step) -> None:
+        """Puts a workload into the class that it is of now, and out of the one it was of."""
+        workload = self._world.workloads.get(key)
+        ambient = workload is not None and self._decisions.decision(key).dataplane is Dataplane.AMBIENT
+        old = self._policy_of.pop(key, None)
+        new = policy_name_of(workload) if workload is not None and ambient else None
+        if old is not None:
+            del self._members[old][key]
+            step.policies[old] = None
+        if new is not None:
+            self._policy_of[key] = new
+            self._members.setdefault(new, {})[key] = None
+            step.policies[new] = None
+        movers = self._movers.setdefault(key.namespace, {})
+        if old is not None and new is not None and old != new:
+            movers[key] = None
+        if key in movers:
+            step.movers[key.namespace] = None
+            if new is None:
+                del movers[key]
+
+    def _class_policy(self, name: str) -> bytes | None:
+        members = self._members.get(name)
+        if not members:
+            self._members.pop(name, None)
+            return None
+        enforced = self._decisions.decision(next(iter(members))).enforced
+        return None if enforced is None else class_policy(name, enforced)
+
+    def _movers_policy(self, namespace: str) -> bytes | None:
+        movers = self._movers[namespace]
+        if not movers:
+            return None
+        decided = ((self._world.workloads[key], self._decisions.decision(key).enforced) for key in movers)
+        return movers_policy(namespace, ((workload, enforced) for workload, enforced in decided if enforced))
+
+    # --- addresses ---------------------------------------------------------------------------------------------------
+
+    def _describe_workload(self, key: WorkloadKey, name: str) -> None:
+        workload = self._world.workloads.get(key)
+        if workload is None:
+            self.addresses.pop(name, None)
+            self._index(name, aliases=(), services=frozenset())
+            return
+        backends = tuple(self._backends(workload))
+        policy = self._policy_of.get(key)
+        self.addresses[name] = workload_address(
+            workload,
+            dataplane=self._decisions.decision(key).dataplane,
+            policies=(policy,) if policy else (),
+            backends=backends,
+            mesh=self._world.mesh,
+            around=self._around,
+        )
+        services = frozenset(service_name(name_of(each.service), around=self._around) for each in backends)
+        self._index(name, aliases=literals(workload.addresses), services=services)
+
+    def _describe_service(self, of: Name, name: str) -> None:
+        service = self._world.services.get(of)
+        _put(self.addresses, name, None if service is None else service_address(service, around=self._around))
+        self._index(name, aliases=literals(service.cluster_ips) if service else ())
+
+    def _backends(self, workload: Workload) -> Iterator[Backend]:
+        """The services that lead to a workload, by its labels or by listing one of its addresses."""
+        for service in self._world.services_selecting(workload):
+            ports = [(port, target_number(port, workload)) for port in service.ports if port.protocol == "TCP"]
+            yield Backend(service, tuple((port, target) for port, target in ports if target is not None))
+        own = set(literals(workload.addresses))
+        for slice_ in self._world.endpoint_slices.in_namespace(workload.meta.namespace).values():
+            listing = self._world.services.get(Name(slice_.meta.namespace, slice_.service))
+            if listing is not None and not listing.selector and own.intersection(literals(slice_.addresses)):
+                targets = {port.name: port.number for port in slice_.ports}
+                named = ((port, targets.get(port.name)) for port in listing.ports if port.protocol == "TCP")
+                yield Backend(listing, tuple((port, target) for port, target in named if target is not None))
+
+    def _index(self, name: str, *, aliases: Iterable[str], services: frozenset[str] = frozenset()) -> None:
+        """Keeps what `related` looks up: who has an address, and which workloads are behind a service."""
+        for old in self._aliases_of.pop(name, ()):
+            _discard(self._by_alias, old, name)
+        for service in self._services_of.pop(name, ()):
+            _discard(self._endpoints, service, name)
+        if aliases := tuple(self._around.alias(address) for address in aliases):
+            self._aliases_of[name] = aliases
+        for alias in aliases:
+            self._by_alias.setdefault(alias, set()).add(name)
+        if services:
+            self._services_of[name] = services
+        for service in services:
+            self._endpoints.setdefault(service, set()).add(name)
+
+
+def _put(resources: dict[str, bytes], name: str, body: bytes | None) -> None:
+    if body is None:
+        resources.pop(name, None)
+    else:
+        resources[name] = body
+
+
+def _news(before: Mapping[str, bytes | None], now: Mapping[str, bytes]) -> dict[str, bytes | None]:
+    return {name: now.get(name) for name, body in before.items() if now.get(name) != body}
+
+
+def _discard(sets: dict[str, set[str]], key: str, value: str) -> None:
+    sets[key].discard(value)
+    if not sets[key]:
+        del sets[key]
