@@ -80,10 +80,11 @@ class BlockPlace:
         self._lines = lines
 
     def value(self, path: Path) -> Origin:
-        number = self._layout.line_of(path)
         if not path or isinstance(path[-1], int):
             return self.key(path)  # an item of a list stands where it begins, be it a mapping or a scalar
-        return Origin(self._chunk.file, self._chunk.line + number, self._lines[number].value_at + 1)
+        number = self._layout.line_of(path)
+        chunk = self._chunk
+        return Origin(chunk.file, chunk.line + number, self._lines[number].value_at + 1)
 
     def key(self, path: Path) -> Origin:
         number = self._layout.line_of(path)

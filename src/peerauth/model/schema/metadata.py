@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from peerauth.model.meta import Meta
 from peerauth.model.schema.faults import INVALID_NAME, INVALID_VALUE
@@ -61,7 +62,7 @@ def metadata(fields: Fields, resource: Mapping, path: Path, *, default_namespace
 
 def check_name(fields: Fields, name: str, path: Path) -> None:
     """Notes a name that is not a DNS subdomain, as names of objects are."""
-    if len(name) > 253 or not _SUBDOMAIN.fullmatch(name):
+    if not _is_subdomain(name):
         fields.fault(
             INVALID_NAME,
             f"{shortened(name)!r} is not a name: lower-case letters, digits, '-' and '.', at most 253",
@@ -77,6 +78,11 @@ def check_namespace(fields: Fields, name: str, path: Path) -> None:
             f"{shortened(name)!r} is not a namespace: lower-case letters, digits and '-', at most 63",
             path,
         )
+
+
+@lru_cache(maxsize=4096)
+def _is_subdomain(name: str) -> bool:
+    return len(name) <= 253 and _SUBDOMAIN.fullmatch(name) is not None
 
 
 def _namespace(fields: Fields, meta: Mapping, path: Path, default: str) -> str:
