@@ -131,9 +131,9 @@ class _Line(msgspec.Struct):
     event: Event
     workload: str
     direction: str
-    received: int
-    sent: int
     started: str
+    received: int = 0
+    sent: int = 0
     chain: str | None = None
     cluster: str | None = None
     why_chain: Why | None = None

@@ -42,7 +42,6 @@ def line(**said: Any) -> str:
         "upstream_peer": None,
         "server_name": None,
         "flags": "-",
-        "details": None,
         "received": 11,
         "sent": 16,
         "started": "1795256386.777279",

@@ -1,7 +1,7 @@
 """The TLS of both directions: who must present what, and what is checked of it.
 
 Certificates come from the agent over SDS, under Istio's names `default` (chain, key) and `ROOTCA` (the mesh's roots).
-A listener or cluster whose secrets have not arrived is not served: Envoy opens the port and resets what connects.
+While either is missing the sidecar has no port open at all, not even one that is DISABLE: nothing is served half.
 Sessions are never resumed on the server: a resumed session is not verified again, so a client whose root was taken away
 would stay welcome until its ticket ends. Facts: Istio's `pilot/pkg/security/authn`; ALPN as stock Envoy can keep it
 (`istio-peer-exchange` is matched but never offered: its preamble needs a filter that stock Envoy lacks).
