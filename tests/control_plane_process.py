@@ -1,0 +1,76 @@
+"""A control plane as a process of its own, so that a test can kill it: `python control_plane_process.py PLAN`.
+
+PLAN is JSON: the folder of documents, and for each sidecar workload its place and its proxy's discovery socket. Every
+line on standard input reads the documents again; `settled` is said once every proxy has what follows from them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+import msgspec
+
+from peerauth.aio import spawn
+from peerauth.dataplane.resources import Capture
+from peerauth.model.inventory import Workload, WorkloadKey
+from peerauth.model.world import Reset
+from peerauth.runtime.control_plane import ControlPlane, proxy_key
+from peerauth.runtime.networks import Placed
+from peerauth.sources.files import load
+from peerauth.xds.cache import ResourceCache
+from peerauth.xds.server import DiscoveryServer, Service, UdsBinding
+
+
+class Proxy(msgspec.Struct, frozen=True):
+    """One workload; `socket` is empty where it has no proxy."""
+
+    key: WorkloadKey
+    place: Placed
+    socket: str = ""
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What this process has to know."""
+
+    documents: str
+    proxies: tuple[Proxy, ...]
+
+
+async def serve(plan: Plan) -> None:
+    """Until standard input ends."""
+    cache = ResourceCache()
+    discovery = DiscoveryServer(cache)
+    plane = ControlPlane(cache, acknowledgements=discovery, capture=Capture.EXPLICIT)
+    places = {proxy.key: proxy.place for proxy in plan.proxies}
+    with_proxy = [proxy for proxy in plan.proxies if proxy.socket]
+
+    def apply() -> None:
+        loaded = load([plan.documents])
+        placed = [
+            msgspec.structs.replace(each, addresses=places[each.key].addresses) if isinstance(each, Workload) else each
+            for each in loaded.objects
+        ]
+        applications = {key: place.application for key, place in places.items()}
+        plane.apply(Reset("files", tuple(placed)), applications=applications)
+
+    apply()
+    for proxy in with_proxy:
+        await discovery.serve(UdsBinding(Path(proxy.socket), proxy_key(proxy.key), (Service.AGGREGATED,)))
+    async with asyncio.TaskGroup() as group:
+        roll = spawn(group, plane.run(), name="control plane")
+        while True:
+            for proxy in with_proxy:
+                await discovery.wait_connected(proxy_key(proxy.key))
+            await plane.settled()
+            print("settled", flush=True)
+            if not await asyncio.to_thread(sys.stdin.readline):
+                break
+            apply()
+        roll.cancel()
+    await discovery.stop()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(msgspec.json.decode(sys.argv[1], type=Plan)))
