@@ -39,10 +39,15 @@ class Changes:
             self._on_change()
 
 
+Relations = Callable[[TypeUrl, str], Collection[str]]
+"""What goes with a name: see `View.related`."""
+
+
 class ProxyResources:
-    """One proxy's resources: the `View` of its sessions."""
+    """One proxy's resources, or those of a group of proxies: the `View` of their sessions."""
 
     def __init__(self) -> None:
+        self.relations: Relations | None = None
         self.by_type: dict[TypeUrl, dict[str, Resource]] = {}
         self.listeners: set[Changes] = set()
 
@@ -53,12 +58,16 @@ class ProxyResources:
     def names(self, type_url: TypeUrl) -> Collection[str]:
         return self.by_type.get(type_url, {}).keys()
 
+    def related(self, type_url: TypeUrl, name: str) -> Collection[str]:
+        return self.relations(type_url, name) if self.relations is not None else ()
+
 
 class ResourceCache:
     """All proxies' resources. A proxy that nothing was set for is known as one that is to have nothing."""
 
     def __init__(self) -> None:
         self._proxies: dict[ProxyKey, ProxyResources] = {}
+        self._members: set[ProxyKey] = set()
         self._shared: WeakValueDictionary[tuple[TypeUrl, str, bytes], Resource] = WeakValueDictionary()
 
     def set(self, proxy: ProxyKey, type_url: TypeUrl, bodies: Mapping[str, bytes]) -> frozenset[str]:
@@ -94,12 +103,26 @@ class ResourceCache:
         return frozenset(changed)
 
     def remove(self, proxy: ProxyKey) -> None:
-        """Takes everything from a proxy; forgets it unless a stream of it is still open."""
+        """Takes everything from a proxy; forgets it unless a stream of it is still open. A member leaves its group."""
+        if proxy in self._members:
+            self._members.discard(proxy)
+            del self._proxies[proxy]
+            return
         resources = self.view(proxy)
         for type_url in tuple(resources.by_type):
             self.set(proxy, type_url, {})
         if not resources.listeners:
             del self._proxies[proxy]
+
+    def share(self, proxy: ProxyKey, *, group: ProxyKey) -> None:
+        """Makes the resources of `group` those of `proxy` as well: stored once, however many have them."""
+        if proxy not in self._members:
+            self._proxies[proxy] = self.view(group)
+            self._members.add(proxy)
+
+    def relate(self, proxy: ProxyKey, relations: Relations) -> None:
+        """Says what goes with the names that clients of this proxy or group ask for."""
+        self.view(proxy).relations = relations
 
     def view(self, proxy: ProxyKey) -> ProxyResources:
         return self._proxies.setdefault(proxy, ProxyResources())

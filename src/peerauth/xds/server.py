@@ -11,10 +11,11 @@ import asyncio
 import itertools
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from enum import Enum
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import grpc
 import grpc.aio
@@ -75,6 +76,30 @@ class UdsBinding(msgspec.Struct, frozen=True):
     services: tuple[Service, ...] = (Service.AGGREGATED, Service.SECRETS)
 
 
+class ServerCertificate(msgspec.Struct, frozen=True):
+    """What a TLS socket shows its clients: PEM, the chain with the leaf first."""
+
+    chain: bytes
+    key: bytes
+
+    def __repr__(self) -> str:
+        return "ServerCertificate(...)"
+
+
+class TlsBinding(msgspec.Struct, frozen=True):
+    """A TCP socket for proxies of other machines, which `authenticate` tells apart by what they send.
+
+    `address` is `HOST:PORT`, `[v6]:PORT`; port 0 takes a free one. `certificate` is asked at every handshake, so that
+    a renewed one is in use at once. `others` are further gRPC services on the same socket.
+    """
+
+    address: str
+    certificate: Callable[[], ServerCertificate]
+    authenticate: Authenticator
+    services: tuple[Service, ...] = (Service.AGGREGATED,)
+    others: tuple[grpc.GenericRpcHandler[bytes, bytes], ...] = ()
+
+
 class DiscoveryServer:
     """Serves a cache to proxies and knows what they acknowledged. `clock` gives the time of refusals, in seconds."""
 
@@ -85,6 +110,7 @@ class DiscoveryServer:
         self._news: defaultdict[ProxyKey, asyncio.Event] = defaultdict(asyncio.Event)
         self._stream_numbers = itertools.count(1)
         self._servers: dict[Path, grpc.aio.Server] = {}
+        self._tls_servers: dict[int, grpc.aio.Server] = {}
 
     async def serve(self, binding: UdsBinding) -> None:
         """Opens the binding's socket; raises PlatformError if that cannot be done safely. Ends with `stop`."""
@@ -103,12 +129,26 @@ class DiscoveryServer:
         await server.start()
         self._servers[binding.path] = server
 
-    async def stop(self, path: Path | None = None, *, grace: float | None = None) -> None:
-        """Closes one socket or all. Streams have `grace` seconds to end by themselves; without it they are cut."""
-        paths = list(self._servers) if path is None else [path]
-        servers = [(each, self._servers.pop(each)) for each in paths if each in self._servers]
-        await asyncio.gather(*(server.stop(grace) for _, server in servers))
-        for each, _ in servers:
+    async def serve_tls(self, binding: TlsBinding) -> int:
+        """Opens a TCP socket; returns its port. Raises PlatformError if the address cannot be had. Ends with `stop`."""
+        server = grpc.aio.server(options=_OPTIONS)
+        own = (self._handler(each, binding.authenticate) for each in binding.services)
+        server.add_generic_rpc_handlers((*own, *binding.others))
+        try:
+            port = server.add_secure_port(binding.address, _credentials(binding.certificate))
+        except RuntimeError as error:
+            raise PlatformError(f"cannot listen on {binding.address}: {error}") from error
+        await server.start()
+        self._tls_servers[port] = server
+        return port
+
+    async def stop(self, where: Path | int | None = None, *, grace: float | None = None) -> None:
+        """Closes one socket (by path or port) or all. Streams have `grace` seconds to end; without it they are cut."""
+        paths = [each for each in self._servers if where in (None, each)]
+        ports = [each for each in self._tls_servers if where in (None, each)]
+        servers = [self._servers.pop(each) for each in paths] + [self._tls_servers.pop(each) for each in ports]
+        await asyncio.gather(*(server.stop(grace) for server in servers))
+        for each in paths:
             each.unlink(missing_ok=True)
 
     def status(self) -> Mapping[ProxyKey, ProxyStatus]:
@@ -182,3 +222,23 @@ class DiscoveryServer:
         """Wakes those who wait for news of a proxy; the next ones wait for a new event."""
         if news := self._news.pop(proxy, None):
             news.set()
+
+
+class _HasMetadata(Protocol):
+    def invocation_metadata(self) -> Iterable[tuple[str, str | bytes]] | None: ...
+
+
+def bearer_token(context: _HasMetadata) -> str:
+    """The token of a call's `authorization` header, or an empty string."""
+    for key, value in context.invocation_metadata() or ():
+        if key == "authorization" and isinstance(value, str) and value[:7].lower() == "bearer ":
+            return value[7:].strip()
+    return ""
+
+
+def _credentials(certificate: Callable[[], ServerCertificate]) -> grpc.ServerCredentials:
+    def configuration() -> grpc.ServerCertificateConfiguration:
+        now = certificate()
+        return grpc.ssl_server_certificate_configuration([(now.key, now.chain)])
+
+    return grpc.dynamic_ssl_server_credentials(configuration(), configuration)

@@ -41,6 +41,7 @@ _REMOVED_AFTER: dict[TypeUrl, tuple[TypeUrl, ...]] = {
     SECRET: (LISTENER, CLUSTER),
     wire.AUTHORIZATION: _NEEDS_POLICIES,
 }
+_RESUMED_TOGETHER = {(CLUSTER, LISTENER), (wire.AUTHORIZATION, wire.ADDRESS)}
 _RANK = {each: rank for rank, each in enumerate((*_ADD_ORDER, wire.AUTHORIZATION, *_NEEDS_POLICIES))}
 
 
@@ -82,7 +83,7 @@ class Session:
 
     def _admit(self, request: StateRequest | DeltaRequest) -> Iterator[Command]:
         """Checks who speaks and about what. Only the first message's node counts: later ones are not looked at."""
-        if not self._identified and request.node_id not in ("", self._proxy):
+        if not self._identified and not wire.speaks_for(request.node_id, self._proxy):
             yield self._close(
                 CloseCode.PERMISSION_DENIED,
                 f"node {request.node_id!r} is not the proxy that this connection was authenticated as",
@@ -116,7 +117,7 @@ class Session:
                 if type_url in _NEEDS_POLICIES and WILDCARD in request.unsubscribe:
                     subscribe.update(request.held)  # ztunnel resumes its demands by listing them as held only
                 change = subscription.adjust(subscribe=subscribe, unsubscribe=request.unsubscribe)
-                watch.resume(request.held, change, self._view)
+                watch.resume(request.held, watch.with_related(change, self._view), self._view)
         self._watches[type_url] = watch
         yield wire.RecordHeld(type_url, dict(watch.known))
 
@@ -127,7 +128,7 @@ class Session:
         match request:
             case DeltaRequest():
                 change = watch.subscription.adjust(subscribe=request.subscribe, unsubscribe=request.unsubscribe)
-                watch.resubscribe(change, self._view)
+                watch.resubscribe(watch.with_related(change, self._view), self._view)
             case StateRequest() if request.nonce == watch.last_nonce:
                 before = frozenset(watch.subscription.names)
                 watch.resubscribe(watch.subscription.replace(request.names), self._view)
@@ -178,7 +179,7 @@ class Session:
             if other is not None and not other.settled(self._view):
                 return False
             # A client that resumes with clusters is about to resume its listeners too: they have to go first.
-            if other is None and (watch.type_url, user) == (CLUSTER, LISTENER) and watch.resumed:
+            if other is None and (watch.type_url, user) in _RESUMED_TOGETHER and watch.resumed:
                 return False
         return True
 

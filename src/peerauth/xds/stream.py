@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import grpc
@@ -32,6 +32,8 @@ class Context(Protocol):
     async def read(self) -> object: ...
 
     async def write(self, message: bytes) -> None: ...
+
+    def invocation_metadata(self) -> Iterable[tuple[str, str | bytes]] | None: ...
 
     async def abort(self, code: grpc.StatusCode, details: str) -> None: ...
 

@@ -8,12 +8,15 @@ Facts: xDS protocol, "How the client specifies what resources to return" and "Wi
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 import msgspec
 
 WILDCARD = "*"
+
+Related = Callable[[str], Collection[str]]
+"""The names that go with a name: what has it for an alias, or belongs to it."""
 
 
 class SubscriptionChange(msgspec.Struct, frozen=True):
@@ -34,6 +37,8 @@ class Subscription:
     names: set[str] = field(default_factory=set)
     _begun: bool = False
     _named: bool = False  # a request has named something, so an empty one is no longer the legacy wildcard
+
+    _leaders: set[str] = field(default_factory=set)  # names asked for that brought others along
 
     def covers(self, name: str) -> bool:
         return self.wildcard or name in self.names
@@ -58,6 +63,27 @@ class Subscription:
         # Subscribing again to a name is how a client asks for it again; dropping a name that the wildcard still covers
         # is answered too, because the client cannot know whether it does.
         return msgspec.structs.replace(change, asked=frozenset(asked), dropped=dropped)
+
+    def bring_along(self, asked: Collection[str], related: Related) -> frozenset[str]:
+        """Subscribes to what goes with the names asked for; returns what did. Everything needs no company.
+
+        ztunnel asks for an address and waits until that very name is answered: what has the address is sent under
+        its own name, and the name asked for, which nothing has, comes back as removed in the same answer.
+        """
+        if self.wildcard:
+            return frozenset()
+        leaders = {name: names for name in asked if (names := related(name))}
+        along = frozenset(other for names in leaders.values() for other in names)
+        self._leaders.update(leaders)
+        self.names |= along
+        return along
+
+    def follow(self, related: Related) -> None:
+        """Subscribes to what is new behind names asked for earlier: a service's new workload needs no asking."""
+        if not self.wildcard:
+            self._leaders &= self.names
+            for name in self._leaders:
+                self.names.update(related(name))
 
     def _become(self, *, wildcard: bool, names: set[str]) -> SubscriptionChange:
         change = SubscriptionChange(

@@ -76,6 +76,11 @@ class Watch:
 
     # --- the client speaks -------------------------------------------------------------------------------------------
 
+    def with_related(self, change: SubscriptionChange, view: View) -> SubscriptionChange:
+        """The change together with the names that go with those that it asks for."""
+        along = self.subscription.bring_along(change.asked, lambda name: view.related(self.type_url, name))
+        return msgspec.structs.replace(change, asked=change.asked | along) if along else change
+
     def resume(self, held: Mapping[str, str], change: SubscriptionChange, view: View) -> None:
         """The first delta request of the type: `held` is name to version as the client has it."""
         covers = self.subscription.covers
@@ -159,6 +164,7 @@ class Watch:
 
     def mark(self, names: Iterable[str], view: View) -> None:
         """These names may differ from what the client has."""
+        self.subscription.follow(lambda name: view.related(self.type_url, name))
         fresh = {name for name in names if self.subscription.covers(name) and self._matters(name, view)}
         if not fresh:
             return
@@ -206,10 +212,11 @@ class Watch:
         tried = set[str]().union(*self._trials)
         asked = self._owed if clearance.asked else frozenset[str]()
         adds = [name for name in plan.adds if name not in tried and (clearance.changes or name in asked)]
+        # To say of a name that the client does not have that it does not exist is an answer, not a removal.
         drops = [
             name
             for name in plan.drops
-            if name not in tried and (clearance.removals or name in asked - self.known.keys())
+            if name not in tried and (clearance.removals if name in self.known else name in asked)
         ]
         if self._complete and not self._based and adds != plan.adds:
             return None

@@ -32,6 +32,9 @@ WORKLOAD = TypeUrl("type.googleapis.com/istio.workload.Workload")
 # what is missing from them does not exist. For all other types a resource is only ever asked for by name.
 FULL_STATE_TYPES = frozenset({CLUSTER, LISTENER, AUTHORIZATION, ADDRESS, WORKLOAD})
 
+# What the node ids of ztunnels start with, and the keys that they are known by here.
+ZTUNNEL_NODE = "ztunnel~"
+
 # A refusal's text goes to logs and status pages; a proxy cannot fill memory with it.
 MAX_NACK_MESSAGE = 4096
 
@@ -150,6 +153,14 @@ class DeltaRequest(msgspec.Struct, frozen=True):
     held: Mapping[str, str]
 
 
+def speaks_for(node_id: str, proxy: ProxyKey) -> bool:
+    """Whether a client that was authenticated as `proxy` may call itself `node_id`.
+
+    ztunnel puts its own address and pod into its name, which say nothing about what it may have: it is any ztunnel.
+    """
+    return node_id in ("", proxy) or (node_id.startswith(ZTUNNEL_NODE) and proxy.startswith(ZTUNNEL_NODE))
+
+
 def _refusal(status: status_pb2.Status) -> Refusal:
     return Refusal(code=status.code, message=status.message[:MAX_NACK_MESSAGE])
 
@@ -187,6 +198,10 @@ class View(Protocol):
     def get(self, type_url: TypeUrl, name: str) -> Resource | None: ...
 
     def names(self, type_url: TypeUrl) -> Collection[str]: ...
+
+    def related(self, type_url: TypeUrl, name: str) -> Collection[str]:
+        """Names that a client gets as well who asks for `name`, which may be an alias that nothing is sent under."""
+        ...
 
 
 class Variant(enum.Enum):

@@ -1,0 +1,95 @@
+"""The mesh's ztunnels: who they are, what they are told, and which identities they may have certificates for.
+
+Composes the resources (`dataplane.ambient.ztunnel`), the cache that the discovery server reads, the certificate service
+and the tokens that both know their callers by. The owner of the world calls `update` with each step; sockets are the
+caller's (`DiscoveryServer.serve_tls`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from peerauth.ca import grpc_service
+from peerauth.ca.attest import Caller
+from peerauth.ca.grpc_service import CertificateService
+from peerauth.ca.node_token import check_token
+from peerauth.ca.service import CertificateAuthority
+from peerauth.dataplane.ambient.address import Surroundings
+from peerauth.dataplane.ambient.ztunnel import ResourceChange, ZtunnelResources
+from peerauth.dataplane.resources import TypeUrl
+from peerauth.identity.spiffe import SpiffeId
+from peerauth.model.changes import Edit
+from peerauth.model.world import World
+from peerauth.policy.decision import Dataplane
+from peerauth.policy.index import DecisionChange, PolicyIndex
+from peerauth.policy.outbound import identity_of
+from peerauth.xds.cache import ResourceCache
+from peerauth.xds.server import Authenticator, Unauthenticated, bearer_token
+from peerauth.xds.stream import Context
+from peerauth.xds.wire import ADDRESS, AUTHORIZATION, ZTUNNEL_NODE, ProxyKey
+
+ALL_ZTUNNELS = ProxyKey("all ztunnels")
+"""The group whose resources every ztunnel has."""
+
+
+def ztunnel_key(node: str) -> ProxyKey:
+    """The proxy that a node's ztunnel is."""
+    return ProxyKey(f"{ZTUNNEL_NODE}{node}")
+
+
+class ZtunnelFeed:
+    """What ztunnels are told of one world; `resources` is for reading."""
+
+    def __init__(
+        self, cache: ResourceCache, *, world: World, decisions: PolicyIndex, around: Surroundings = Surroundings()
+    ) -> None:
+        self.resources = ZtunnelResources(world, decisions=decisions, around=around)
+        self._cache = cache
+        self._world = world
+        self._decisions = decisions
+        cache.relate(ALL_ZTUNNELS, self._related)
+
+    def update(self, edits: Iterable[Edit], changes: Iterable[DecisionChange]) -> ResourceChange:
+        """Tells the ztunnels what follows from a step that the world and the decisions have taken already."""
+        news = self.resources.update(edits, changes)
+        for type_url, bodies in ((AUTHORIZATION, news.policies), (ADDRESS, news.addresses)):
+            present = {name: body for name, body in bodies.items() if body is not None}
+            self._cache.update(ALL_ZTUNNELS, type_url, present, removed=bodies.keys() - present.keys())
+        return news
+
+    def placed(self, node: str) -> frozenset[SpiffeId]:
+        """The identities of the ambient workloads that run on a node: all that its proxy may have certificates for."""
+        return frozenset(
+            identity_of(workload, mesh=self._world.mesh)
+            for key, workload in self._world.workloads.items()
+            if workload.node == node and self._decisions.decision(key).dataplane is Dataplane.AMBIENT
+        )
+
+    def authenticator(self, *, key: ec.EllipticCurvePublicKey, now: Callable[[], datetime]) -> Authenticator:
+        """Tells the discovery server which node's ztunnel a stream is from; `key` verifies the tokens."""
+
+        async def authenticate(context: Context) -> ProxyKey | Unauthenticated:
+            caller = check_token(bearer_token(context), key=key, now=now())
+            if caller is None or not caller.node:
+                return Unauthenticated("no valid token of a node's proxy")
+            proxy = ztunnel_key(caller.node)
+            self._cache.share(proxy, group=ALL_ZTUNNELS)
+            return proxy
+
+        return authenticate
+
+    def certificates(
+        self, authority: CertificateAuthority, *, key: ec.EllipticCurvePublicKey, now: Callable[[], datetime]
+    ) -> CertificateService:
+        """The certificate service for the same callers."""
+
+        async def authenticate(context: grpc_service.Context) -> Caller | None:
+            return check_token(bearer_token(context), key=key, now=now())
+
+        return CertificateService(authority, authenticate=authenticate, placed=self.placed)
+
+    def _related(self, type_url: TypeUrl, name: str) -> frozenset[str]:
+        return self.resources.related(name) if type_url == ADDRESS else frozenset()
