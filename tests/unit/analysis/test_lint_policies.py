@@ -123,3 +123,10 @@ def test_an_exception_that_is_itself_overridden_is_none() -> None:
 
 def test_a_port_that_is_set_stricter_is_no_exception() -> None:
     assert found(*MESH, policy("foo/finance", "PERMISSIVE", app="finance", ports={8080: "STRICT"})) == []
+
+
+def test_the_workload_shown_as_an_example_does_not_depend_on_the_order_of_the_input() -> None:
+    pods = [pod(f"foo/{name}", labels={"app": "finance"}) for name in ("b", "a")]
+    for order in (pods, pods[::-1]):
+        (finding,) = found(namespace(), *order, policy("foo/x", "STRICT", app="finanse"))
+        assert [fact.text for fact in finding.evidence] == ["no workload has app=finanse; foo/a has app=finance"]

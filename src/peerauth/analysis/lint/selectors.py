@@ -65,7 +65,7 @@ def _selecting(survey: Survey) -> set[str]:
 def _labels_of(survey: Survey, namespace: str) -> dict[str, dict[str, str]]:
     """The label keys of a namespace's workloads, their values, and for each one workload that has it."""
     values: dict[str, dict[str, str]] = {}
-    for workload in survey.world.workloads.in_namespace(namespace).values():
+    for _, workload in sorted(survey.world.workloads.in_namespace(namespace).items()):
         for key, value in workload.meta.labels:
             values.setdefault(key, {}).setdefault(value, workload.meta.full_name)
     return values

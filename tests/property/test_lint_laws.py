@@ -1,0 +1,130 @@
+"""What holds of findings and explanations for every mesh, however odd."""
+
+from __future__ import annotations
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meshes import objects, pairs
+from peerauth.analysis.explain import explain, why_dataplane, workload_document
+from peerauth.analysis.lint import lint
+from peerauth.analysis.lint.codes import LINT_CODES
+from peerauth.analysis.lint.survey import Survey, survey
+from peerauth.analysis.report import in_order
+from peerauth.cli.explained import explanation_lines
+from peerauth.cli.findings import finding_lines
+from peerauth.cli.render import plain
+from peerauth.model.changes import MeshObject, Reset, ref_of
+from peerauth.model.inventory import ApiServerTarget, DestinationRule, PortTls, Probe, Workload
+from peerauth.model.meta import Meta
+from peerauth.model.world import World
+from peerauth.policy.decision import Dataplane, EffectiveMode, Verdict
+from peerauth.policy.index import PolicyIndex
+
+_NAMESPACES = st.sampled_from(["istio-system", "foo", "bar"])
+_ANNOTATIONS = st.dictionaries(
+    st.sampled_from(
+        [
+            "traffic.sidecar.istio.io/excludeInboundPorts",
+            "traffic.sidecar.istio.io/includeInboundPorts",
+            "sidecar.istio.io/rewriteAppHTTPProbers",
+            "prometheus.io/scrape",
+            "prometheus.io/port",
+        ]
+    ),
+    st.sampled_from(["", "*", "8080", "8080, 80", "true", "false", "none,"]),
+)
+
+
+@st.composite
+def annotated(draw: st.DrawFn, workload: Workload) -> Workload:
+    meta = msgspec.structs.replace(workload.meta, annotations=pairs(draw(_ANNOTATIONS)))
+    ports: list[int | str] = [80, 8080, "http", "absent"]
+    return msgspec.structs.replace(
+        workload, meta=meta, probes=(Probe("liveness", "http", draw(st.sampled_from(ports))),)
+    )
+
+
+@st.composite
+def rules(draw: st.DrawFn) -> DestinationRule:
+    modes = st.sampled_from(["DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL", "ELSE"])
+    ports = st.sampled_from([None, 1000, 1001])
+    tls = draw(st.lists(st.builds(PortTls, modes, ports, st.sampled_from(["", "v1"])), max_size=3))
+    host = draw(st.sampled_from(["a", "b.foo", "c.bar.svc.cluster.local", "*", "", "a.b.c.d"]))
+    return DestinationRule(Meta(draw(st.sampled_from(["a", "b"])), draw(_NAMESPACES)), host=host, tls=tuple(tls))
+
+
+def targets() -> st.SearchStrategy[ApiServerTarget]:
+    names = st.sampled_from(["a", "b"])
+    return st.builds(ApiServerTarget, st.builds(Meta, names), st.just("APIService"), _NAMESPACES, names, st.just(1000))
+
+
+def everything() -> st.SearchStrategy[list[MeshObject]]:
+    """A mesh with at most one object of each name."""
+    plain_or_annotated = objects().flatmap(lambda one: annotated(one) if isinstance(one, Workload) else st.just(one))
+    one = st.one_of(plain_or_annotated, plain_or_annotated, plain_or_annotated, rules(), targets())
+    return st.lists(one, max_size=16, unique_by=ref_of)
+
+
+def surveyed(mesh: list[MeshObject]) -> Survey:
+    world, index = World(), PolicyIndex()
+    index.update(world.apply(Reset("test", tuple(mesh))))
+    return survey(world, lambda workload: index.decision(workload.key))
+
+
+@given(everything())
+def test_every_mesh_can_be_linted_and_every_finding_can_be_shown(mesh: list[MeshObject]) -> None:
+    for finding in lint(surveyed(mesh), require_strict=True):
+        assert finding.code in LINT_CODES
+        assert finding.message
+        assert finding.hint
+        assert finding.subject
+        assert all("\n" not in plain(line) for line in finding_lines(finding))
+
+
+@given(everything())
+def test_findings_do_not_depend_on_the_order_of_the_input(mesh: list[MeshObject]) -> None:
+    assert in_order(lint(surveyed(mesh))) == in_order(lint(surveyed(mesh[::-1])))
+
+
+@given(everything())
+def test_strict_is_met_exactly_where_everything_that_could_be_reached_is_strict(mesh: list[MeshObject]) -> None:
+    seen = surveyed(mesh)
+    for judged in seen.judged:
+        alone = msgspec.structs.replace(seen, judged=[judged])
+        failed = any(one.code == "PA0501" for one in lint(alone, require_strict=True))
+        rules = judged.decision.enforced or judged.decision
+        modes = {rules.mode, *(rules.mode_of(port) for port in judged.ports_of_interest())}
+        kept_away = judged.decision.dataplane is Dataplane.SIDECAR and any(
+            judged.enforced_on(port) is None for port in judged.ports_of_interest()
+        )
+        is_open = modes != {EffectiveMode.STRICT} or kept_away
+        assert failed == (is_open and not seen.is_outside(judged))
+
+
+@given(everything())
+def test_each_policy_that_loses_is_reported_and_no_other(mesh: list[MeshObject]) -> None:
+    seen = surveyed(mesh)
+    reported = {one.subject.removeprefix("PeerAuthentication ") for one in lint(seen) if one.code == "PA0101"}
+    reasons = [reason for judged in seen.judged for reason in judged.decision.reasons]
+    losers = {reason.policy for reason in reasons if reason.verdict is Verdict.LOSES}
+    assert losers <= reported
+    # What no workload shows yet can lose as well, but never a policy that a workload heeds and none saw lose.
+    heeded = {reason.policy for reason in reasons if reason.verdict not in (Verdict.LOSES, Verdict.IGNORED)}
+    broad = {policy.meta.full_name for policy in seen.world.policies.values() if not policy.selector}
+    assert not (reported & heeded & broad)
+
+
+@given(everything(), st.sampled_from([None, 80, 8080, 65535]))
+def test_an_explanation_has_every_port_and_agrees_with_the_decision(mesh: list[MeshObject], port: int | None) -> None:
+    seen = surveyed(mesh)
+    for judged in seen.judged:
+        why = why_dataplane(judged.workload, seen.world.namespaces.get(judged.workload.meta.namespace))
+        explained = explain(judged.workload, judged.decision, declared=judged.declared, why_dataplane=why, port=port)
+        document = workload_document(explained)
+        expected = judged.ports_of_interest() if port is None else [port]
+        assert document["ports"] == {str(number): judged.decision.mode_of(number).value for number in expected}
+        assert (document["enforced"] is None) == (judged.decision.dataplane is Dataplane.NONE)
+        assert list(explanation_lines(explained, port=port))
+        msgspec.json.encode(document)
