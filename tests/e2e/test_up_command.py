@@ -1,0 +1,328 @@
+"""`peerauth up` as its user runs it: a process, documents on a disk, Ctrl-C, and the power that goes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from clients import Connection, loopback
+from mesh_on_this_machine import DOCUMENTED_BIND, EXAMPLE, FINANCE, NO_ROOT, policy
+from peerauth.agent import leftovers
+from peerauth.agent.netns import sockets_of
+from peerauth.runtime import settings
+from peerauth.runtime.running_mesh import RunningMesh, find
+
+pytestmark = pytest.mark.envoy
+
+PEERAUTH = "from peerauth.cli.main import main; main()"
+SOCKETS = settings.from_environment().sockets
+AT_MOST_S = 30
+EGRESS = loopback(252)
+
+both_captures = pytest.mark.parametrize(
+    "capture",
+    [
+        "explicit",
+        pytest.param(
+            "transparent", marks=[pytest.mark.root, pytest.mark.skipif(bool(NO_ROOT), reason=NO_ROOT or "supported")]
+        ),
+    ],
+)
+
+
+class Up:
+    """A `peerauth up` in progress."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.out: list[str] = []
+        self.err: list[str] = []
+        self._news = asyncio.Condition()
+
+    async def follow(self, stream: asyncio.StreamReader | None, lines: list[str]) -> None:
+        assert stream is not None
+        async for raw in stream:
+            lines.append(raw.decode())
+            async with self._news:
+                self._news.notify_all()
+        async with self._news:
+            self._news.notify_all()
+
+    async def says(self, text: str, *, on: list[str] | None = None) -> str:
+        """The first line with a text, once it is there."""
+        lines = self.out if on is None else on
+        async with asyncio.timeout(AT_MOST_S), self._news:
+            await self._news.wait_for(lambda: any(text in line for line in lines) or self._ended())
+        found = [line for line in lines if text in line]
+        assert found, "".join([*self.out, *self.err])
+        return found[0]
+
+    def _ended(self) -> bool:
+        return self.process.returncode is not None
+
+    def running(self) -> RunningMesh:
+        """What it tells other processes."""
+        return next(mesh for mesh in find(SOCKETS) if mesh.pid == self.process.pid)
+
+    async def address(self) -> str:
+        """Where finance is, once that is known."""
+        await self.says("ready; stop with Ctrl-C")
+        return next(each.addresses[0] for each in self.running().workloads if each.key == FINANCE)
+
+    async def ends(self) -> int:
+        async with asyncio.timeout(AT_MOST_S):
+            return await self.process.wait()
+
+
+@contextlib.asynccontextmanager
+async def peerauth_up(state: Path, *arguments: str) -> AsyncIterator[Up]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", PEERAUTH, "up", *arguments, "--state", str(state)),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    up = Up(process)
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(up.follow(process.stdout, up.out))
+            group.create_task(up.follow(process.stderr, up.err))
+            try:
+                yield up
+            finally:
+                if process.returncode is None:
+                    process.send_signal(signal.SIGINT)
+                    await up.ends()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+@pytest.fixture
+def documents(tmp_path: Path) -> Path:
+    """The example's workloads, and a policy.yaml that opens one of two ports."""
+    folder = tmp_path / "documents"
+    folder.mkdir()
+    (folder / "mesh.yaml").write_text((EXAMPLE / "mesh.yaml").read_text().replace(DOCUMENTED_BIND, EGRESS))
+    (folder / "policy.yaml").write_text(policy("foo", "STRICT", app="finance", ports={8080: "PERMISSIVE"}))
+    return folder
+
+
+def envoys_below(pid: int) -> set[int]:
+    """The processes that a process started, by what the kernel says of their parents."""
+    found: set[int] = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError, IndexError):
+                if int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == pid:
+                    found.add(int(entry.name))
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that waits for its parent to read its end does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+async def eventually(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(AT_MOST_S):
+        while not true():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def plaintext_is(wanted: bool, address: str, port: int, *, outside: str = "") -> None:
+    """Returns once a new plaintext connection is answered, or refused, as wanted."""
+    async with asyncio.timeout(AT_MOST_S):
+        while await answered(address, port, outside=outside) is not wanted:  # noqa: ASYNC110  nothing tells
+            await asyncio.sleep(0.02)
+
+
+async def answered(address: str, port: int, *, outside: str = "") -> bool:
+    try:
+        sockets = sockets_of(outside) if outside else None
+        connection = await Connection.open(
+            address,
+            port,
+            new_socket=None if sockets is None else lambda: sockets(2),  # AF_INET
+        )
+    except OSError:
+        return False
+    echoed = await says_back(connection)
+    await connection.close()
+    return echoed
+
+
+async def says_back(connection: Connection) -> bool:
+    """Whether the echo application repeats a line."""
+    try:
+        connection.writer.write(b"are you there\n")
+        async with asyncio.timeout(AT_MOST_S):
+            while line := await connection.reader.readline():
+                if line == b"are you there\n":
+                    return True
+    except OSError:
+        pass
+    return False
+
+
+@both_captures
+async def test_once_proves_the_example_and_leaves_nothing(tmp_path: Path, capture: str) -> None:
+    mesh = tmp_path / "mesh.yaml"
+    mesh.write_text((EXAMPLE / "mesh.yaml").read_text().replace(DOCUMENTED_BIND, EGRESS))
+    arguments = (str(mesh), str(EXAMPLE / "policy.yaml"), "--apps", "--once", "--capture", capture)
+    before = set(leftovers.instances())
+    async with peerauth_up(tmp_path / "state", *arguments) as up:
+        assert await up.ends() == 0, "".join([*up.out, *up.err])
+        assert up.err == []
+    said = "".join(up.out)
+    assert "every one did what the policy says" in said
+    rows = {tuple(row.split()[:3]) for row in up.out}
+    assert ("foo/finance", "8080", "DISABLE") in rows
+    assert ("foo/finance", "9000", "STRICT") in rows
+    assert ("foo/web", "8080", "STRICT") in rows
+    assert (("foo/finance", "18080*", "STRICT") in rows) is (capture == "transparent")
+    assert leftovers.instances() <= before
+
+
+async def test_once_fails_when_the_application_is_not_there(tmp_path: Path, documents: Path) -> None:
+    """A proof that could not fail would prove nothing."""
+    async with peerauth_up(tmp_path / "state", str(documents), "--once") as up:
+        assert await up.ends() == 1
+    assert "every one did" not in "".join(up.out)
+
+
+async def test_documents_with_errors_start_nothing(tmp_path: Path, documents: Path) -> None:
+    (documents / "policy.yaml").write_text(policy("foo", "SRTICT"))
+    async with peerauth_up(tmp_path / "state", str(documents), "--apps") as up:
+        assert await up.ends() == 2
+    assert f"{documents / 'policy.yaml'}:5:" in "".join(up.err)
+    assert not (tmp_path / "state").exists()
+
+
+@both_captures
+async def test_an_edit_takes_effect_on_live_proxies_and_a_wrong_one_changes_nothing(
+    tmp_path: Path, documents: Path, capture: str
+) -> None:
+    file = documents / "policy.yaml"
+    async with peerauth_up(tmp_path / "state", str(documents), "--apps", "--capture", capture) as up:
+        address = await up.address()
+        outside = up.running().outside
+        await plaintext_is(True, address, 8080, outside=outside)
+        await plaintext_is(False, address, 9000, outside=outside)
+
+        # In place, as a simple editor writes.
+        file.write_text(policy("foo", "STRICT", app="finance", ports={8080: "STRICT", 9000: "PERMISSIVE"}))
+        await plaintext_is(False, address, 8080, outside=outside)
+        await plaintext_is(True, address, 9000, outside=outside)
+
+        # By renaming another file over it, as a careful one does.
+        swap = documents / ".policy.yaml.swap"
+        swap.write_text(policy("foo", "DISABLE", app="finance", ports={9000: "STRICT"}))
+        swap.rename(file)
+        await plaintext_is(True, address, 8080, outside=outside)
+        await plaintext_is(False, address, 9000, outside=outside)
+
+        file.write_text(policy("foo", "STIRCT", app="finance"))
+        assert f"{file}:" in await up.says("STIRCT", on=up.err)
+        place = next(line for line in up.err if f"{file}:" in line)
+        assert place.split(f"{file}:")[1].startswith("6:")
+        await up.says("nothing was changed", on=up.err)
+        told = len(up.err)
+        file.write_text("kind: PeerAuthentication\nspec: [unfinished\n")
+        await up.says(f"{file}:2:7", on=up.err)
+        assert len(up.err) > told
+        assert await answered(address, 8080, outside=outside)
+        assert not await answered(address, 9000, outside=outside)
+
+        # A new file and one that goes.
+        file.unlink()
+        await plaintext_is(True, address, 9000, outside=outside)
+        (documents / "new.yaml").write_text(policy("foo", "STRICT"))
+        await plaintext_is(False, address, 9000, outside=outside)
+        await plaintext_is(False, address, 8080, outside=outside)
+
+
+@both_captures
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+async def test_stopped_it_ends_well_and_leaves_nothing(
+    tmp_path: Path, documents: Path, capture: str, how: signal.Signals
+) -> None:
+    namespaces = set(leftovers.instances())
+    async with peerauth_up(tmp_path / "state", str(documents), "--apps", "--capture", capture) as up:
+        await up.address()
+        folder = instance_folder(up)
+        envoys = envoys_below(up.process.pid)
+        assert len(envoys) >= 3
+        if capture == "transparent":
+            assert leftovers.instances() > namespaces
+        up.process.send_signal(how)
+        assert await up.ends() == 0
+    assert up.err == []
+    assert not folder.exists()
+    assert not any(map(alive, envoys))
+    assert leftovers.instances() <= namespaces
+
+
+@both_captures
+async def test_killed_it_takes_its_proxies_along_and_the_next_run_cleans_up(
+    tmp_path: Path, documents: Path, capture: str
+) -> None:
+    arguments = (str(documents), "--apps", "--capture", capture)
+    async with peerauth_up(tmp_path / "state", *arguments) as up:
+        address = await up.address()
+        folder = instance_folder(up)
+        outside = up.running().outside
+        envoys = envoys_below(up.process.pid)
+        assert len(envoys) >= 3
+        before = set(leftovers.instances())
+        up.process.kill()
+        await up.ends()
+        await eventually(lambda: not any(map(alive, envoys)))
+        assert not await answered(address, 9000, outside=outside), "closed, not open, with its proxy gone"
+        assert folder.exists()
+    async with peerauth_up(tmp_path / "state", *arguments) as up:
+        address = await up.address()
+        assert instance_folder(up) == folder
+        await plaintext_is(True, address, 8080, outside=up.running().outside)
+        await plaintext_is(False, address, 9000, outside=up.running().outside)
+        if capture == "transparent":
+            assert not Path(outside).exists()  # noqa: ASYNC240
+            assert len(leftovers.instances()) == len(before)
+        os.kill(up.process.pid, signal.SIGINT)
+        assert await up.ends() == 0
+    assert not folder.exists()
+
+
+async def test_two_runs_at_a_time_do_not_meet(tmp_path: Path, documents: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "mesh.yaml").write_text((documents / "mesh.yaml").read_text().replace(EGRESS, loopback(253)))
+    (other / "policy.yaml").write_text(policy("foo", "STRICT"))
+    async with (
+        peerauth_up(tmp_path / "state", str(documents), "--apps") as first,
+        peerauth_up(tmp_path / "state", str(other), "--apps") as second,
+    ):
+        here, there = await asyncio.gather(first.address(), second.address())
+        assert here != there
+        assert await answered(here, 8080)
+        assert not await answered(there, 8080)
+
+
+def instance_folder(up: Up) -> Path:
+    """The private folder of a run."""
+    for file in SOCKETS.glob("*/mesh.json"):
+        with contextlib.suppress(OSError):
+            if f'"pid":{up.process.pid},' in file.read_text():
+                return file.parent
+    raise AssertionError("the run has no folder")
