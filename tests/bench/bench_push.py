@@ -2,7 +2,8 @@
 
 The server runs here, the proxies (simulated_proxies.py) in a process of their own, each on its own Unix socket as in
 the product. Three servers take turns: peerauth's (cache, session, record of what was acknowledged), the same gRPC with
-no session at all, and bare sockets. A push counts when it was acknowledged. Processor time is this process's, all threads.
+no session at all, and bare sockets. A push counts when it was acknowledged. Processor time is this process's, with all
+its threads.
 
 Two things are asserted, because they are no times: a proxy that a change does not touch receives not one byte, and a
 thousand changes in one go are at most two pushes.
