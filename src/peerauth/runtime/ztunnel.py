@@ -35,6 +35,9 @@ ALL_ZTUNNELS = ProxyKey("all ztunnels")
 """The group whose resources every ztunnel has."""
 
 
+IN_KUBERNETES = Surroundings()
+
+
 def ztunnel_key(node: str) -> ProxyKey:
     """The proxy that a node's ztunnel is."""
     return ProxyKey(f"{ZTUNNEL_NODE}{node}")
@@ -44,7 +47,7 @@ class ZtunnelFeed:
     """What ztunnels are told of one world; `resources` is for reading."""
 
     def __init__(
-        self, cache: ResourceCache, *, world: World, decisions: PolicyIndex, around: Surroundings = Surroundings()
+        self, cache: ResourceCache, *, world: World, decisions: PolicyIndex, around: Surroundings = IN_KUBERNETES
     ) -> None:
         self.resources = ZtunnelResources(world, decisions=decisions, around=around)
         self._cache = cache
