@@ -42,11 +42,14 @@ class Refused(Exception):  # noqa: N818 - a refusal of the document; it ends the
 
 
 class _Frame:
-    """A container that is not closed yet. `key` is the key whose value comes next, in a mapping."""
+    """A container that is not closed yet. `key` is the key whose value comes next, in a mapping.
 
-    __slots__ = ("anchor", "awaits_key", "container", "count", "is_merge", "key", "key_at", "merges")
+    `begun` is how many values there were before it: what it holds, aliases written out, is what was counted since.
+    """
 
-    def __init__(self, container: Container, anchor: str | None) -> None:
+    __slots__ = ("anchor", "awaits_key", "begun", "container", "is_merge", "key", "key_at", "merges")
+
+    def __init__(self, container: Container, *, anchor: str | None, begun: int) -> None:
         self.container = container
         self.anchor = anchor
         self.awaits_key = isinstance(container, dict)
@@ -54,7 +57,7 @@ class _Frame:
         self.key = ""
         self.key_at: Position = (0, 0)
         self.merges: list[tuple[object, Position]] = []
-        self.count = 1
+        self.begun = begun
 
 
 class TreeBuilder:
@@ -134,10 +137,11 @@ class TreeBuilder:
             raise Refused(UNSUPPORTED_YAML, "a mapping or list cannot be a key", at, hint="keys are strings")
         if len(self._stack) >= DEEPEST:
             raise Refused(LIMIT, f"values are nested deeper than {DEEPEST} levels", at)
+        begun = self._total
         self._place(container, None, anchor=None, size=1, fallback=at)
         if event.anchor:
             self._open_anchors.add(event.anchor)
-        self._stack.append(_Frame(container, event.anchor))
+        self._stack.append(_Frame(container, anchor=event.anchor, begun=begun))
 
     def _close(self) -> None:
         frame = self._stack.pop()
@@ -145,9 +149,7 @@ class TreeBuilder:
             self._merge(frame.container, frame)
         if frame.anchor:
             self._open_anchors.discard(frame.anchor)
-            self._anchors[frame.anchor] = (frame.container, frame.count)
-        if self._stack:
-            self._stack[-1].count += frame.count
+            self._anchors[frame.anchor] = (frame.container, self._total - frame.begun)
 
     def _alias(self, event: yaml.AliasEvent) -> None:
         at = _start(event)
@@ -159,8 +161,6 @@ class TreeBuilder:
         if self._stack and self._stack[-1].awaits_key:
             raise Refused(UNSUPPORTED_YAML, "an alias cannot be a key", at, hint="write the key out")
         self._place(value, at, anchor=None, size=size, fallback=at)
-        if self._stack:
-            self._stack[-1].count += size
 
     def _place(self, value: object, at: Position | None, *, anchor: str | None, size: int, fallback: Position) -> None:
         """Puts a value where the next one belongs. `at` None: containers and empty values stand where their key is."""

@@ -110,6 +110,22 @@ def test_a_bomb_is_refused_before_it_goes_off() -> None:
     assert "aliases" in found.message
 
 
+@pytest.mark.parametrize("anchored", ["[x, x, x, x]", "{a: x, b: x}", "[[x], {a: x}]"])
+def test_an_alias_counts_every_value_that_it_stands_for(anchored: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    written_out = f"a: {anchored}\nb: {anchored}\nc: {anchored}\n"
+    aliased = f"a: &a {anchored}\nb: *a\nc: *a\n"
+    counted = {}
+    for text in (written_out, aliased):
+        limits = (limit for limit in range(1, 100) if _is_read(text, monkeypatch, at_most=limit))
+        counted[text] = next(limits)
+    assert counted[written_out] == counted[aliased]
+
+
+def _is_read(text: str, monkeypatch: pytest.MonkeyPatch, *, at_most: int) -> bool:
+    monkeypatch.setattr(treebuilder, "MOST_VALUES", at_most)
+    return isinstance(read_exactly(Chunk(text)), Document)
+
+
 @pytest.mark.parametrize("opening", ["[", "{a: "])
 def test_depth_is_limited(opening: str) -> None:
     assert refused(opening * 10_000).code == LIMIT.code
