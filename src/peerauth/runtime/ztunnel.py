@@ -66,9 +66,9 @@ class ZtunnelFeed:
     def placed(self, node: str) -> frozenset[SpiffeId]:
         """The identities of the ambient workloads that run on a node: all that its proxy may have certificates for."""
         return frozenset(
-            identity_of(workload, mesh=self._world.mesh)
-            for key, workload in self._world.workloads.items()
-            if workload.node == node and self._decisions.decision(key).dataplane is Dataplane.AMBIENT
+            identity_of(self._world.workloads[key], mesh=self._world.mesh)
+            for key in self.resources.workloads_on(node)
+            if self._decisions.decision(key).dataplane is Dataplane.AMBIENT
         )
 
     def authenticator(self, *, key: ec.EllipticCurvePublicKey, now: Callable[[], datetime]) -> Authenticator:
@@ -95,4 +95,7 @@ class ZtunnelFeed:
         return CertificateService(authority, authenticate=authenticate, placed=self.placed)
 
     def _related(self, type_url: TypeUrl, name: str) -> frozenset[str]:
-        return self.resources.related(name) if type_url == ADDRESS else frozenset()
+        if type_url != ADDRESS:
+            return frozenset()
+        node = name.removeprefix(ZTUNNEL_NODE)
+        return self.resources.lookup.related(name) if node == name else self.resources.lookup.on_node(node)

@@ -107,7 +107,8 @@ class Session:
 
     def _open(self, type_url: TypeUrl, request: StateRequest | DeltaRequest) -> Iterator[Command]:
         """The first request of a type on this stream. A nonce in it is from an earlier stream and means nothing."""
-        subscription = Subscription(legacy_wildcard=type_url in wire.FULL_STATE_TYPES)
+        home = self._proxy if type_url in _NEEDS_POLICIES else ""
+        subscription = Subscription(legacy_wildcard=type_url in wire.FULL_STATE_TYPES, home=home)
         watch = Watch(type_url, variant=self._variant, subscription=subscription)
         match request:
             case StateRequest():

@@ -30,9 +30,14 @@ class SubscriptionChange(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class Subscription:
-    """The names of one type on one stream. `legacy_wildcard`: an empty first request means everything."""
+    """The names of one type on one stream. `legacy_wildcard`: an empty first request means everything.
+
+    `home` is a name that nothing is sent under and whose company the client has without asking: a ztunnel waits for
+    the workloads of its own node, and never asks for them.
+    """
 
     legacy_wildcard: bool
+    home: str = ""
     wildcard: bool = False
     names: set[str] = field(default_factory=set)
     _begun: bool = False
@@ -73,7 +78,9 @@ class Subscription:
         if self.wildcard:
             return frozenset()
         leaders = {name: names for name in asked if (names := related(name))}
-        along = frozenset(other for names in leaders.values() for other in names)
+        along = frozenset(other for names in leaders.values() for other in names) | (
+            self._neighbours(related) - self.names
+        )
         self._leaders.update(leaders)
         self.names |= along
         return along
@@ -82,8 +89,12 @@ class Subscription:
         """Subscribes to what is new behind names asked for earlier: a service's new workload needs no asking."""
         if not self.wildcard:
             self._leaders &= self.names
+            self.names |= self._neighbours(related)
             for name in self._leaders:
                 self.names.update(related(name))
+
+    def _neighbours(self, related: Related) -> frozenset[str]:
+        return frozenset(related(self.home)) if self.home else frozenset()
 
     def _become(self, *, wildcard: bool, names: set[str]) -> SubscriptionChange:
         change = SubscriptionChange(

@@ -200,7 +200,10 @@ class View(Protocol):
     def names(self, type_url: TypeUrl) -> Collection[str]: ...
 
     def related(self, type_url: TypeUrl, name: str) -> Collection[str]:
-        """Names that a client gets as well who asks for `name`, which may be an alias that nothing is sent under."""
+        """Names that a client gets as well who asks for `name`.
+
+        `name` may be an alias that nothing is sent under, or the client's own key: what every ztunnel has of its node.
+        """
         ...
 
 

@@ -25,6 +25,7 @@ from peerauth.dataplane.ambient.address import (
     workload_name,
 )
 from peerauth.dataplane.ambient.authorization import class_policy, movers_name, movers_policy, policy_name_of
+from peerauth.dataplane.ambient.lookup import NOWHERE, Lookup, Place
 from peerauth.model.changes import Edit
 from peerauth.model.inventory import EndpointSlice, Service, Workload, WorkloadKey
 from peerauth.model.mesh import MeshConfig
@@ -61,22 +62,20 @@ class _Step(msgspec.Struct):
 class ZtunnelResources:
     """All resources of one mesh's ztunnels. Call `update` after the world and the decisions took the same edits.
 
-    `policies` and `addresses` are name to serialized resource, for reading.
+    `policies` and `addresses` are name to serialized resource, for reading like `lookup`.
     """
 
     def __init__(self, world: World, *, decisions: Decisions, around: Surroundings) -> None:
         self.policies: dict[str, bytes] = {}
         self.addresses: dict[str, bytes] = {}
+        self.lookup = Lookup()
+        self._keys: dict[str, WorkloadKey] = {}
         self._world = world
         self._decisions = decisions
         self._around = around
         self._policy_of: dict[WorkloadKey, str] = {}
         self._members: dict[str, dict[WorkloadKey, None]] = {}
         self._movers: dict[str, dict[WorkloadKey, None]] = {}
-        self._services_of: dict[str, frozenset[str]] = {}
-        self._endpoints: dict[str, set[str]] = {}
-        self._aliases_of: dict[str, tuple[str, ...]] = {}
-        self._by_alias: dict[str, set[str]] = {}
 
     def update(self, edits: Iterable[Edit], changes: Iterable[DecisionChange] = ()) -> ResourceChange:
         """Takes one step of the world and of the decisions; returns the resources that it made different."""
@@ -105,10 +104,9 @@ class ZtunnelResources:
             self._describe_service(service, name)
         return ResourceChange(_news(before_policies, self.policies), _news(before_addresses, self.addresses))
 
-    def related(self, name: str) -> frozenset[str]:
-        """The names that a client gets who asks for `name`: of what has that alias, and a service's workloads."""
-        found = self._by_alias.get(name) or {name}
-        return frozenset(found.union(*(self._endpoints.get(each, ()) for each in found)) - {name})
+    def workloads_on(self, node: str) -> tuple[WorkloadKey, ...]:
+        """The workloads of a node, whatever their data plane."""
+        return tuple(self._keys[name] for name in sorted(self.lookup.on_node(node)))
 
     # --- what an edit makes stale ------------------------------------------------------------------------------------
 
@@ -195,8 +193,10 @@ class ZtunnelResources:
         workload = self._world.workloads.get(key)
         if workload is None:
             self.addresses.pop(name, None)
-            self._index(name, aliases=(), services=frozenset())
+            self._keys.pop(name, None)
+            self.lookup.put(name, NOWHERE)
             return
+        self._keys[name] = key
         backends = tuple(self._backends(workload))
         policy = self._policy_of.get(key)
         self.addresses[name] = workload_address(
@@ -208,12 +208,14 @@ class ZtunnelResources:
             around=self._around,
         )
         services = frozenset(service_name(name_of(each.service), around=self._around) for each in backends)
-        self._index(name, aliases=literals(workload.addresses), services=services)
+        aliases = tuple(map(self._around.alias, literals(workload.addresses)))
+        self.lookup.put(name, Place(aliases, services, workload.node))
 
     def _describe_service(self, of: Name, name: str) -> None:
         service = self._world.services.get(of)
         _put(self.addresses, name, None if service is None else service_address(service, around=self._around))
-        self._index(name, aliases=literals(service.cluster_ips) if service else ())
+        addresses = literals(service.cluster_ips) if service else ()
+        self.lookup.put(name, Place(tuple(map(self._around.alias, addresses))))
 
     def _backends(self, workload: Workload) -> Iterator[Backend]:
         """The services that lead to a workload, by its labels or by listing one of its addresses."""
@@ -228,21 +230,6 @@ class ZtunnelResources:
                 named = ((port, targets.get(port.name)) for port in listing.ports if port.protocol == "TCP")
                 yield Backend(listing, tuple((port, target) for port, target in named if target is not None))
 
-    def _index(self, name: str, *, aliases: Iterable[str], services: frozenset[str] = frozenset()) -> None:
-        """Keeps what `related` looks up: who has an address, and which workloads are behind a service."""
-        for old in self._aliases_of.pop(name, ()):
-            _discard(self._by_alias, old, name)
-        for service in self._services_of.pop(name, ()):
-            _discard(self._endpoints, service, name)
-        if aliases := tuple(self._around.alias(address) for address in aliases):
-            self._aliases_of[name] = aliases
-        for alias in aliases:
-            self._by_alias.setdefault(alias, set()).add(name)
-        if services:
-            self._services_of[name] = services
-        for service in services:
-            self._endpoints.setdefault(service, set()).add(name)
-
 
 def _put(resources: dict[str, bytes], name: str, body: bytes | None) -> None:
     if body is None:
@@ -253,9 +240,3 @@ def _put(resources: dict[str, bytes], name: str, body: bytes | None) -> None:
 
 def _news(before: Mapping[str, bytes | None], now: Mapping[str, bytes]) -> dict[str, bytes | None]:
     return {name: now.get(name) for name, body in before.items() if now.get(name) != body}
-
-
-def _discard(sets: dict[str, set[str]], key: str, value: str) -> None:
-    sets[key].discard(value)
-    if not sets[key]:
-        del sets[key]
