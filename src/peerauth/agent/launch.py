@@ -1,15 +1,17 @@
 """The few steps between fork and exec of a supervised process, run as a script of its own.
 
 `python -I -S launch.py PARENT NETNS ARGV...`: asks the kernel to kill this process when its parent dies, makes sure
-that the parent has not died already, enters the network namespace at NETNS (empty: stays), and becomes ARGV. A script,
-because code between fork and exec is not safe in a process with threads; standard library only, so that it starts in
-milliseconds. The parent's *thread* counts for the kernel: start processes from the thread that runs the event loop.
+that the parent has not died already, raises the limit of open files, enters the network namespace at NETNS (empty:
+stays), and becomes ARGV. A script, because code between fork and exec is not safe in a process with threads; standard
+library only, so that it starts in milliseconds. The parent's *thread* counts for the kernel: start processes from the
+thread that runs the event loop.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import sys
 
@@ -24,6 +26,8 @@ def main(parent: int, netns: str, argv: list[str]) -> None:
         sys.exit(f"cannot tie the process to its parent: {os.strerror(ctypes.get_errno())}")
     if os.getppid() != parent:
         sys.exit("the parent is gone")
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each connection takes two files
     try:
         if netns and libc.setns(os.open(netns, os.O_RDONLY | os.O_CLOEXEC), CLONE_NEWNET) != 0:
             sys.exit(f"cannot enter {netns}: {os.strerror(ctypes.get_errno())}")

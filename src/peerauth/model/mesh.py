@@ -22,6 +22,25 @@ class TlsVersion(StrEnum):
     TLSV1_3 = "TLSV1_3"
 
 
+CIPHER_SUITES = (
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+    "AES256-GCM-SHA384",
+    "AES128-GCM-SHA256",
+    "ECDHE-ECDSA-CHACHA20-POLY1305",
+    "ECDHE-RSA-CHACHA20-POLY1305",
+    "ECDHE-ECDSA-AES256-SHA",
+    "ECDHE-RSA-AES256-SHA",
+    "ECDHE-ECDSA-AES128-SHA",
+    "ECDHE-RSA-AES128-SHA",
+    "AES256-SHA",
+    "AES128-SHA",
+)
+"""The names that Envoy knows below TLS 1.3: with any other it refuses the whole listener."""
+
+
 class MeshConfig(msgspec.Struct, frozen=True):
     """One mesh. `cipher_suites` empty means the proxies' default list.
 

@@ -228,7 +228,7 @@ trustDomainAliases: [old.example.com]
 rootNamespace: root
 enableAutoMtls: no
 protocolDetectionTimeout: 1m0.5s
-meshMTLS: {minProtocolVersion: TLSV1_3, cipherSuites: [A]}
+meshMTLS: {minProtocolVersion: TLSV1_3, cipherSuites: [AES128-GCM-SHA256]}
 accessLogFile: /dev/stdout
 """
 
@@ -246,7 +246,7 @@ def test_the_mesh_configuration_alone_and_in_its_config_map(text: str) -> None:
         trust_domain_aliases=("old.example.com",),
         enable_auto_mtls=False,
         min_tls_version=TlsVersion.TLSV1_3,
-        cipher_suites=("A",),
+        cipher_suites=("AES128-GCM-SHA256",),
         protocol_detection_timeout=timedelta(seconds=60.5),
         origin=found.origin,
     )
@@ -259,6 +259,20 @@ def test_a_fault_inside_the_config_map_has_its_own_line() -> None:
     broken = checked(head + "    a: [\n")
     assert [str(found.origin) for found in broken.diagnostics] == ["f:6:9"]
     assert wrong.objects == broken.objects == ()
+
+
+@pytest.mark.parametrize(
+    ("said", "place", "hint"),
+    [
+        ("trustDomainAliases: [good.example.com, 'a/ns/b']", "trustDomainAliases[1]", "lower-case"),
+        ("trustDomainAliases: ['']", "trustDomainAliases[0]", "lower-case"),
+        ("meshMTLS: {cipherSuites: [AES128-GCM-SHA257]}", "meshMTLS.cipherSuites[0]", "AES128-GCM-SHA256"),
+    ],
+)
+def test_a_mesh_configuration_that_proxies_would_refuse_or_misread_is_refused(said: str, place: str, hint: str) -> None:
+    found = checked(f"rootNamespace: istio-system\n{said}\n").diagnostics
+    assert [fault.path for fault in found] == [place]
+    assert hint in found[0].hint
 
 
 def test_other_config_maps_are_passed_over() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 
-from peerauth.model.mesh import DEFAULT_MESH, MeshConfig, TlsVersion
+from peerauth.model.mesh import CIPHER_SUITES, DEFAULT_MESH, MeshConfig, TlsVersion
 from peerauth.model.schema.faults import INVALID_NAME, INVALID_VALUE
 from peerauth.model.schema.fields import Fields, shortened
 from peerauth.model.schema.metadata import check_namespace
@@ -57,10 +57,10 @@ def mesh_config(fields: Fields, config: Mapping, path: Path) -> MeshConfig:
     return MeshConfig(
         root_namespace=root or DEFAULT_MESH.root_namespace,
         trust_domain=_trust_domain(fields, config, path),
-        trust_domain_aliases=fields.texts(config, "trustDomainAliases", path),
+        trust_domain_aliases=_aliases(fields, config, path),
         enable_auto_mtls=fields.flag(config, "enableAutoMtls", path, default=DEFAULT_MESH.enable_auto_mtls),
         min_tls_version=_TLS_VERSIONS.get(version, TlsVersion.TLS_AUTO),
-        cipher_suites=fields.texts(mtls, "cipherSuites", mtls_path),
+        cipher_suites=_cipher_suites(fields, mtls, mtls_path),
         protocol_detection_timeout=_duration(fields, config, path),
         origin=fields.origin(path),
     )
@@ -94,14 +94,33 @@ def _trust_domain(fields: Fields, config: Mapping, path: Path) -> str:
     name = fields.text(config, "trustDomain", path)
     if not name:
         return DEFAULT_MESH.trust_domain
+    _check_trust_domain(fields, name, (*path, "trustDomain"))
+    return name
+
+
+def _aliases(fields: Fields, config: Mapping, path: Path) -> tuple[str, ...]:
+    """What stands here is let in as a trust domain of its own, so nothing else than a trust domain may."""
+    names = fields.texts(config, "trustDomainAliases", path)
+    for number, name in enumerate(names):
+        _check_trust_domain(fields, name, (*path, "trustDomainAliases", number))
+    return names
+
+
+def _check_trust_domain(fields: Fields, name: str, path: Path) -> None:
     if not _TRUST_DOMAIN.fullmatch(name):
         fields.fault(
             INVALID_NAME,
             f"{shortened(name)!r} is not a trust domain",
-            (*path, "trustDomain"),
+            path,
             hint="lower-case letters, digits, '.', '_' and '-', at most 255",
         )
-    return name
+
+
+def _cipher_suites(fields: Fields, mtls: Mapping, path: Path) -> tuple[str, ...]:
+    names = fields.texts(mtls, "cipherSuites", path)
+    for number, name in enumerate(names):
+        fields.one_of(name, CIPHER_SUITES, (*path, "cipherSuites", number))
+    return names
 
 
 def _duration(fields: Fields, config: Mapping, path: Path) -> timedelta:
