@@ -7,7 +7,7 @@ not a CONNECT to this workload, 503 for the sidecar's own ports and for an appli
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.core.v3 import base_pb2, protocol_pb2
@@ -23,6 +23,7 @@ from google.protobuf import duration_pb2
 from peerauth.dataplane.envoy import accesslog, parts, tls
 from peerauth.dataplane.envoy.inbound import HANDSHAKE_TIMEOUT_S, inbound_cluster, served_ports
 from peerauth.dataplane.resources import Capture, Endpoint, SidecarWorkload
+from peerauth.model.inventory import WorkloadKey
 
 HBONE = "hbone"
 TUNNELED = "inbound|hbone"
@@ -44,7 +45,7 @@ def hbone_listener(workload: SidecarWorkload) -> listener_pb2.Listener:
         ),
         transport_socket=tls.hbone_server_socket(workload.mesh),
         transport_socket_connect_timeout=duration_pb2.Duration(seconds=HANDSHAKE_TIMEOUT_S),
-        filters=[_connection_manager(workload)],
+        filters=[connection_manager(workload.key, hosts=_virtual_hosts(workload))],
     )
     listener = listener_pb2.Listener(
         name=HBONE,
@@ -72,19 +73,22 @@ def hbone_clusters(workload: SidecarWorkload) -> list[cluster_pb2.Cluster]:
     return [cluster]
 
 
-def _connection_manager(workload: SidecarWorkload) -> listener_components_pb2.Filter:
+def connection_manager(
+    workload: WorkloadKey, *, hosts: Iterable[route_components_pb2.VirtualHost], streams: int = MAX_STREAMS
+) -> listener_components_pb2.Filter:
+    """Answers CONNECT requests as `hosts` say; `streams` is how many of them one connection may carry at a time."""
     manager = hcm_pb2.HttpConnectionManager(
         stat_prefix=HBONE,
         codec_type=hcm_pb2.HttpConnectionManager.HTTP2,
-        route_config=route_pb2.RouteConfiguration(name=HBONE, virtual_hosts=_virtual_hosts(workload)),
+        route_config=route_pb2.RouteConfiguration(name=HBONE, virtual_hosts=hosts),
         http_filters=[
             hcm_pb2.HttpFilter(name="envoy.filters.http.router", typed_config=tls.packed(router_pb2.Router()))
         ],
         upgrade_configs=[hcm_pb2.HttpConnectionManager.UpgradeConfig(upgrade_type="CONNECT")],
-        access_log=[accesslog.tunnel_end(workload.key)],
+        access_log=[accesslog.tunnel_end(workload)],
         stream_idle_timeout=duration_pb2.Duration(),  # a tunnelled connection may be silent for as long as any other
         server_header_transformation=hcm_pb2.HttpConnectionManager.PASS_THROUGH,
-        http2_protocol_options=http2_options(),
+        http2_protocol_options=http2_options(streams=streams),
     )
     manager.use_remote_address.value = True
     manager.generate_request_id.value = False
@@ -93,10 +97,10 @@ def _connection_manager(workload: SidecarWorkload) -> listener_components_pb2.Fi
     )
 
 
-def http2_options() -> protocol_pb2.Http2ProtocolOptions:
+def http2_options(*, streams: int = MAX_STREAMS) -> protocol_pb2.Http2ProtocolOptions:
     """The windows and limits of ztunnel, and its pings."""
     options = protocol_pb2.Http2ProtocolOptions(allow_connect=True)
-    options.max_concurrent_streams.value = MAX_STREAMS
+    options.max_concurrent_streams.value = streams
     options.initial_stream_window_size.value = STREAM_WINDOW
     options.initial_connection_window_size.value = CONNECTION_WINDOW
     options.connection_keepalive.interval.seconds = 10
@@ -104,17 +108,29 @@ def http2_options() -> protocol_pb2.Http2ProtocolOptions:
     return options
 
 
-def _virtual_hosts(workload: SidecarWorkload) -> list[route_components_pb2.VirtualHost]:
-    hosts = []
-    for port in served_ports(workload):
-        hosts.append(_host(f"port_{port}", _authorities(workload, port), [_connect(_application(workload, port))]))
+def own_hosts(
+    addresses: Iterable[str], *, served: Mapping[int, str], others: str = ""
+) -> list[route_components_pb2.VirtualHost]:
+    """What CONNECT requests to a workload at these addresses get; any other request, and any other authority, gets 400.
+
+    `served` has the cluster of each port that is served; `others` is the cluster of every other port, none if empty.
+    """
+    own = [str(Endpoint(address, 0)).removesuffix(":0") for address in addresses]
+    hosts = [
+        _host(f"port_{port}", [f"{host}:{port}" for host in own], [_connect(cluster)])
+        for port, cluster in served.items()
+    ]
     for port in parts.PROXY_PORTS:
-        hosts.append(_host(f"self_{port}", _authorities(workload, port), [_answer(503)]))
-    other = []
-    if workload.capture is Capture.TRANSPARENT:
-        other = [_connect(TUNNELED, authority=f"{own}:{_PORT}") for own in _own(workload, escaped=True)]
-    hosts.append(_host("other", ["*"], [*other, _answer(400)]))
+        hosts.append(_host(f"self_{port}", [f"{host}:{port}" for host in own], [_answer(503)]))
+    rest = [_connect(others, authority=f"{_escaped(host)}:{_PORT}") for host in own if others]
+    hosts.append(_host("other", ["*"], [*rest, _answer(400)]))
     return hosts
+
+
+def _virtual_hosts(workload: SidecarWorkload) -> list[route_components_pb2.VirtualHost]:
+    served = {port: _application(workload, port) for port in served_ports(workload)}
+    others = TUNNELED if workload.capture is Capture.TRANSPARENT else ""
+    return own_hosts(workload.addresses, served=served, others=others)
 
 
 def _application(workload: SidecarWorkload, port: int) -> str:
@@ -123,15 +139,8 @@ def _application(workload: SidecarWorkload, port: int) -> str:
     return TUNNELED if at_own_address and workload.capture is Capture.TRANSPARENT else inbound_cluster(port)
 
 
-def _authorities(workload: SidecarWorkload, port: int) -> list[str]:
-    return [f"{own}:{port}" for own in _own(workload)]
-
-
-def _own(workload: SidecarWorkload, *, escaped: bool = False) -> list[str]:
-    hosts = [str(Endpoint(address, 0)).removesuffix(":0") for address in workload.addresses]
-    if not escaped:
-        return hosts
-    return [host.replace(".", "\\.").replace("[", "\\[").replace("]", "\\]") for host in hosts]
+def _escaped(host: str) -> str:
+    return host.replace(".", "\\.").replace("[", "\\[").replace("]", "\\]")
 
 
 def _host(

@@ -23,11 +23,9 @@ from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from envoy.extensions.matching.common_inputs.network.v3 import network_inputs_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
-from google.protobuf import wrappers_pb2
-from google.protobuf.message import Message
 from xds.type.matcher.v3 import matcher_pb2
 
-from peerauth.dataplane.envoy import accesslog, parts, tls
+from peerauth.dataplane.envoy import accesslog, matching, parts, tls
 from peerauth.dataplane.envoy.hbone import http2_options
 from peerauth.dataplane.resources import Capture, EgressEndpoint, EgressPort, Endpoint, SidecarWorkload
 from peerauth.identity.spiffe import SpiffeId
@@ -37,7 +35,6 @@ VIRTUAL_OUTBOUND = "virtualOutbound"
 PASSTHROUGH = "outbound|passthrough"
 LOOP = "loop"
 _MATCH_KEY = "envoy.transport_socket_match"
-_OnMatch = matcher_pb2.Matcher.OnMatch
 
 
 def outbound_listeners(workload: SidecarWorkload) -> list[listener_pb2.Listener]:
@@ -96,37 +93,21 @@ def _matcher(peers: tuple[OutboundPeer, ...]) -> matcher_pb2.Matcher:
     for peer in sorted(peers, key=lambda peer: (peer.identity, peer.addresses)):
         for address in peer.addresses:
             by_address.setdefault(ipaddress.ip_address(address).compressed, _to_peer(peer))
-    own = {str(port): _to_chain(LOOP) for port in (parts.OUTBOUND_PORT, parts.INBOUND_PORT)}
-    otherwise = _to_chain(PASSTHROUGH)
+    own = {str(port): matching.to_chain(LOOP) for port in (parts.OUTBOUND_PORT, parts.INBOUND_PORT)}
+    otherwise = matching.to_chain(PASSTHROUGH)
     if by_address:
-        otherwise = _lookup(network_inputs_pb2.DestinationIPInput(), by_address, otherwise=otherwise)
-    return _lookup(network_inputs_pb2.DestinationPortInput(), own, otherwise=otherwise).matcher
+        otherwise = matching.lookup(network_inputs_pb2.DestinationIPInput(), by_address, otherwise=otherwise)
+    return matching.lookup(network_inputs_pb2.DestinationPortInput(), own, otherwise=otherwise).matcher
 
 
 def _to_peer(peer: OutboundPeer) -> matcher_pb2.Matcher.OnMatch:
-    otherwise = _to_chain(_peer_name(peer.transport, peer.identity))
+    otherwise = matching.to_chain(_peer_name(peer.transport, peer.identity))
     if not peer.exceptions:
         return otherwise
-    ports = {str(entry.port): _to_chain(_peer_name(entry.transport, peer.identity)) for entry in peer.exceptions}
-    return _lookup(network_inputs_pb2.DestinationPortInput(), ports, otherwise=otherwise)
-
-
-def _lookup(
-    what: Message, table: dict[str, matcher_pb2.Matcher.OnMatch], *, otherwise: matcher_pb2.Matcher.OnMatch
-) -> matcher_pb2.Matcher.OnMatch:
-    matcher = matcher_pb2.Matcher(on_no_match=otherwise)
-    matcher.matcher_tree.input.name = what.DESCRIPTOR.name
-    matcher.matcher_tree.input.typed_config.CopyFrom(tls.packed(what))
-    for key in sorted(table):
-        matcher.matcher_tree.exact_match_map.map[key].CopyFrom(table[key])
-    return _OnMatch(matcher=matcher)
-
-
-def _to_chain(name: str) -> matcher_pb2.Matcher.OnMatch:
-    match = _OnMatch()
-    match.action.name = name
-    match.action.typed_config.CopyFrom(tls.packed(wrappers_pb2.StringValue(value=name)))
-    return match
+    ports = {
+        str(entry.port): matching.to_chain(_peer_name(entry.transport, peer.identity)) for entry in peer.exceptions
+    }
+    return matching.lookup(network_inputs_pb2.DestinationPortInput(), ports, otherwise=otherwise)
 
 
 def _peer_name(transport: Transport, identity: SpiffeId) -> str:

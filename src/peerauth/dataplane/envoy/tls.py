@@ -48,10 +48,10 @@ def server_socket(mesh: MeshConfig) -> base_pb2.TransportSocket:
     return _server(_common(prefixes, alpn=SERVER_ALPN, least=least, ciphers=mesh.cipher_suites or DEFAULT_CIPHERS))
 
 
-def hbone_server_socket(mesh: MeshConfig) -> base_pb2.TransportSocket:
-    """HBONE's outer TLS: as `server_socket`, but TLS 1.3 and HTTP/2 only."""
+def hbone_server_socket(mesh: MeshConfig, *, certificate: str = CERTIFICATE_SECRET) -> base_pb2.TransportSocket:
+    """HBONE's outer TLS: as `server_socket`, but TLS 1.3 and HTTP/2 only. `certificate` names the server's secret."""
     prefixes = [_uri(prefix=trust_domain_prefix(domain)) for domain in _trust_domains(mesh)]
-    return _server(_common(prefixes, alpn=HBONE_ALPN, least=_V1_3))
+    return _server(_common(prefixes, alpn=HBONE_ALPN, least=_V1_3, certificate=certificate))
 
 
 def client_socket(server: SpiffeId) -> base_pb2.TransportSocket:
@@ -63,6 +63,15 @@ def client_socket(server: SpiffeId) -> base_pb2.TransportSocket:
 def hbone_client_socket(server: SpiffeId) -> base_pb2.TransportSocket:
     """HBONE's outer TLS towards one server identity."""
     return _client(_common([_uri(exact=server.uri)], alpn=HBONE_ALPN, least=_V1_3))
+
+
+def hbone_source_socket(mesh: MeshConfig, *, certificate: str) -> base_pb2.TransportSocket:
+    """HBONE's outer TLS from one identity towards any: the connection's filter state says whom the server must be.
+
+    What the filter state says is checked beside what is checked here, which by itself admits the mesh and no more.
+    """
+    prefixes = [_uri(prefix=trust_domain_prefix(domain)) for domain in _trust_domains(mesh)]
+    return _client(_common(prefixes, alpn=HBONE_ALPN, least=_V1_3, certificate=certificate))
 
 
 def raw_socket() -> base_pb2.TransportSocket:
@@ -94,12 +103,13 @@ def _common(
     alpn: tuple[str, ...],
     least: common_pb2.TlsParameters.TlsProtocol.ValueType,
     ciphers: tuple[str, ...] = (),
+    certificate: str = CERTIFICATE_SECRET,
 ) -> tls_pb2.CommonTlsContext:
     return tls_pb2.CommonTlsContext(
         tls_params=common_pb2.TlsParameters(
             tls_minimum_protocol_version=least, tls_maximum_protocol_version=_V1_3, cipher_suites=ciphers
         ),
-        tls_certificate_sds_secret_configs=[_secret(CERTIFICATE_SECRET)],
+        tls_certificate_sds_secret_configs=[_secret(certificate)],
         combined_validation_context=tls_pb2.CommonTlsContext.CombinedCertificateValidationContext(
             default_validation_context=common_pb2.CertificateValidationContext(match_typed_subject_alt_names=names),
             validation_context_sds_secret_config=_secret(ROOTS_SECRET),
