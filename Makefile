@@ -25,8 +25,8 @@ lint: $(DEV) ## ruff, mypy --strict, the layers
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: $(DEV) ## the ratios that README and docs/performance.md claim
-	@$(BIN)/python -m tools.bench
+bench: $(DEV) ## the ratios that docs/performance.md claims; BENCH=traffic runs one of them
+	@$(BIN)/python tools/bench.py $(BENCH)
 
 lock: ## write the lock files anew from pyproject.toml (needs uv)
 	$(UV_COMPILE) pyproject.toml tools/build.in -o requirements.lock

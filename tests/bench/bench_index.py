@@ -1,4 +1,4 @@
-"""The index's two laws, measured side by side in one run: `python tests/bench/bench_index.py`.
+"""The index's two laws, measured side by side in one run: `python tests/bench/bench_index.py [--quick]`.
 
 The change, not the mesh: updates of a fixed reach over meshes of 1,000 to 100,000 workloads; the ratio to the smallest
 mesh should stay near 1. Resolving from cold: against one pass that only puts every workload's (namespace, labels)
@@ -7,6 +7,7 @@ into a dictionary, which is the least that any resolver must do. Ratios hold for
 
 from __future__ import annotations
 
+import argparse
 import gc
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -105,7 +106,9 @@ UPDATES: dict[str, tuple[str, Labels, int]] = {
 
 
 def main() -> None:
-    beds = {size: Bed(size) for size in SIZES}
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--quick", action="store_true", help="as short as can be: whether it runs, not what it costs")
+    beds = {size: Bed(size) for size in (SIZES[:1] if parser.parse_args().quick else SIZES)}
     print(f"{'index update, median':36}{'workloads':>10}{'classes seen':>14}{'us':>10}{'ratio':>8}")
     for name, (namespace, selector, rounds) in UPDATES.items():
         base = 0.0

@@ -1,15 +1,15 @@
 """What reading and validating manifests costs, as a ratio to PyYAML's C loader on the same text in the same run.
 
-`python tests/bench/bench_read.py [DOCUMENTS]` prints a table. Both are measured alternately, in processor time, each
-time over the same bytes; the median of the ratios counts. The loader it is compared with does less: it has no
+`python tests/bench/bench_read.py [--quick] [DOCUMENTS]` prints a table. Both are measured alternately, in processor
+time, each time over the same bytes; the median of the ratios counts. The loader it is compared with does less: it has no
 positions, finds no duplicate keys and validates nothing.
 """
 
 from __future__ import annotations
 
+import argparse
 import gc
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -152,7 +152,11 @@ def _seconds(way: Callable[[], object]) -> float:
 
 def main() -> None:
     """Prints the table."""
-    documents = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--quick", action="store_true", help="as short as can be: whether it runs, not what it costs")
+    parser.add_argument("documents", nargs="?", type=int, default=10_000)
+    options = parser.parse_args()
+    documents = 50 if options.quick else options.documents
     print(f"{documents} documents, {len(manifest(documents)) / documents:.0f} characters each")
     with tempfile.TemporaryDirectory() as folder:
         for name, micros, ratio in measure(documents, folder=folder):
