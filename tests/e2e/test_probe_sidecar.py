@@ -117,11 +117,11 @@ async def test_transparent_capture_of_declared_and_undeclared_ports_in_both_fami
             EchoApplication(listen_tcp(address, port, sockets=inside), workload="foo/finance")
             for address, port in itertools.product(families, ports)
         ]
-        within = ("nsenter", f"--net={finance.path}")
         for application in applications:
             await application.__aenter__()
         try:
-            async with running_envoy(tmp_path, render_sidecar(workload), authority.secrets(FINANCE.uri), within=within):
+            secrets = authority.secrets(FINANCE.uri)
+            async with running_envoy(tmp_path, render_sidecar(workload), secrets, network_namespace=finance.path):
                 await listening(tmp_path / "admin")
                 for address, port in itertools.product(finance.addresses, ports):
                     verdicts = await probe_all(
