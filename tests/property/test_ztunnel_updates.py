@@ -1,0 +1,257 @@
+"""ztunnel is never open where it was to be closed, in whatever order the world changes and messages arrive.
+
+The control plane's side is real: world, index, resources, cache, session. The other side is the model of ztunnel. It
+reads late, reconnects with what it holds, and outlives control planes, which come back with no memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import replace
+
+from envoy.service.discovery.v3 import discovery_pb2
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from meshes import PORTS, ROOT, label_sets, meta, pairs, policies
+from peerauth.dataplane.ambient.address import Surroundings, workload_name
+from peerauth.dataplane.resources import TypeUrl
+from peerauth.model.changes import Delete, Edit, MeshObject, ObjectRef, Upsert, ref_of
+from peerauth.model.inventory import Namespace, Workload, WorkloadKey
+from peerauth.model.meta import Meta
+from peerauth.model.peerauth import PeerAuthentication
+from peerauth.model.world import World
+from peerauth.policy.decision import Dataplane, EffectiveMode
+from peerauth.policy.index import PolicyIndex
+from peerauth.proto import workload_pb2
+from peerauth.runtime.ztunnel import ALL_ZTUNNELS, ZtunnelFeed, ztunnel_key
+from peerauth.xds.cache import Changes, ResourceCache
+from peerauth.xds.session import Session
+from peerauth.xds.wire import (
+    ADDRESS,
+    AUTHORIZATION,
+    Close,
+    RequestReceived,
+    Resource,
+    ResourcesChanged,
+    Send,
+    Variant,
+)
+from ztunnelmodel import MESH_IDENTITY, NOBODY, Connection, Ztunnel
+
+PROXY = ztunnel_key("n1")
+AROUND = Surroundings()
+TYPES = (ADDRESS, AUTHORIZATION)
+KEYS = [WorkloadKey(where, name) for where in (ROOT, "foo", "bar") for name in ("a", "b")]
+NAMESPACES = [Namespace(meta(name, {"istio.io/dataplane-mode": "ambient"})) for name in (ROOT, "foo", "bar")]
+CLIENTS = st.sampled_from([NOBODY, NOBODY, MESH_IDENTITY])
+MAX_STEPS = 200
+
+
+def address_of(key: WorkloadKey) -> str:
+    return f"10.0.{hashlib.sha256(str(key).encode()).digest()[0]}.{KEYS.index(key) + 1}"
+
+
+def uid(key: WorkloadKey) -> str:
+    return workload_name(key, around=AROUND)
+
+
+@st.composite
+def pods(draw: st.DrawFn) -> Workload:
+    key = draw(st.sampled_from(KEYS))
+    labels = draw(label_sets()) | draw(st.sampled_from([{}, {}, {}, {"istio.io/dataplane-mode": "none"}]))
+    return Workload(Meta(key.name, key.namespace, labels=pairs(labels)), addresses=(address_of(key),), node="n1")
+
+
+class Updates(RuleBasedStateMachine):
+    @initialize()
+    def begin(self) -> None:
+        self.objects: dict[ObjectRef, MeshObject] = {ref_of(each): each for each in NAMESPACES}
+        self.ztunnel = Ztunnel()
+        self.versions: dict[TypeUrl, dict[str, str]] = {each: {} for each in TYPES}
+        self.uncovered: set[Connection] = set()
+        self.start_control_plane()
+
+    # --- the control plane -------------------------------------------------------------------------------------------
+
+    def start_control_plane(self) -> None:
+        """A new process: it knows what the sources say, and nothing else."""
+        self.world, self.decisions, self.cache = World(), PolicyIndex(), ResourceCache()
+        self.feed = ZtunnelFeed(self.cache, world=self.world, decisions=self.decisions, around=AROUND)
+        self.cache.share(PROXY, group=ALL_ZTUNNELS)
+        for each in self.objects.values():
+            self.take(each)
+        self.was_closed: dict[tuple[WorkloadKey, int], set[bool]] = {}
+        self.remember()
+        self.connect()
+
+    def take(self, said: MeshObject | Delete) -> None:
+        edits = self.world.apply(said if isinstance(said, Delete) else Upsert("test", said))
+        self.feed.update(edits, self.decisions.update(edits))
+
+    def ambient(self) -> Iterator[WorkloadKey]:
+        for key in self.world.workloads:
+            if self.decisions.decision(key).dataplane is Dataplane.AMBIENT:
+                yield key
+
+    def closed(self, key: WorkloadKey, port: int) -> bool:
+        return self.decisions.decision(key).mode_of(port) is EffectiveMode.STRICT
+
+    def remember(self) -> None:
+        """What was asked of each port since the client last had everything: any of it may be what it does now."""
+        for key in self.ambient():
+            for port in PORTS:
+                self.was_closed.setdefault((key, port), set()).add(self.closed(key, port))
+
+    # --- the client --------------------------------------------------------------------------------------------------
+
+    def connect(self) -> None:
+        self.changes: Changes = self.cache.watch(PROXY, lambda: None)
+        self.session = Session(PROXY, variant=Variant.DELTA, view=self.cache.view(PROXY))
+        self.inbox: deque[bytes] = deque()
+        for type_url in TYPES:
+            held = self.versions[type_url]
+            self.say(discovery_pb2.DeltaDiscoveryRequest(type_url=type_url, initial_resource_versions=held))
+
+    def say(self, message: discovery_pb2.DeltaDiscoveryRequest) -> None:
+        self.hear(ResourcesChanged(self.changes.drain()))
+        self.hear(RequestReceived(message.SerializeToString()))
+
+    def hear(self, event: RequestReceived | ResourcesChanged) -> None:
+        for command in self.session.receive(event):
+            assert not isinstance(command, Close)
+            if isinstance(command, Send):
+                self.inbox.append(command.data)
+
+    def read(self) -> None:
+        data = self.inbox.popleft()
+        before = set(self.ztunnel.open)
+        type_url, nonce = self.ztunnel.read(data)
+        answer = discovery_pb2.DeltaDiscoveryResponse.FromString(data)
+        for each in answer.resources:
+            self.versions[type_url][each.name] = each.version
+            assert each.version == Resource.of(type_url, name=each.name, body=each.resource.value).version
+        for name in answer.removed_resources:
+            self.versions[type_url].pop(name, None)
+        for cut in before - self.ztunnel.open:
+            assert not cut.identity, "a tunnel was cut"
+            assert True in self.was_closed[self.key_of(cut), cut.port], f"{cut} was cut though nothing forbade it"
+        self.say(discovery_pb2.DeltaDiscoveryRequest(type_url=type_url, response_nonce=nonce))
+
+    def key_of(self, connection: Connection) -> WorkloadKey:
+        found = workload_pb2.Workload.FromString(connection.workload)
+        return WorkloadKey(found.namespace, found.name)
+
+    # --- what may happen ---------------------------------------------------------------------------------------------
+
+    @rule(said=st.one_of(policies(), policies(), pods(), pods()))
+    def somebody_says(self, said: PeerAuthentication | Workload) -> None:
+        self.objects[ref_of(said)] = said
+        self.take(said)
+        self.after_a_change()
+
+    @precondition(lambda self: len(self.objects) > len(NAMESPACES))
+    @rule(data=st.data())
+    def somebody_takes_back(self, data: st.DataObject) -> None:
+        ref = data.draw(st.sampled_from(sorted(self.objects.keys() - {ref_of(each) for each in NAMESPACES})))
+        del self.objects[ref]
+        self.take(Delete("test", ref))
+        self.after_a_change()
+
+    def after_a_change(self) -> None:
+        self.remember()
+        # A pod that is gone or leaves the mesh takes its connections with it: its network namespace goes, or its proxy.
+        here = set(self.ambient())
+        self.ztunnel.open = {each for each in self.ztunnel.open if self.key_of(each) in here}
+
+    @rule()
+    def session_hears_of_it(self) -> None:
+        self.hear(ResourcesChanged(self.changes.drain()))
+
+    @precondition(lambda self: self.inbox)
+    @rule()
+    def client_reads(self) -> None:
+        self.read()
+
+    @rule()
+    def client_reconnects(self) -> None:
+        self.changes.close()
+        self.connect()
+
+    @rule()
+    def control_plane_is_restarted(self) -> None:
+        # It cannot know of labels that changed while it, or an earlier one, did not look: docs/adr/0003 says so.
+        for each in self.ztunnel.open:
+            now = self.feed.resources.addresses.get(uid(self.key_of(each)), b"")
+            named = workload_pb2.Address.FromString(now).workload.authorization_policies
+            if workload_pb2.Workload.FromString(each.workload).authorization_policies != named:
+                self.uncovered.add(each)
+        self.start_control_plane()
+
+    @rule(key=st.sampled_from(KEYS), port=st.sampled_from(PORTS), identity=CLIENTS)
+    def client_dials(self, key: WorkloadKey, port: int, identity: str) -> None:
+        if uid(key) not in self.ztunnel.workloads or key not in set(self.ambient()):
+            return
+        named = workload_pb2.Workload.FromString(self.ztunnel.workloads[uid(key)]).authorization_policies
+        if not named:
+            return  # still as it was outside the mesh
+        admitted = self.ztunnel.dial(uid(key), port, identity)
+        assert admitted or not identity, "a tunnel was refused"
+        if not identity:
+            assert (not admitted) in self.was_closed[key, port], (
+                f"{key}:{port} admits {admitted}, which nobody asked for"
+            )
+
+    @rule()
+    def all_is_read(self) -> None:
+        self.hear(ResourcesChanged(self.changes.drain()))
+        for _ in range(MAX_STEPS):
+            if not self.inbox:
+                break
+            self.read()
+        assert not self.inbox, "the dialogue does not end"
+        self.check_at_rest()
+        self.was_closed = {}
+        self.remember()
+
+    # --- what must hold ----------------------------------------------------------------------------------------------
+
+    @invariant()
+    def every_policy_that_is_named_is_there(self) -> None:
+        if not hasattr(self, "ztunnel"):
+            return
+        for name, body in self.ztunnel.workloads.items():
+            named = workload_pb2.Workload.FromString(body).authorization_policies
+            assert set(named) <= self.ztunnel.policies.keys(), f"{name} names what is not there"
+
+    def check_at_rest(self) -> None:
+        assert self.ztunnel.workloads.keys() == {uid(key) for key in self.world.workloads}
+        held = {name for body in self.ztunnel.workloads.values() for name in self.policies_of(body)}
+        movers = {name for name in self.ztunnel.policies if name.endswith("-movers")}
+        assert self.ztunnel.policies.keys() - movers == held, "a policy outlived those that named it"
+        for key in self.ambient():
+            for port in PORTS:
+                plaintext = self.ztunnel.connection(uid(key), port, NOBODY)
+                assert self.ztunnel.admits(plaintext) is not self.closed(key, port)
+                assert self.ztunnel.admits(replace(plaintext, identity=MESH_IDENTITY))
+        for each in self.ztunnel.open - self.uncovered:
+            assert each.identity or not self.closed(self.key_of(each), each.port), f"{each} is still open"
+        fresh = ZtunnelFeed(ResourceCache(), world=self.world, decisions=self.decisions, around=AROUND)
+        fresh.update([Edit(ref, None, each) for ref, each in self.objects.items()], ())
+        assert fresh.resources.addresses == self.feed.resources.addresses
+        own = {name: body for name, body in self.feed.resources.policies.items() if not name.endswith("-movers")}
+        assert fresh.resources.policies == own
+
+    def policies_of(self, body: bytes) -> list[str]:
+        return list(workload_pb2.Workload.FromString(body).authorization_policies)
+
+    def teardown(self) -> None:
+        if hasattr(self, "session"):
+            self.all_is_read()
+
+
+TestUpdates = Updates.TestCase
+TestUpdates.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
