@@ -33,9 +33,9 @@ class Command(NamedTuple):
 
 COMMANDS: Mapping[str, Command] = {
     "explain": Command("peerauth.cli.offline:explain", "The effective mode of every port, and why."),
+    "check": Command("peerauth.cli.offline:check", "What is wrong or surprising in the policies, with fixes."),
     "up": Command("peerauth.cli.online:up", "Run the mesh of the documents on this machine, with real Envoys."),
     "probe": Command("peerauth.cli.online:probe", "Connect as every kind of client; compare with the policy."),
-    "check": Command("peerauth.cli.offline:check", "What is wrong or surprising in the policies, with fixes."),
 }
 
 
@@ -144,6 +144,8 @@ Examples:
   peerauth explain foo/finance:8080 -f manifests/  one port
   kubectl get peerauthentication,namespace,pod,service -A -o yaml | peerauth check -f -
   peerauth check -f manifests/ --require strict    fail unless every port of the mesh is STRICT
+  peerauth up examples/finance --apps --once       run the mesh here and prove every port
+  peerauth probe foo/finance:8080                  dial one port of a running `peerauth up`
 
 \b
 Exit codes: 0 fine, 1 findings or a refused expectation, 2 bad input or usage.

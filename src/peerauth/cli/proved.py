@@ -68,7 +68,14 @@ def proof_lines(reports: Sequence[PortReport], flows: Sequence[FlowReport] = ())
     failures += [f"{_way(report)}: {report.sentence}" for report in flows if not report.ok]
     for failure in failures:
         yield line(("FAILED", Role.WORST), f" {failure}")
+    if failures and not any(_answered(report) for report in reports):
+        yield line("no application answered behind any port: run yours there, or add --apps for a small one")
     yield _verdict(reports, flows=len(flows), failures=len(failures))
+
+
+def _answered(report: PortReport) -> bool:
+    reached = (Outcome.ACCEPTED, Outcome.PASSED_THROUGH)
+    return any(verdict.attempt.outcome in reached for verdict in report.verdicts)
 
 
 def _flow_table(flows: Sequence[FlowReport]) -> Iterator[Line]:

@@ -44,6 +44,12 @@ def test_a_flow_that_arrived_otherwise_than_wanted_fails_the_proof() -> None:
     assert "FAILED foo/client -> foo/finance:8080: plaintext" in text
 
 
+def test_when_no_application_answers_the_next_step_is_said() -> None:
+    silent = Attempt(ClientKind.MTLS, Outcome.REFUSED, "closed", how=Refusal.CLOSED)
+    assert "--apps" in told(report(REFUSED, silent))
+    assert "--apps" not in told(report(LET_IN, silent))
+
+
 def test_nothing_probed_is_not_called_proven() -> None:
     assert told().strip() == "nothing was probed: no sidecar workload declares a port"
     assert report_document(())["ok"] is False
