@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from peerauth.aio import spawn
 from peerauth.ca.service import CertificateAuthority
 from peerauth.ca.store import load_plugged_in, open_state
 from peerauth.dataplane.resources import Capture
-from peerauth.errors import PeerAuthError, SourceError
+from peerauth.errors import PeerAuthError, PlatformError, SourceError
 from peerauth.identity.x509 import Issuer
 from peerauth.model.diagnostic import Diagnostic, Severity
 from peerauth.model.inventory import WorkloadKey
@@ -31,7 +31,7 @@ from peerauth.model.mesh import DEFAULT_MESH, MeshConfig
 from peerauth.model.world import MeshObject
 from peerauth.policy.decision import Dataplane
 from peerauth.probe import Credentials
-from peerauth.runtime.control_plane import Applied
+from peerauth.runtime.control_plane import Applied, proxy_key
 from peerauth.runtime.flows import FlowReport, prove_flows
 from peerauth.runtime.instance import claim
 from peerauth.runtime.local_mesh import LocalMesh
@@ -118,6 +118,7 @@ async def up(options: Options, *, settings: Settings, narrator: Narrator) -> boo
             await mesh.load(loaded.objects)
             await mesh.ready()
             run.tell()
+            run.tell_refusals()
             with tally.heard_by(narrator.seen), contextlib.ExitStack() as stack:
                 narrator.started(mesh, tally)
                 stack.callback(narrator.ended)
@@ -146,17 +147,25 @@ class _Run:
         self._folder = folder
         self._authority = authority
         self._reopen = reopen
+        self._refusals: tuple[Diagnostic, ...] = ()
 
     def tell(self) -> None:
         """Says what runs, to the person and to other processes."""
         self._narrator.not_run(_ambient(self._mesh))
         publish(describe(self._mesh, paths=self._options.paths, authority=self._authority), folder=self._folder)
 
+    def tell_refusals(self) -> None:
+        """Says what proxies will not take, each refusal once; until it is mended, their last good one holds."""
+        found = tuple(_refusals(self._mesh))
+        if news := [refusal for refusal in found if refusal not in self._refusals]:
+            self._narrator.refused(news)
+        self._refusals = found
+
     async def follow(self) -> bool:
         """Takes every edit of the documents in until cancelled, and keeps the authority's own certificate current."""
         async with asyncio.TaskGroup() as group:
             spawn(group, self._keep_authority(), name="authority")
-            spawn(group, self._take_edits(), name="documents")
+            spawn(group, self._take_edits(group), name="documents")
         return True
 
     async def _keep_authority(self) -> None:
@@ -168,15 +177,29 @@ class _Run:
             except PeerAuthError:
                 _log.exception("the authority's folder cannot be opened; its certificate in use goes on serving")
 
-    async def _take_edits(self) -> None:
+    async def _take_edits(self, group: asyncio.TaskGroup) -> None:
         """One that cannot be used is told and changes nothing."""
         async for loaded in watch(self._options.paths):
             if faults := [*loaded.diagnostics, *self._unchangeable(loaded)]:
                 self._narrator.refused(faults)
             if not has_errors(faults):
-                applied = await self._mesh.load(loaded.objects)
-                self.tell()
-                self._narrator.changed(self._mesh, applied)
+                await self._take(loaded.objects)
+                spawn(group, self._watch_refusals(), name="refusals")
+
+    async def _take(self, objects: Sequence[MeshObject]) -> None:
+        """What this machine cannot do of an edit is told, and tried again with the next one; the run goes on."""
+        try:
+            applied = await self._mesh.load(objects)
+        except PlatformError as error:
+            self._narrator.refused([Diagnostic("machine", Severity.ERROR, error.message, hint=error.hint)])
+        else:
+            self.tell()
+            self._narrator.changed(self._mesh, applied)
+
+    async def _watch_refusals(self) -> None:
+        """Apart from the edits: a proxy that is slow to answer must not hold the next one up."""
+        await self._mesh.control_plane.settled()
+        self.tell_refusals()
 
     def _unchangeable(self, loaded: files.Loaded) -> list[Diagnostic]:
         """Every certificate in use is of one trust domain; another one is another mesh."""
@@ -215,6 +238,17 @@ def now() -> datetime:
 
 def _trust_domain(objects: Iterable[MeshObject]) -> str:
     return next((obj for obj in objects if isinstance(obj, MeshConfig)), DEFAULT_MESH).trust_domain
+
+
+def _refusals(mesh: LocalMesh) -> Iterator[Diagnostic]:
+    """What the sidecars refused of what they were last sent, as something to report."""
+    status = mesh.discovery.status()
+    for key in mesh.control_plane.sidecars():
+        known = status.get(proxy_key(key))
+        for refused in known.refused.values() if known else ():
+            for name, nack in sorted(refused.items()):
+                message = f"the proxy of {key} refuses {name}: {nack.refusal.message.strip()}"
+                yield Diagnostic("proxy-refused", Severity.ERROR, message, hint="its last good one stays in force")
 
 
 def _ambient(mesh: LocalMesh) -> tuple[WorkloadKey, ...]:
