@@ -154,11 +154,11 @@ async def greet(address: str, port: int, tls: ssl.SSLContext | None = None) -> N
 
 
 async def tunnel(
-    address: str, tls: ssl.SSLContext, *, authority: str, method: str = "CONNECT"
+    address: str, tls: ssl.SSLContext, *, authority: str, method: str = "CONNECT", new_socket: NewSocket | None = None
 ) -> tuple[int | None, bytes]:
     """One HBONE request: the status, and for a 200 what came back for the greeting. None: no HTTP/2 at all."""
     try:
-        connection = await Connection.open(address, 15008, tls)
+        connection = await Connection.open(address, 15008, tls, new_socket=new_socket)
     except OSError:
         return None, b""
     h2 = H2Connection(H2Configuration(client_side=True, validate_outbound_headers=False))

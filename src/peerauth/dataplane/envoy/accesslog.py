@@ -57,13 +57,13 @@ _HTTP = {
 
 
 def connection_end(
-    workload: WorkloadKey, *, direction: str = INBOUND, kind: str = CONNECTION
+    workload: WorkloadKey | str, *, direction: str = INBOUND, kind: str = CONNECTION
 ) -> accesslog_pb2.AccessLog:
     """For a listener: one line for each connection that ended."""
     return _stdout({"kind": kind, "event": "end", **_whose(workload, direction), **_TCP})
 
 
-def connection_start(workload: WorkloadKey, *, direction: str = INBOUND) -> accesslog_pb2.AccessLog:
+def connection_start(workload: WorkloadKey | str, *, direction: str = INBOUND) -> accesslog_pb2.AccessLog:
     """For a TCP proxy that flushes its log when connected: one line when the application was reached."""
     log = _stdout(
         {"kind": CONNECTION, "event": "start", **_whose(workload, direction), **{key: _TCP[key] for key in _START}}
@@ -84,7 +84,7 @@ def reason_metadata(mode: EffectiveMode, reason: Reason) -> base_pb2.Metadata:
     return base_pb2.Metadata(filter_metadata={METADATA: why})
 
 
-def _whose(workload: WorkloadKey, direction: str) -> dict[str, str]:
+def _whose(workload: WorkloadKey | str, direction: str) -> dict[str, str]:
     return {"workload": str(workload), "direction": direction}
 
 

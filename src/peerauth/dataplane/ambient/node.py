@@ -1,0 +1,55 @@
+"""The whole configuration of one node's Envoy, which serves every ambient workload of the node.
+
+Each workload has three listeners of its own, so that its policy's change is the change of one of them; the mesh is one
+listener inside the proxy; certificates are secrets named by identity, for the identities of the node alone. Size and
+updates grow with the node's workloads plus the mesh's identities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.listener.v3 import listener_pb2
+
+from peerauth.dataplane.ambient import node_inbound, node_outbound
+from peerauth.dataplane.ambient.node_values import HbonePeer, NodeProxy, NodeWorkload
+from peerauth.dataplane.resources import CLUSTER, LISTENER, Resources, serialize
+from peerauth.identity.spiffe import SpiffeId
+from peerauth.model.mesh import MeshConfig
+
+__all__ = ["HbonePeer", "NodeProxy", "NodeWorkload", "render_mesh", "render_node", "render_source", "render_workload"]
+
+
+def render_node(node: NodeProxy) -> Resources:
+    """All resources of one node's Envoy, serialized: clusters, then listeners. Equal nodes give equal bytes."""
+    clusters: dict[str, bytes] = {}
+    listeners: dict[str, bytes] = {}
+    pieces = [render_mesh(node.peers)]
+    pieces += [render_source(identity, mesh=node.mesh) for identity in {w.identity for w in node.workloads}]
+    pieces += [render_workload(workload, mesh=node.mesh) for workload in node.workloads]
+    for piece in pieces:
+        clusters |= piece.get(CLUSTER, {})
+        listeners |= piece.get(LISTENER, {})
+    return {CLUSTER: dict(sorted(clusters.items())), LISTENER: dict(sorted(listeners.items()))}
+
+
+def render_workload(workload: NodeWorkload, *, mesh: MeshConfig) -> Resources:
+    """The listeners of one workload."""
+    inbound = node_inbound.inbound_listeners(workload, mesh=mesh)
+    return {LISTENER: _serialized([*inbound, node_outbound.workload_listener(workload)])}
+
+
+def render_source(identity: SpiffeId, *, mesh: MeshConfig) -> Resources:
+    """What one identity of the node needs, however many workloads have it."""
+    return {CLUSTER: _serialized([node_outbound.source_cluster(identity, mesh=mesh)])}
+
+
+def render_mesh(peers: tuple[HbonePeer, ...]) -> Resources:
+    """What all workloads share: the mesh as they may dial it, and the ways to applications and past the mesh."""
+    clusters = [*node_inbound.inbound_clusters(), *node_outbound.shared_clusters()]
+    return {CLUSTER: _serialized(clusters), LISTENER: _serialized([node_outbound.mesh_listener(peers)])}
+
+
+def _serialized(messages: Iterable[cluster_pb2.Cluster | listener_pb2.Listener]) -> dict[str, bytes]:
+    return {message.name: serialize(message) for message in messages}

@@ -1,0 +1,139 @@
+"""Connections that arrive at an ambient workload: HBONE on 15008, everything else on 15006, both in its namespace.
+
+Plaintext is admitted or refused by where it was going: a matcher of ports over filter chains, one for each port that
+is declared or named by a policy and one for the rest. A chain is what its port's mode is, so a change of mode replaces
+that chain alone: Envoy closes its connections and leaves every other. Nothing looks at the bytes: a certificate of the
+mesh does not help outside HBONE, and the application's own TLS is the application's.
+
+HBONE always requires a certificate of the mesh, so no PeerAuthentication touches 15008. Facts: Istio's ztunnel.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.core.v3 import base_pb2
+from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
+from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
+from envoy.extensions.matching.common_inputs.network.v3 import network_inputs_pb2
+from google.protobuf import duration_pb2
+from xds.type.matcher.v3 import matcher_pb2
+
+from peerauth.dataplane.ambient import node_parts
+from peerauth.dataplane.ambient.node_values import NodeWorkload
+from peerauth.dataplane.envoy import accesslog, hbone, matching, parts, tls
+from peerauth.dataplane.envoy.inbound import ANY, HANDSHAKE_TIMEOUT_S
+from peerauth.model.mesh import MeshConfig
+from peerauth.policy.decision import EffectiveMode
+
+LOOP = "loop"
+"""The chain of what is not for this workload: another address, or a port of the proxy's own."""
+PLAINTEXT = "inbound|plaintext"
+TUNNELED = hbone.TUNNELED
+MAX_STREAMS = 2048
+"""Tunnels in one connection. One node's proxy stands for all of its workloads; a peer of ztunnel's kind opens 100."""
+
+
+def inbound_listeners(workload: NodeWorkload, *, mesh: MeshConfig) -> list[listener_pb2.Listener]:
+    """The two listeners inside one workload's namespace."""
+    return [_plaintext(workload), _hbone(workload, mesh)]
+
+
+def inbound_clusters() -> list[cluster_pb2.Cluster]:
+    """The ways to the applications, the same for all workloads: each in the namespace of the connection it is for."""
+    plaintext = parts.original_destination_cluster(PLAINTEXT, marked=True)
+    tunneled = parts.original_destination_cluster(TUNNELED, marked=True)
+    tunneled.original_dst_lb_config.use_http_header = True
+    tunneled.original_dst_lb_config.http_header_name = ":authority"
+    blackhole = parts.static_cluster(parts.BLACKHOLE, None, marked=False)
+    return [blackhole, node_parts.connect_inside(plaintext), node_parts.connect_inside(tunneled)]
+
+
+def _plaintext(workload: NodeWorkload) -> listener_pb2.Listener:
+    ports = _ports_apart(workload)
+    chains = [_chain(workload, LOOP, parts.BLACKHOLE), *(_port_chain(workload, port) for port in (*ports, None))]
+    listener = _listener(workload, f"inbound|{workload.key}", chains)
+    node_parts.bind_inside(listener, workload, parts.INBOUND_PORT)
+    node_parts.restore_destination(listener)
+    listener.filter_chain_matcher.CopyFrom(_matcher(workload, ports))
+    return listener
+
+
+def _ports_apart(workload: NodeWorkload) -> tuple[int, ...]:
+    named = {entry.port for entry in workload.decision.ports}
+    return tuple(sorted((named | set(workload.ports)) - set(parts.PROXY_PORTS)))
+
+
+def _matcher(workload: NodeWorkload, ports: tuple[int, ...]) -> matcher_pb2.Matcher:
+    """Own addresses only: the redirection takes whatever is sent to the namespace, and this is no router."""
+    by_port = {str(port): matching.to_chain(LOOP) for port in parts.PROXY_PORTS}
+    by_port |= {str(port): matching.to_chain(_chain_name(workload, port)) for port in ports}
+    any_port = matching.to_chain(_chain_name(workload, None))
+    to_port = matching.lookup(network_inputs_pb2.DestinationPortInput(), by_port, otherwise=any_port)
+    own = {ipaddress.ip_address(address).compressed: to_port for address in workload.addresses}
+    elsewhere = matching.to_chain(LOOP)
+    return matching.lookup(network_inputs_pb2.DestinationIPInput(), own, otherwise=elsewhere).matcher
+
+
+def _chain_name(workload: NodeWorkload, port: int | None) -> str:
+    strict = workload.mode_in_force(port) is EffectiveMode.STRICT
+    return f"{'refused' if strict else 'plain'}_{ANY if port is None else port}"
+
+
+def _port_chain(workload: NodeWorkload, port: int | None) -> listener_components_pb2.FilterChain:
+    strict = workload.mode_in_force(port) is EffectiveMode.STRICT
+    chain = _chain(workload, _chain_name(workload, port), parts.BLACKHOLE if strict else PLAINTEXT)
+    if strict:
+        why = workload.decision.deciding(port)
+        chain.metadata.CopyFrom(accesslog.reason_metadata(workload.mode_in_force(port), why))
+    elif port is None:
+        # A port that nobody declared and a policy now refuses was this chain's until then: let it begin anew.
+        undeclared = {entry.port for entry in workload.decision.ports} - set(workload.ports)
+        refused = [p for p in sorted(undeclared) if workload.mode_in_force(p) is EffectiveMode.STRICT]
+        if refused:
+            chain.metadata.filter_metadata["peerauth.without"].update({"ports": ",".join(map(str, refused))})
+    return chain
+
+
+def _chain(workload: NodeWorkload, name: str, cluster: str) -> listener_components_pb2.FilterChain:
+    if cluster == parts.BLACKHOLE:
+        return listener_components_pb2.FilterChain(name=name, filters=[parts.tcp_proxy(name, cluster)])
+    proxy = parts.tcp_proxy(name, cluster, log=accesslog.connection_start(workload.key))
+    inside = node_parts.remember([node_parts.namespace_of(workload)])
+    return listener_components_pb2.FilterChain(name=name, filters=[inside, proxy])
+
+
+def _hbone(workload: NodeWorkload, mesh: MeshConfig) -> listener_pb2.Listener:
+    hosts = hbone.own_hosts(workload.addresses, served={}, others=TUNNELED)
+    chain = listener_components_pb2.FilterChain(
+        name=hbone.HBONE,
+        # Without the match a client that names no protocol would be let in: TLS itself does not insist on ALPN.
+        filter_chain_match=listener_components_pb2.FilterChainMatch(
+            transport_protocol="tls", application_protocols=tls.HBONE_ALPN
+        ),
+        transport_socket=tls.hbone_server_socket(mesh, certificate=workload.identity.uri),
+        transport_socket_connect_timeout=duration_pb2.Duration(seconds=HANDSHAKE_TIMEOUT_S),
+        filters=[
+            node_parts.remember([node_parts.namespace_of(workload)]),
+            hbone.connection_manager(workload.key, hosts=hosts, streams=MAX_STREAMS),
+        ],
+    )
+    listener = _listener(workload, f"{hbone.HBONE}|{workload.key}", [chain])
+    listener.listener_filters_timeout.CopyFrom(duration_pb2.Duration(seconds=HANDSHAKE_TIMEOUT_S))
+    inspector = tls.packed(tls_inspector_pb2.TlsInspector())
+    listener.listener_filters.add(name="envoy.filters.listener.tls_inspector", typed_config=inspector)
+    node_parts.bind_inside(listener, workload, parts.HBONE_PORT)
+    return listener
+
+
+def _listener(
+    workload: NodeWorkload, name: str, chains: list[listener_components_pb2.FilterChain]
+) -> listener_pb2.Listener:
+    return listener_pb2.Listener(
+        name=name,
+        stat_prefix=name.partition("|")[0],
+        traffic_direction=base_pb2.INBOUND,
+        filter_chains=chains,
+        access_log=[accesslog.connection_end(workload.key)],
+    )

@@ -1,0 +1,96 @@
+"""What both directions of a node's Envoy share: sockets in a workload's namespace, and state that travels along.
+
+A listener is opened inside the namespace that its address names. A connection is opened in the namespace that the
+connection it is made for carries in its filter state; a cluster's own namespace is one that cannot exist, so that a
+connection without that state goes nowhere instead of into the node's network. The state is hashable: a connection
+made in one namespace is never used for another. Source: Envoy's well-known filter state keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.core.v3 import address_pb2, extension_pb2
+from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
+from envoy.extensions.filters.common.set_filter_state.v3 import value_pb2
+from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2
+from envoy.extensions.filters.network.set_filter_state.v3 import set_filter_state_pb2
+from envoy.extensions.local_address_selectors.filter_state_override.v3 import config_pb2
+
+from peerauth.dataplane.ambient.node_values import NodeWorkload
+from peerauth.dataplane.envoy import parts, tls
+
+NOWHERE = "/dev/null/no-network-namespace"
+NAMESPACE_KEY = "envoy.network.upstream_bind_override.network_namespace"
+STRING = "envoy.string"
+HASHABLE_STRING = "envoy.hashable_string"
+
+_Value = value_pb2.FilterStateValue
+NOT_SHARED = _Value.NONE
+NEXT_HOP = _Value.ONCE
+EVERY_HOP = _Value.TRANSITIVE
+
+
+def state(
+    key: str,
+    text: str,
+    *,
+    factory: str = "",
+    shared: value_pb2.FilterStateValue.SharedWithUpstream.ValueType = NOT_SHARED,
+) -> value_pb2.FilterStateValue:
+    """One entry of a connection's filter state; `text` is a format string. No factory: the key's own."""
+    value = _Value(object_key=key, factory_key=factory, shared_with_upstream=shared)
+    value.format_string.text_format_source.inline_string = text
+    return value
+
+
+def remember(values: Iterable[value_pb2.FilterStateValue]) -> listener_components_pb2.Filter:
+    """A network filter that sets filter state when a connection begins."""
+    config = set_filter_state_pb2.Config(on_new_connection=values)
+    return listener_components_pb2.Filter(
+        name="envoy.filters.network.set_filter_state", typed_config=tls.packed(config)
+    )
+
+
+def namespace_of(workload: NodeWorkload) -> value_pb2.FilterStateValue:
+    """Connections that are made for this one are made in the workload's namespace, hop after hop."""
+    return state(NAMESPACE_KEY, literal(workload.namespace), factory=HASHABLE_STRING, shared=EVERY_HOP)
+
+
+def literal(text: str) -> str:
+    """Text as a format string that yields it."""
+    return text.replace("%", "%%")
+
+
+def bind_inside(listener: listener_pb2.Listener, workload: NodeWorkload, port: int) -> None:
+    """Opens a listener on a port of every address, inside the workload's namespace."""
+    parts.bind(listener, parts.wildcards(workload.addresses), port)
+    listener.address.socket_address.network_namespace_filepath = workload.namespace
+    for other in listener.additional_addresses:
+        other.address.socket_address.network_namespace_filepath = workload.namespace
+
+
+def restore_destination(listener: listener_pb2.Listener) -> None:
+    """Finds out where a redirected connection was going."""
+    listener.listener_filters.add(
+        name="envoy.filters.listener.original_dst", typed_config=tls.packed(original_dst_pb2.OriginalDst())
+    )
+
+
+def connect_inside(cluster: cluster_pb2.Cluster) -> cluster_pb2.Cluster:
+    """Makes a cluster connect in the namespace of the connection it connects for."""
+    bind = cluster.upstream_bind_config
+    bind.source_address.CopyFrom(_unspecified("0.0.0.0"))  # noqa: S104  the source, not a listener
+    bind.extra_source_addresses.add(address=_unspecified("::"))
+    bind.local_address_selector.CopyFrom(
+        extension_pb2.TypedExtensionConfig(
+            name="envoy.upstream.local_address_selector.filter_state_override",
+            typed_config=tls.packed(config_pb2.Config()),
+        )
+    )
+    return cluster
+
+
+def _unspecified(address: str) -> address_pb2.SocketAddress:
+    return address_pb2.SocketAddress(address=address, port_value=0, network_namespace_filepath=NOWHERE)

@@ -1,0 +1,54 @@
+"""What a node's Envoy is rendered from: the workloads that it serves, and the mesh that these may dial.
+
+Values only. Two equal values are the same bytes, so a caller may cache by them. Addresses are literals.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from peerauth.dataplane.resources import Capture
+from peerauth.identity.spiffe import SpiffeId
+from peerauth.model.inventory import WorkloadKey
+from peerauth.model.mesh import DEFAULT_MESH, MeshConfig
+from peerauth.policy.decision import Decision, EffectiveMode
+
+
+class NodeWorkload(msgspec.Struct, frozen=True):
+    """One ambient workload of the node.
+
+    `namespace` is the path of its network namespace. A path must not come to mean another namespace while a proxy uses
+    it: whoever makes a namespace anew gives it a new path. `ports` are those that the workload declares.
+    """
+
+    key: WorkloadKey
+    identity: SpiffeId
+    addresses: tuple[str, ...]
+    decision: Decision
+    namespace: str
+    ports: tuple[int, ...] = ()
+
+    def mode_in_force(self, port: int | None) -> EffectiveMode:
+        """What plaintext meets on a port, declared or not; None is every port that no policy names.
+
+        Ambient has no DISABLE: such a port admits plaintext as well as HBONE.
+        """
+        decided = self.decision.enforced or self.decision
+        mode = decided.mode if port is None else decided.mode_of(port)
+        return EffectiveMode.PERMISSIVE if mode is EffectiveMode.DISABLE else mode
+
+
+class HbonePeer(msgspec.Struct, frozen=True, order=True):
+    """One workload of the mesh that takes HBONE on its addresses, and whom its certificate must name."""
+
+    identity: SpiffeId
+    addresses: tuple[str, ...]
+
+
+class NodeProxy(msgspec.Struct, frozen=True):
+    """One node: its own workloads, and every workload of the mesh that takes HBONE (its own among them)."""
+
+    workloads: tuple[NodeWorkload, ...] = ()
+    peers: tuple[HbonePeer, ...] = ()
+    mesh: MeshConfig = DEFAULT_MESH
+    capture: Capture = Capture.TRANSPARENT
