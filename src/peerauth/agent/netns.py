@@ -9,6 +9,7 @@ no packet reaches an application past the proxy. Needs root and iproute2.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import fcntl
 import hashlib
@@ -58,6 +59,7 @@ class MeshNetwork:
             raise ValueError(f"not an instance's name: {instance!r}")
         self._lock: leftovers.InstanceLock | None = None
         self._links = 0
+        self._link_of: dict[str, str] = {}
         self._free_v4: Iterator[ipaddress.IPv4Address] = POOL_V4.hosts()
         self._free_v6: Iterator[ipaddress.IPv6Address] = POOL_V6.hosts()
         self._taken: set[str] = set()
@@ -103,7 +105,7 @@ class MeshNetwork:
         """
         name = self._name_of(workload)
         self._links += 1
-        link = f"w{self._links}"
+        link = self._link_of[name] = f"w{self._links}"
         chosen = self._claim(addresses)
         made = WorkloadNamespace(name=name, path=str(leftovers.NETNS_FOLDER / name), addresses=chosen)
         try:
@@ -117,6 +119,10 @@ class MeshNetwork:
     async def remove(self, namespace: WorkloadNamespace) -> None:
         """Remove a namespace; processes in it lose their link. One that is not there is fine."""
         self._taken.difference_update(namespace.addresses)
+        if link := self._link_of.pop(namespace.name, ""):
+            # A namespace lives on without its name while anyone has a socket in it: its addresses must not.
+            with contextlib.suppress(PlatformError):  # gone with the namespace
+                await run_tool("ip", "-n", self._hub, "link", "delete", link)
         if namespace.name in leftovers.namespaces_of(self._instance):
             await run_tool("ip", "netns", "delete", namespace.name)
 
