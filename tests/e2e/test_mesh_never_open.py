@@ -10,10 +10,12 @@ import os
 import signal
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from mesh_on_this_machine import (
     CLIENT,
+    EGRESS,
     FINANCE,
     LEGACY,
     NO_ROOT,
@@ -31,6 +33,8 @@ from mesh_on_this_machine import (
 from peerauth.agent.echo import listen_tcp
 from peerauth.agent.netns import MeshNetwork, WorkloadNamespace, sockets_of
 from peerauth.dataplane.resources import Capture
+from peerauth.model.inventory import Workload
+from peerauth.model.world import MeshObject
 
 pytestmark = pytest.mark.envoy
 
@@ -46,6 +50,16 @@ STRICT_ON_8080 = (
     policy("foo", S),
 )
 """Each of them says STRICT for finance:8080, every time for another reason, with other modes around it."""
+
+
+def as_another_account(said: tuple[MeshObject, ...]) -> tuple[MeshObject, ...]:
+    """The same documents with another service account for finance: its certificate and its proxy have to be others."""
+    return tuple(
+        msgspec.structs.replace(each, service_account="treasury")
+        if isinstance(each, Workload) and each.key == FINANCE
+        else each
+        for each in said
+    )
 
 
 async def refused_again(hammers: list[Hammer]) -> None:
@@ -88,9 +102,13 @@ async def test_explicit_capture(tmp_path: Path) -> None:
             assert places[FINANCE] == running.mesh.places[FINANCE]
             await refused_again(hammers)
             await through_edits_and_a_killed_proxy(running, hammers)
+            await running.load(as_another_account(example(STRICT_ON_8080[0])))
+            await refused_again(hammers)
             assert (strict.connections, strict.received) == (0, 0)
             assert all(set(hammer.outcomes) == {"unreachable", "refused"} for hammer in hammers)
             assert await running.reaches(FINANCE, 8080, tls=running.mutual()), "it was there all the time"
+            by_client = await running.dial_at(EGRESS, 8080)
+            assert await by_client.echoes(), "clients expect its new name"
             assert await running.reaches(FINANCE, 9000, tls=running.mutual())
 
 
