@@ -1,0 +1,132 @@
+"""The configuration of a node's Envoy is a sum, and a change of it is a change of one part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+import pytest
+from envoy.config.listener.v3 import listener_pb2
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peerauth.dataplane.ambient.node import HbonePeer, NodeProxy, NodeWorkload, render_node
+from peerauth.dataplane.resources import CLUSTER, LISTENER, Resources
+from peerauth.identity.spiffe import SpiffeId
+from peerauth.model.inventory import WorkloadKey
+from peerauth.policy.decision import EffectiveMode
+from sidecars import CLIENT, FINANCE, decided
+
+PORTS = (8080, 9090)
+MODES = [mode.value for mode in EffectiveMode]
+
+
+def workload(number: int, identity: SpiffeId = FINANCE) -> NodeWorkload:
+    address = f"10.0.{number // 250}.{number % 250 + 1}"
+    key = WorkloadKey("foo", f"w{number}")
+    return NodeWorkload(key, identity, (address,), decided("PERMISSIVE"), f"/run/netns/w{number}", PORTS)
+
+
+def peer(number: int, identity: SpiffeId = CLIENT) -> HbonePeer:
+    return HbonePeer(identity, (f"192.0.2.{number}",))
+
+
+def node(*workloads: NodeWorkload, peers: tuple[HbonePeer, ...] = ()) -> NodeProxy:
+    return NodeProxy(workloads, peers)
+
+
+def changed(old: Resources, new: Resources) -> set[str]:
+    """The names of resources that differ, are new, or are gone."""
+    return {
+        name
+        for kind in (CLUSTER, LISTENER)
+        for name in old[kind].keys() | new[kind].keys()
+        if old[kind].get(name) != new[kind].get(name)
+    }
+
+
+def size(resources: Resources) -> int:
+    return sum(len(body) for bodies in resources.values() for body in bodies.values())
+
+
+def test_the_size_is_a_sum_of_local_workloads_and_the_mesh() -> None:
+    def total(locals_: int, identities: int) -> int:
+        peers = tuple(peer(n % 250, SpiffeId("cluster.local", "foo", f"a{n:03}")) for n in range(100, 100 + identities))
+        return size(render_node(node(*(workload(100 + n) for n in range(locals_)), peers=peers)))
+
+    base = total(1, 1)
+    assert total(40, 40) - base == pytest.approx((total(40, 1) - base) + (total(1, 40) - base), rel=0.001)
+
+
+@given(st.sampled_from(MODES), st.dictionaries(st.sampled_from([8080, 9090, 7070]), st.sampled_from(MODES)))
+def test_a_policy_touches_one_listener_of_its_workload(mode: str, ports: Mapping[int, str]) -> None:
+    before = node(workload(1), workload(2), peers=(peer(1),))
+    decision = decided(mode, ports)
+    after = node(msgspec.structs.replace(workload(1), decision=decision), workload(2), peers=(peer(1),))
+    assert changed(render_node(before), render_node(after)) <= {"inbound|foo/w1"}
+
+
+def test_a_remote_pod_touches_the_matcher_of_the_mesh_and_nothing_else() -> None:
+    before = render_node(node(workload(1), peers=(peer(1),)))
+    after = render_node(node(workload(1), peers=(peer(1), peer(2))))
+    assert changed(before, after) == {"mesh"}
+    old, new = (listener_pb2.Listener.FromString(found[LISTENER]["mesh"]) for found in (before, after))
+    assert old.filter_chain_matcher != new.filter_chain_matcher
+    old.ClearField("filter_chain_matcher")
+    new.ClearField("filter_chain_matcher")
+    assert old == new
+
+
+def test_a_workload_brings_its_listeners_and_the_first_of_an_identity_its_certificate() -> None:
+    one, two = render_node(node(workload(1))), render_node(node(workload(1), workload(2)))
+    assert changed(one, two) == {"inbound|foo/w2", "hbone|foo/w2", "outbound|foo/w2"}
+    other = render_node(node(workload(1), workload(2, CLIENT)))
+    assert changed(two, other) == {f"outbound|hbone|{CLIENT.uri}", "hbone|foo/w2", "outbound|foo/w2"}
+
+
+def test_only_identities_of_the_node_have_a_certificate_on_it() -> None:
+    rendered = render_node(node(workload(1), peers=(peer(1, CLIENT),)))
+    with_certificates = b"".join(body for name, body in rendered[CLUSTER].items() if name.startswith("outbound|hbone"))
+    assert FINANCE.uri.encode() in with_certificates
+    assert CLIENT.uri.encode() not in with_certificates
+
+
+@given(st.permutations(range(6)))
+def test_order_does_not_matter(order: list[int]) -> None:
+    workloads, peers = [workload(n) for n in range(6)], [peer(n) for n in range(6)]
+    straight = render_node(node(*workloads, peers=tuple(peers)))
+    shuffled = render_node(node(*(workloads[n] for n in order), peers=tuple(peers[n] for n in order)))
+    assert {kind: list(bodies.items()) for kind, bodies in straight.items()} == {
+        kind: list(bodies.items()) for kind, bodies in shuffled.items()
+    }
+
+
+@given(
+    st.sampled_from(MODES),
+    st.dictionaries(st.sampled_from([8080, 7070]), st.sampled_from(MODES)),
+    st.sampled_from(MODES),
+    st.dictionaries(st.sampled_from([8080, 7070]), st.sampled_from(MODES)),
+)
+def test_the_chain_of_a_port_that_becomes_strict_never_outlives_the_change(
+    mode: str, ports: Mapping[int, str], later: str, later_ports: Mapping[int, str]
+) -> None:
+    """Envoy keeps connections of chains that are equal to the byte: one that let a port's plaintext in must not be."""
+    before = msgspec.structs.replace(workload(1), decision=decided(mode, ports))
+    after = msgspec.structs.replace(workload(1), decision=decided(later, later_ports))
+    for port in (8080, 9090, 7070, 6060):
+        if before.mode_in_force(port) is EffectiveMode.PERMISSIVE and after.mode_in_force(port) is EffectiveMode.STRICT:
+            assert chain_taking(before, port) not in chains(after)
+
+
+def chains(found: NodeWorkload) -> set[bytes]:
+    listener = listener_pb2.Listener.FromString(render_node(node(found))[LISTENER][f"inbound|{found.key}"])
+    return {chain.SerializeToString(deterministic=True) for chain in listener.filter_chains}
+
+
+def chain_taking(found: NodeWorkload, port: int) -> bytes:
+    listener = listener_pb2.Listener.FromString(render_node(node(found))[LISTENER][f"inbound|{found.key}"])
+    by_address = listener.filter_chain_matcher.matcher_tree.exact_match_map.map[found.addresses[0]].matcher
+    by_port = by_address.matcher_tree.exact_match_map.map
+    match = by_port.get(str(port), by_address.on_no_match)
+    chain = next(chain for chain in listener.filter_chains if chain.name == match.action.name)
+    return chain.SerializeToString(deterministic=True)
