@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 from collections.abc import Coroutine
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ from peerauth.cli.offline import Target, TargetType
 from peerauth.cli.proved import proof_lines
 from peerauth.cli.render import write_all, writer
 from peerauth.dataplane.resources import Capture
+from peerauth.model.schema.meshconfig import go_duration
 from peerauth.runtime import probing, settings
 from peerauth.runtime.up import Options
 from peerauth.runtime.up import up as run_up
@@ -26,6 +28,20 @@ from peerauth.runtime.verification import report_document
 FINE, REFUTED = 0, 1
 
 T = TypeVar("T")
+
+
+class Duration(click.ParamType[timedelta]):
+    """A time as Go and Kubernetes write it."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        """The time, or a usage error that shows the form."""
+        found = value if isinstance(value, timedelta) else go_duration(str(value))
+        if found is None or found < timedelta(seconds=2):
+            self.fail(f"'{value}' is not a time of at least 2s, such as 24h, 90m or 30s", param, ctx)
+        return found
+
 
 STATE = click.option(
     "--state",
@@ -54,6 +70,14 @@ STATE = click.option(
     metavar="FOLDER",
     help="Use your own authority: ca-cert.pem, ca-key.pem, cert-chain.pem, root-cert.pem.",
 )
+@click.option(
+    "--certificate-lifetime",
+    type=Duration(),
+    default="24h",
+    show_default=True,
+    metavar="DURATION",
+    help="How long workload certificates live; they are renewed between half and eight tenths of it.",
+)
 @STATE
 @click.option("-v", "--verbose", is_flag=True, help="Log what the control plane and the agents do.")
 def up(
@@ -63,6 +87,7 @@ def up(
     once: bool,
     capture: str,
     authority: Path | None,
+    certificate_lifetime: timedelta,
     state: Path | None,
     verbose: bool,
 ) -> int:
@@ -83,7 +108,14 @@ def up(
     """
     logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
     story = story_of(once=once)
-    options = Options(paths=paths, capture=Capture(capture), applications=apps, once=once, authority=authority)
+    options = Options(
+        paths=paths,
+        capture=Capture(capture),
+        applications=apps,
+        once=once,
+        authority=authority,
+        certificate_lifetime=certificate_lifetime,
+    )
     found = settings.from_environment(state=state)
     try:
         proved = _run(run_up(options, settings=found, narrator=story))

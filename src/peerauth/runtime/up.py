@@ -11,7 +11,7 @@ import contextlib
 import logging
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -24,7 +24,7 @@ from peerauth.ca.service import CertificateAuthority
 from peerauth.ca.store import load_plugged_in, open_state
 from peerauth.dataplane.resources import Capture
 from peerauth.errors import PeerAuthError, PlatformError, SourceError
-from peerauth.identity.x509 import Issuer
+from peerauth.identity.x509 import SVID_LIFETIME, Issuer
 from peerauth.model.diagnostic import Diagnostic, Severity
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.mesh import DEFAULT_MESH, MeshConfig
@@ -50,13 +50,17 @@ _log = logging.getLogger(__name__)
 
 
 class Options(msgspec.Struct, frozen=True):
-    """What the command line asks for. `authority` is a folder of PEM files that plugs an authority in, or None."""
+    """What the command line asks for. `authority` is a folder of PEM files that plugs an authority in, or None.
+
+    `certificate_lifetime` is that of the workloads' certificates.
+    """
 
     paths: tuple[str, ...]
     capture: Capture = Capture.EXPLICIT
     applications: bool = False
     once: bool = False
     authority: Path | None = None
+    certificate_lifetime: timedelta = SVID_LIFETIME
 
 
 class Narrator(Protocol):
@@ -106,7 +110,7 @@ async def up(options: Options, *, settings: Settings, narrator: Narrator) -> boo
     with claim(settings.sockets) as instance:
         mesh = LocalMesh(
             NamespaceNetwork() if options.capture is Capture.TRANSPARENT else LoopbackNetwork(instance.number),
-            authority=CertificateAuthority(issuer, trust_domain=trust_domain, now=now),
+            authority=_authority(issuer, trust_domain=trust_domain, lifetime=options.certificate_lifetime),
             folder=instance.folder,
             envoy=find_envoy(),
             with_applications=options.applications,
@@ -224,6 +228,10 @@ def open_authority(folder: Path, *, trust_domain: str, plugged_in: bool) -> Issu
     if plugged_in:
         return load_plugged_in(folder, trust_domain=trust_domain, now=now())
     return open_state(folder, trust_domain=trust_domain, now=now())
+
+
+def _authority(issuer: Issuer, *, trust_domain: str, lifetime: timedelta) -> CertificateAuthority:
+    return CertificateAuthority(issuer, trust_domain=trust_domain, now=now, default_lifetime=lifetime)
 
 
 def has_errors(diagnostics: Sequence[Diagnostic]) -> bool:
