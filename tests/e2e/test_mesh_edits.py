@@ -6,7 +6,11 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import ConnectionTerminated, DataReceived, ResponseReceived, StreamEnded, StreamReset
 
+from clients import GREETING, Connection
 from mesh_on_this_machine import (
     CLIENT,
     EGRESS,
@@ -38,6 +42,8 @@ both_captures = pytest.mark.parametrize(
     ],
 )
 CLOSED_WITHIN_S = 5
+CLIENT_HELLO = b"\x16\x03\x01\x00\x2f\x01\x00\x00\x2b\x03\x03" + bytes(32) + b"\x00\x00\x02\x13\x01\x01\x00\x00\x00"
+"""As short as one can be; the application repeats it like anything else."""
 S, P, D = "STRICT", "PERMISSIVE", "DISABLE"
 
 
@@ -120,6 +126,96 @@ async def test_what_the_catch_all_forbids_ends_too_and_declared_ports_do_not_not
         assert not await running.reaches(FINANCE, 7777)
         assert await mutual.echoes()
         assert await declared.echoes()
+
+
+@both_captures
+async def test_what_disable_let_in_ends_when_it_becomes_strict_and_the_other_way_round(
+    tmp_path: Path, capture: Capture
+) -> None:
+    """The stage between the two included; also the application's own TLS that PERMISSIVE passes through."""
+    async with machine(tmp_path, capture=capture) as running:
+        await running.load(example(finance(D, P)))
+        await running.serve(FINANCE, 8080, 9000)
+        untouched, passed = await running.dial(FINANCE, 8080), await running.dial(FINANCE, 9000)
+        passed.writer.write(CLIENT_HELLO)
+        assert await passed.reader.readexactly(len(CLIENT_HELLO)) == CLIENT_HELLO
+        assert await untouched.echoes()
+        async with asyncio.timeout(CLOSED_WITHIN_S):
+            await running.mesh.load(example(finance(S, S)))
+            assert await untouched.ended()
+            assert await passed.ended()
+
+        await running.mesh.ready()
+        mutual = await running.dial(FINANCE, 8080, tls=running.mutual())
+        assert await mutual.echoes()
+        async with asyncio.timeout(CLOSED_WITHIN_S):
+            await running.mesh.load(example(finance(D, S)))
+            assert await mutual.ended()
+
+
+@both_captures
+async def test_a_tunnel_lives_through_every_edit_of_every_port(tmp_path: Path, capture: Capture) -> None:
+    """HBONE proves the client's identity whatever the mode: no policy forbids it."""
+    async with machine(tmp_path, capture=capture) as running:
+        await running.load(example(finance(P, P)))
+        await running.serve(FINANCE, 8080)
+        tls = running.mutual(alpn=("h2",))
+        connection = await running.dial(FINANCE, 15008, tls=tls)
+        tunnel = Tunnel(connection)
+        assert await tunnel.opens(f"{running.at(FINANCE)}:8080") == 200
+        for mode in (S, P, D, S):
+            await running.load(example(finance(mode, P)))
+            assert await tunnel.echoes(), mode
+        await running.load(example(policy("foo", S)))
+        assert await tunnel.echoes(), "a new reason"
+        await running.serve(WEB, 8080)
+        forbidden = await running.dial(WEB, 8080, tls=running.mutual())
+        assert await forbidden.echoes()
+        await running.load(example(policy("foo", D)))
+        assert await forbidden.ended(), "by then what Envoy drains is drained"
+        assert await tunnel.echoes()
+
+
+class Tunnel:
+    """One HBONE tunnel that stays open."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._h2 = H2Connection(H2Configuration(client_side=True, validate_outbound_headers=False))
+        self._h2.initiate_connection()
+        self._data = b""
+        self._status: int | None = None
+
+    async def opens(self, authority: str) -> int | None:
+        """The answer to a CONNECT."""
+        self._h2.send_headers(1, [(":method", "CONNECT"), (":authority", authority)])
+        while self._status is None and await self._exchange():
+            pass
+        return self._status
+
+    async def echoes(self) -> bool:
+        """Whether what is sent through it comes back."""
+        self._data = b""
+        self._h2.send_data(1, GREETING)
+        while self._data != GREETING:
+            if not await self._exchange():
+                return False
+        return True
+
+    async def _exchange(self) -> bool:
+        """Sends what there is and takes the next bytes; False at the end of the tunnel."""
+        self._connection.writer.write(self._h2.data_to_send())
+        async with asyncio.timeout(10):
+            received = await self._connection.reader.read(1 << 16)
+        for event in self._h2.receive_data(received):
+            match event:
+                case ResponseReceived():
+                    self._status = int(dict(event.headers or [])[b":status"])
+                case DataReceived():
+                    self._data += event.data or b""
+                case StreamReset() | ConnectionTerminated() | StreamEnded():
+                    return False
+        return bool(received)
 
 
 async def dial_as_client(running: Machine) -> bool:
