@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -279,6 +281,32 @@ async def test_an_edit_in_the_middle_of_a_stage_is_what_it_ends_with(tmp_path: P
             assert running.mesh.control_plane.in_force(FINANCE).mode_of(8080) is EffectiveMode(last)
             assert await running.reaches(FINANCE, 8080) is (last != S)
             assert await running.reaches(FINANCE, 8080, tls=running.mutual()) is (last != D)
+
+
+async def test_a_proxy_that_is_stuck_keeps_no_port_open_and_delays_no_other_port(tmp_path: Path) -> None:
+    """Who does not acknowledge holds its stage up for some seconds, and nothing else at all."""
+    async with machine(tmp_path) as running:
+        await running.load(example(finance(D, P)))
+        await running.serve(FINANCE, 8080, 9000)
+        plane, stuck = running.mesh.control_plane, running.mesh.agents()[CLIENT].supervisor.pid
+        assert stuck is not None
+        os.kill(stuck, signal.SIGSTOP)
+        try:
+            await running.mesh.load(example(finance(S, P)))
+            assert plane.in_force(FINANCE).mode_of(8080) is EffectiveMode.PERMISSIVE
+            await running.mesh.load(example(finance(S, S)))
+            await running.mesh.discovery.wait_acked(proxy_key(FINANCE), LISTENER)
+            assert not await running.reaches(FINANCE, 9000)
+            assert plane.in_force(FINANCE).mode_of(8080) is EffectiveMode.PERMISSIVE
+            await until(lambda: plane.in_force(FINANCE).mode_of(8080) is EffectiveMode.STRICT)
+            await running.mesh.discovery.wait_acked(proxy_key(FINANCE), LISTENER)
+            assert not await running.reaches(FINANCE, 8080)
+            assert not await running.reaches(FINANCE, 9000)
+        finally:
+            os.kill(stuck, signal.SIGCONT)
+        await plane.settled()
+        connection = await running.dial_at(EGRESS, 8080)
+        assert await connection.echoes(), "back again, it does what the others do"
 
 
 async def test_workloads_that_come_go_and_leave_the_mesh_leave_the_others_connections_alone(tmp_path: Path) -> None:

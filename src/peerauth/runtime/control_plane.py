@@ -58,6 +58,21 @@ class Applied(msgspec.Struct, frozen=True):
     proxies: frozenset[WorkloadKey] = frozenset()
 
 
+class _Stage(msgspec.Struct, frozen=True):
+    """A change in progress: what clients were told before it, and what they are told in it."""
+
+    base: Decision
+    target: Decision
+
+    def meet(self, new: Decision) -> Decision:
+        """`new`, but open to clients of either way on ports where the three ask them for different things."""
+        return _meeting(self.target, _meeting(self.base, new))
+
+
+def _meeting(old: Decision, new: Decision) -> Decision:
+    return meeting_point(old, new) or new
+
+
 def proxy_key(key: WorkloadKey) -> ProxyKey:
     """The node id of a workload's sidecar, of the shape Istio's have; the kind stands where Istio has the address."""
     return ProxyKey(f"sidecar~{key.kind}~{key.name}.{key.namespace}~{key.namespace}.svc")
@@ -76,7 +91,7 @@ class ControlPlane:
         self._in_force: dict[WorkloadKey, Decision] = {}  # what servers are told
         self._announced: dict[WorkloadKey, OutboundPeer] = {}  # what clients are told
         self._rendered: dict[WorkloadKey, SidecarWorkload] = {}
-        self._staged: dict[WorkloadKey, Decision] = {}  # where a change in progress leads
+        self._staged: dict[WorkloadKey, _Stage] = {}
         self._work = asyncio.Event()
         self._calm = asyncio.Event()
         self._calm.set()
@@ -85,9 +100,13 @@ class ControlPlane:
         """The workloads that a sidecar serves, by name."""
         return tuple(sorted(self._in_force))
 
+    def ambient(self) -> frozenset[WorkloadKey]:
+        """The workloads that a node's proxy serves."""
+        return frozenset(key for key, decision in self.decisions.items() if decision.dataplane is Dataplane.AMBIENT)
+
     def in_force(self, key: WorkloadKey) -> Decision:
-        """What a sidecar is told now: the decision, or the stage on the way to it."""
-        return self._in_force[key]
+        """What a workload's proxy is told now: the decision, or for a sidecar the stage on the way to it."""
+        return self._in_force.get(key) or self.decisions.decision(key)
 
     def declared(self, key: WorkloadKey) -> tuple[DeclaredPort, ...]:
         """The ports a workload says it has, and where its application listens: as its sidecar knows them, if any."""
@@ -136,12 +155,15 @@ class ControlPlane:
         """Puts a decision in force at once, or begins its stage where live clients must connect in another way."""
         if new is None or new.dataplane is not Dataplane.SIDECAR:
             self._forget(key)
-        elif key not in self._staged:  # else its round looks at its end at what is decided by then
+        elif (running := self._staged.get(key)) is not None:
+            # Its round goes on, and at its end looks at what is decided by then; what else is new does not wait for it.
+            self._in_force[key] = running.meet(new)
+        else:
             old = self._in_force.get(key)
             stage = meeting_point(old, new) if old is not None and self._is_live(key) else None
             self._in_force[key] = stage or new
-            if stage is not None:
-                self._staged[key] = new
+            if old is not None and stage is not None:
+                self._staged[key] = _Stage(old, new)
                 self._calm.clear()
                 self._work.set()
 
@@ -190,15 +212,15 @@ class ControlPlane:
         for key in self.sidecars():
             self._push(key)
 
-    async def _round(self, targets: Mapping[WorkloadKey, Decision]) -> None:
+    async def _round(self, targets: Mapping[WorkloadKey, _Stage]) -> None:
         """One staged change: servers take both (pushed already), clients change over, servers take the new only."""
         await self._taken_up(targets)
         workloads = [self.world.workloads[key] for key in targets if key in self._staged]
-        if sum(self._announce_as(workload, targets[workload.key]) for workload in workloads):
+        if sum(self._announce_as(workload, targets[workload.key].target) for workload in workloads):
             self._push_all()
             await self._taken_up(self.sidecars())
         for key in sorted(targets.keys() & self._staged.keys()):
-            self._in_force[key] = self._staged.pop(key)
+            self._in_force[key] = self._staged.pop(key).target
             # What was decided meanwhile goes in by the same door as every change, with a stage of its own if need be.
             self._take(key, self.decisions.decision(key))
         if sum(map(self._announce, targets)):
