@@ -1,8 +1,8 @@
 """What reading and validating manifests costs, as a ratio to PyYAML's C loader on the same text in the same run.
 
 `python tests/bench/bench_read.py [--quick] [DOCUMENTS]` prints a table. Both are measured alternately, in processor
-time, each time over the same bytes; the median of the ratios counts. The loader it is compared with does less: it has no
-positions, finds no duplicate keys and validates nothing.
+time, each time over the same bytes; the median of the ratios counts. The loader it is compared with does less: it has
+no positions, finds no duplicate keys and validates nothing.
 """
 
 from __future__ import annotations
