@@ -63,8 +63,9 @@ def cache() -> ResourceCache:
 
 
 @pytest.fixture
-async def plane(cache: ResourceCache, proxies: Proxies) -> AsyncIterator[ControlPlane]:
-    """finance and web, both with sidecars; finance is DISABLE."""
+async def plane(cache: ResourceCache, proxies: Proxies, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ControlPlane]:
+    """finance and web, both with sidecars; finance is DISABLE. Nothing is in flight to wait for."""
+    monkeypatch.setattr(control_plane, "IN_FLIGHT_SECONDS", 0)
     made = ControlPlane(cache, acknowledgements=proxies, capture=Capture.TRANSPARENT)
     mesh = (namespace("foo", {"istio-injection": "enabled"}), placed("finance", "10.0.0.1"), placed("web", "10.0.0.2"))
     made.apply(Reset("test", mesh))
