@@ -20,7 +20,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from clients import Application, Connection, application
-from meshes import meta, pairs
+from meshes import meta
 from peerauth.agent.commands import run_tool
 from peerauth.agent.echo import listen_tcp
 from peerauth.agent.netns import MeshNetwork, WorkloadNamespace, sockets_of, unsupported
@@ -72,7 +72,7 @@ class ZtunnelMesh:
         self.applications: dict[int, Application] = {}
         self._folder = folder
         self._token_key = ec.generate_private_key(CURVE)
-        self._issuer = make_issuer(now=_now())
+        self._issuer = make_issuer(now=now())
         self._relayed: set[asyncio.StreamWriter] = set()
         self._relay: asyncio.Server | None = None
         self._port = 0
@@ -93,16 +93,15 @@ class ZtunnelMesh:
             assert await self.discovery.wait_acked(ztunnel_key(f"node-{name}"), type_url) == ()
 
     async def serve(self) -> None:
-        now = _now()
-        shown = make_serving_certificate([HOSTNAME], issuer=self._issuer, now=now)
+        shown = make_serving_certificate([HOSTNAME], issuer=self._issuer, now=now())
         public = self._token_key.public_key()
-        authority = CertificateAuthority(self._issuer, trust_domain=TRUST_DOMAIN, now=_now)
-        certificates = self.feed.certificates(authority, key=public, now=_now)
+        authority = CertificateAuthority(self._issuer, trust_domain=TRUST_DOMAIN, now=now)
+        certificates = self.feed.certificates(authority, key=public, now=now)
         self._port = await self.discovery.serve_tls(
             TlsBinding(
                 "127.0.0.1:0",
                 certificate=lambda: ServerCertificate(shown.chain, shown.key),
-                authenticate=self.feed.authenticator(key=public, now=_now),
+                authenticate=self.feed.authenticator(key=public, now=now),
                 others=(certificates.handler(),),
             )
         )
@@ -164,7 +163,7 @@ class ZtunnelMesh:
         space = self.spaces[name]
         identity = SpiffeId(TRUST_DOMAIN, "foo", name)
         token = issue_token(
-            Caller(identity, f"node-{name}"), key=self._token_key, now=_now(), lifetime=timedelta(hours=1)
+            Caller(identity, f"node-{name}"), key=self._token_key, now=now(), lifetime=timedelta(hours=1)
         )
         file = self._folder / f"{name}.token"
         file.write_text(token)
@@ -268,8 +267,5 @@ async def _pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     writer.close()
 
 
-def _now() -> datetime:
+def now() -> datetime:
     return datetime.now(UTC)
-
-
-__all__ = ["BINARY", "PORTS", "UNDECLARED", "VARIABLE", "ZtunnelMesh", "missing", "pairs", "ztunnel_mesh"]

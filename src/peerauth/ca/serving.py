@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from peerauth.identity.keys import CURVE, private_key_pem, signature_hash
-from peerauth.identity.x509 import BACKDATE, Issuer, certificate_pem
+from peerauth.identity.x509 import BACKDATE, Issuer, authority_key, certificate_pem
 
 LIFETIME = timedelta(hours=24)
 
@@ -50,6 +50,7 @@ def make_serving_certificate(names: Sequence[str], *, issuer: Issuer, now: datet
         .add_extension(x509.SubjectAlternativeName([_name(text) for text in names]), critical=True)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(usage, critical=False)
+        .add_extension(authority_key(issuer.certificate), critical=False)
         .sign(issuer.key, signature_hash(issuer.key))
     )
     chain = b"".join(certificate_pem(each) for each in (leaf, *issuer.chain))

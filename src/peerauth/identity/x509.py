@@ -72,7 +72,7 @@ def build_issuing(
     """The certificate that signs SVIDs, valid for a year and never beyond its root; no authority below it."""
     name = _authority_name("issuing", trust_domain=trust_domain, serial=serial)
     builder = _authority(public_key, name=name, issuer=root.subject, path_length=0)
-    builder = builder.add_extension(_authority_key(root), critical=False)
+    builder = builder.add_extension(authority_key(root), critical=False)
     return _sign(builder, root_key, now=now, serial=serial, ends=min(now + ISSUING_LIFETIME, root.not_valid_after_utc))
 
 
@@ -96,7 +96,7 @@ def build_svid(
         .add_extension(_leaf_usage(public_key), critical=True)
         .add_extension(_TLS_BOTH_SIDES, critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_authority_key(issuer.certificate), critical=False)
+        .add_extension(authority_key(issuer.certificate), critical=False)
     )
     return _sign(builder, issuer.key, now=now, serial=serial, ends=min(now + lifetime, issuer.ends))
 
@@ -236,7 +236,7 @@ def _sign(
     return builder.not_valid_after(ends.replace(microsecond=0)).sign(key, signature_hash(key))
 
 
-def _authority_key(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+def authority_key(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
     """Points at the issuer by the identifier it gives itself; a plugged-in one may give none."""
     try:
         own = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
