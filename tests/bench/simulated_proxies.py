@@ -6,7 +6,7 @@ A socket whose name begins with `raw` gets a bare connection: four bytes of leng
 bytes as an acknowledgement has. To all others a proxy speaks gRPC in HTTP/2 frames written by hand, so that the bytes
 on the wire are counted where they arrive and a client library's cost does not hide the server's. Each proxy subscribes
 to all listeners over delta discovery and acknowledges whatever comes. A line on standard input is answered by a line
-of JSON: per socket, the bytes and the messages received so far.
+of JSON: per socket, the bytes so far, how many of them were not gRPC's own housekeeping, and the messages.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class RawProxy(asyncio.Protocol):
     """Answers each message of a bare connection."""
 
     def __init__(self) -> None:
-        self.bytes = self.messages = 0
+        self.bytes = self.payload = self.messages = 0
         self._buffer = bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -45,6 +45,7 @@ class RawProxy(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.bytes += len(data)
+        self.payload += len(data)
         self._buffer += data
         while len(self._buffer) >= 4 and len(self._buffer) >= (end := 4 + int.from_bytes(self._buffer[:4])):
             del self._buffer[:end]
@@ -56,7 +57,7 @@ class DiscoveryProxy(asyncio.Protocol):
     """One delta stream: a subscription to all listeners, then an acknowledgement for each answer."""
 
     def __init__(self) -> None:
-        self.bytes = self.messages = 0
+        self.bytes = self.payload = self.messages = 0
         self._frames = bytearray()
         self._body = bytearray()
 
@@ -83,6 +84,7 @@ class DiscoveryProxy(asyncio.Protocol):
 
     def _take(self, kind: int, flags: int, payload: bytes) -> None:
         if kind == DATA:
+            self.payload += len(payload)
             self._body += payload
             self._answer()
         elif kind in (SETTINGS, PING) and not flags & ACK:
@@ -118,7 +120,8 @@ async def main(sockets: list[str]) -> None:
     lines = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     while await lines.readline():
-        print(json.dumps({path: (proxy.bytes, proxy.messages) for path, proxy in proxies.items()}), flush=True)
+        counts = {path: (proxy.bytes, proxy.payload, proxy.messages) for path, proxy in proxies.items()}
+        print(json.dumps(counts), flush=True)
 
 
 if __name__ == "__main__":
