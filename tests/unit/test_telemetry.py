@@ -141,7 +141,7 @@ def test_no_bytes_are_too_odd_to_read(raw: bytes) -> None:
 
 def test_every_field_that_is_read_is_written() -> None:
     written: set[str] = set()
-    for log in (accesslog.connection_end(WorkloadKey("a", "b")), accesslog.tunnel_end(WorkloadKey("a", "b"))):
+    for log in (accesslog.connection_end(WorkloadKey("a", "b")), *accesslog.tunnel_logs(WorkloadKey("a", "b"))):
         shape = stream_pb2.StdoutAccessLog()
         assert log.typed_config.Unpack(shape)
         written |= set(json_format.MessageToDict(shape.log_format.json_format))

@@ -14,6 +14,7 @@ from peerauth.cli.render import BLANK, MODE_ROLES, Cell, Line, Role, columns, co
 from peerauth.dataplane.resources import Capture
 from peerauth.model.diagnostic import Diagnostic, Severity
 from peerauth.model.inventory import WorkloadKey
+from peerauth.policy.decision import Decision
 from peerauth.policy.index import DecisionChange
 from peerauth.runtime.control_plane import Applied
 from peerauth.runtime.flows import FlowReport
@@ -152,8 +153,11 @@ class LiveStory(LogStory):
 def start_lines(mesh: LocalMesh) -> Iterator[Line]:
     """What runs, and what this kind of capture does not cover."""
     sidecars = mesh.control_plane.sidecars()
+    ambient = len(mesh.served()) - len(sidecars)
+    running = [count(len(sidecars), "sidecar")] if sidecars or not ambient else []
+    running += [f"one node proxy for {count(ambient, 'ambient workload')}"] if ambient else []
     capture = mesh.network.capture
-    yield line((count(len(sidecars), "sidecar"), Role.STRONG), f", {capture.value} capture")
+    yield line((", ".join(running), Role.STRONG), f", {capture.value} capture")
     if capture is Capture.EXPLICIT:
         note = "only declared ports are covered, and who dials an application's own address goes round the proxy"
         yield line((note, Role.FAINT))
@@ -164,18 +168,17 @@ def state_lines(mesh: LocalMesh, tally: Tally) -> list[Line]:
     names = ("WORKLOAD", "ADDRESS", "PORT", "MODE", *(name for _, name in OUTCOMES), "WHY")
     rows: list[list[Cell]] = [[(name, Role.FAINT) for name in names]]
     plane = mesh.control_plane
-    for key in plane.sidecars():
+    for key in mesh.served():
         decision = plane.in_force(key)
         others = [None] if mesh.network.capture is Capture.TRANSPARENT else []
         for port in [*(declared.number for declared in plane.declared(key)), *others]:
-            mode = decision.mode if port is None else decision.mode_of(port)
             seen = tally.counts(str(key), port)
             rows.append(
                 [
                     (str(key), Role.STRONG),
                     mesh.places[key].addresses[0],
                     "others" if port is None else str(port),
-                    (mode.value, MODE_ROLES[mode]),
+                    mode_cell(decision, port),
                     *(str(seen.get(outcome, 0)) for outcome, _ in OUTCOMES),
                     (decider(decision.deciding(port)), Role.FAINT),
                 ]
@@ -183,10 +186,18 @@ def state_lines(mesh: LocalMesh, tally: Tally) -> list[Line]:
     return columns(rows)
 
 
+def mode_cell(decision: Decision, port: int | None) -> Cell:
+    """A port's mode, and what is enforced where that is something else (ambient has no DISABLE)."""
+    mode = decision.mode if port is None else decision.mode_of(port)
+    enforced = decision.enforced or decision
+    done = enforced.mode if port is None else enforced.mode_of(port)
+    return (mode.value if done is mode else f"{mode.value} (as {done.value})", MODE_ROLES[done])
+
+
 def not_run_lines(workloads: Sequence[WorkloadKey]) -> Iterator[Line]:
     """Workloads of a data plane that this command does not run."""
     for key in workloads:
-        yield line((f"not run: {key} is an ambient workload, and this command runs sidecars", Role.MIDDLING))
+        yield line((f"not run: {key} is an ambient workload, which needs --capture transparent", Role.MIDDLING))
 
 
 def refusal_line(seen: ConnectionSeen) -> Line:

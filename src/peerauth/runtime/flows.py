@@ -15,6 +15,7 @@ from peerauth.model.inventory import WorkloadKey
 from peerauth.policy.decision import EffectiveMode
 from peerauth.probe import Attempt, ClientKind, Credentials, ProbeTarget, attempt
 from peerauth.probe import Outcome as Met
+from peerauth.runtime.control_plane import ControlPlane
 from peerauth.runtime.local_mesh import LocalMesh
 from peerauth.runtime.tally import Tally
 from peerauth.telemetry import ConnectionSeen, Outcome
@@ -33,7 +34,10 @@ ARRIVALS = {
 
 
 class Flow(msgspec.Struct, frozen=True):
-    """One way from a client's application to a server's port: dial `address:port` as the client does."""
+    """One way from a client's application to a server's port: dial `address:port` as the client does.
+
+    `tunnelled`: it must arrive in HBONE, whatever the mode.
+    """
 
     client: WorkloadKey
     server: WorkloadKey
@@ -41,6 +45,7 @@ class Flow(msgspec.Struct, frozen=True):
     port: int
     server_port: int
     mode: EffectiveMode
+    tunnelled: bool = False
 
 
 class FlowReport(msgspec.Struct, frozen=True):
@@ -64,14 +69,28 @@ async def prove_flows(mesh: LocalMesh, *, tally: Tally, presented: Credentials) 
 
 def _dialled(mesh: LocalMesh) -> Iterator[Flow]:
     plane = mesh.control_plane
-    sidecars = plane.sidecars()
-    for server in sidecars:
-        client = next((key for key in sidecars if key != server), None)
-        if client is None:
-            continue
-        for declared in plane.declared(server):
-            mode = plane.decisions.decision(server).mode_of(declared.number)
-            yield Flow(client, server, mesh.places[server].addresses[0], declared.number, declared.number, mode)
+    for server in mesh.served():
+        for client in _clients(mesh, server):
+            for declared in plane.declared(server):
+                mode = plane.decisions.decision(server).mode_of(declared.number)
+                where = mesh.places[server].addresses[0]
+                yield Flow(
+                    client, server, where, declared.number, declared.number, mode, _tunnels(plane, client, server)
+                )
+
+
+def _clients(mesh: LocalMesh, server: WorkloadKey) -> Iterator[WorkloadKey]:
+    """One client of each data plane, the first by name."""
+    ambient = mesh.control_plane.ambient()
+    for wanted in (False, True):
+        client = next((key for key in mesh.served() if key != server and (key in ambient) is wanted), None)
+        if client is not None:
+            yield client
+
+
+def _tunnels(plane: ControlPlane, client: WorkloadKey, server: WorkloadKey) -> bool:
+    """Whether the two meet in HBONE, which ambient always speaks, whatever the port's mode."""
+    return not plane.ambient().isdisjoint({client, server})
 
 
 def _listened(mesh: LocalMesh) -> Iterator[Flow]:
@@ -107,7 +126,7 @@ async def _prove(flow: Flow, *, mesh: LocalMesh, tally: Tally, presented: Creden
 
 
 def _report(flow: Flow, *, made: Attempt, seen: ConnectionSeen | None) -> FlowReport:
-    wanted = Outcome.UNTOUCHED if flow.mode is EffectiveMode.DISABLE else Outcome.MUTUAL_TLS
+    wanted = Outcome.UNTOUCHED if flow.mode is EffectiveMode.DISABLE and not flow.tunnelled else Outcome.MUTUAL_TLS
     arrived = None if seen is None else seen.outcome
     ok = made.outcome is Met.ACCEPTED and arrived is wanted
     what = "unseen: the server's proxy logged nothing" if seen is None else ARRIVALS[seen.outcome]

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import msgspec
 
+from peerauth.agent.sds import Signer
 from peerauth.aio import spawn
 from peerauth.ca.service import CertificateAuthority
-from peerauth.dataplane.resources import DeclaredPort, Endpoint
+from peerauth.dataplane.resources import Capture, DeclaredPort, Endpoint
 from peerauth.identity.csr import CsrRefusal, IssuedCertificate
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.inventory import Namespace, Workload, WorkloadKey
@@ -27,8 +28,10 @@ from peerauth.policy.membership import dataplane_of
 from peerauth.policy.outbound import identity_of
 from peerauth.runtime.applications import Applications, undeclared_port
 from peerauth.runtime.control_plane import Applied, ControlPlane, proxy_key
+from peerauth.runtime.local_node import LocalNode
 from peerauth.runtime.networks import Network, Placed
 from peerauth.runtime.node_agent import NodeAgent
+from peerauth.runtime.node_proxy import NodeProxy
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.server import DiscoveryServer, Service, UdsBinding
 
@@ -72,6 +75,15 @@ class LocalMesh:
         self.control_plane = ControlPlane(self._cache, acknowledgements=self.discovery, capture=network.capture)
         self._applications = Applications(network) if with_applications else None
         self._agents: dict[WorkloadKey, _Running] = {}
+        self._node = LocalNode(
+            self._cache,
+            self.discovery,
+            folder=folder / "node",
+            envoy=envoy,
+            sign=self._signer,
+            on_line=on_line,
+            now=now,
+        )
         self._group: asyncio.TaskGroup | None = None
         self._numbers = iter(range(1_000_000))
         self.places: Mapping[WorkloadKey, Placed] = {}
@@ -88,6 +100,7 @@ class LocalMesh:
                         yield self
                     finally:
                         roll.cancel()
+                        self._node.stop()
                         for running in self._agents.values():
                             running.task.cancel()
             finally:
@@ -98,20 +111,29 @@ class LocalMesh:
     async def load(self, objects: Iterable[MeshObject]) -> Applied:
         """Makes the mesh be what `objects` say, all of them. Raises PlatformError where this machine cannot."""
         objects = tuple(objects)
-        self.places = await self.network.place(_captured(objects))
+        self.places = await self.network.place(_captured(objects, self.network.capture))
         applied = self.control_plane.apply(
             Reset(SOURCE, tuple(_placed(obj, self.places) for obj in objects)),
             applications={key: place.application for key, place in self.places.items()},
         )
         await self._reconcile_agents()
+        await self._node.reconcile(self.control_plane, self.places, group=self._tasks())
         if self._applications is not None:
             await self._applications.serve(self._application_ports())
         return applied
 
     async def ready(self) -> None:
         """Waits until every Envoy is live and has what the control plane has for it. Raises ProxyError."""
-        await asyncio.gather(*(running.agent.ready() for running in self._agents.values()))
+        await asyncio.gather(self._node.ready(), *(running.agent.ready() for running in self._agents.values()))
         await self.control_plane.settled()
+
+    def served(self) -> tuple[WorkloadKey, ...]:
+        """The workloads that a proxy serves here: sidecars, and those of the node's proxy."""
+        return tuple(sorted({*self.control_plane.sidecars(), *self._node.workloads()}))
+
+    def node(self) -> NodeProxy:
+        """The node's proxy, which serves all ambient workloads."""
+        return self._node.proxy
 
     def agents(self) -> Mapping[WorkloadKey, NodeAgent]:
         """The agents at work, by workload."""
@@ -127,27 +149,32 @@ class LocalMesh:
                 await self._start(key, identity)
 
     async def _start(self, key: WorkloadKey, identity: SpiffeId) -> None:
-        if self._group is None:
-            raise RuntimeError("load is for a running mesh")
         place = self.places[key]
-
-        async def sign(csr: bytes) -> IssuedCertificate | CsrRefusal:
-            return await self.authority.sign(csr, caller=identity)
-
         agent = NodeAgent(
             key,
             identity=identity,
             folder=self._folder / str(next(self._numbers)),
             envoy=self._envoy,
-            sign=sign,
+            sign=self._signer(identity),
             on_line=self._on_line,
             network_namespace=place.namespace,
             now=self._now,
         )
         agent.prepare()
         await self.discovery.serve(UdsBinding(agent.discovery, proxy_key(key), (Service.AGGREGATED,)))
-        task = spawn(self._group, agent.run(), name=f"{key}: agent")
+        task = spawn(self._tasks(), agent.run(), name=f"{key}: agent")
         self._agents[key] = _Running(agent, identity, place, task)
+
+    def _tasks(self) -> asyncio.TaskGroup:
+        if self._group is None:
+            raise RuntimeError("load is for a running mesh")
+        return self._group
+
+    def _signer(self, identity: SpiffeId) -> Signer:
+        async def sign(csr: bytes, /) -> IssuedCertificate | CsrRefusal:
+            return await self.authority.sign(csr, caller=identity)
+
+        return sign
 
     async def _stop(self, key: WorkloadKey) -> None:
         running = self._agents.pop(key)
@@ -171,11 +198,12 @@ class LocalMesh:
         return found
 
 
-def _captured(objects: Iterable[MeshObject]) -> dict[WorkloadKey, bool]:
-    """Every workload, and whether a sidecar captures its traffic."""
+def _captured(objects: Iterable[MeshObject], capture: Capture) -> dict[WorkloadKey, bool]:
+    """Every workload, and whether a proxy captures its traffic."""
+    captured = {Dataplane.SIDECAR, Dataplane.AMBIENT} if capture is Capture.TRANSPARENT else {Dataplane.SIDECAR}
     namespaces = {obj.meta.name: obj for obj in objects if isinstance(obj, Namespace)}
     return {
-        obj.key: dataplane_of(obj, namespaces.get(obj.meta.namespace)).dataplane is Dataplane.SIDECAR
+        obj.key: dataplane_of(obj, namespaces.get(obj.meta.namespace)).dataplane in captured
         for obj in objects
         if isinstance(obj, Workload)
     }

@@ -7,6 +7,7 @@ Transparent: a network namespace per workload, root; whatever arrives or leaves 
 from __future__ import annotations
 
 import socket
+from collections import Counter
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Protocol, Self
@@ -103,6 +104,7 @@ class NamespaceNetwork:
     def __init__(self) -> None:
         self._network = MeshNetwork()
         self._made: dict[WorkloadKey, tuple[WorkloadNamespace, bool]] = {}
+        self._times: Counter[WorkloadKey] = Counter()
         self._outside: WorkloadNamespace | None = None
 
     async def __aenter__(self) -> Self:
@@ -127,7 +129,10 @@ class NamespaceNetwork:
                 await self._network.remove(namespace)
         for key, captured in sorted(workloads.items()):
             if key not in self._made:
-                name = f"{key.namespace}/{key.name}-{key.kind.lower()}"
+                self._times[key] += 1
+                # A path never comes to mean another namespace: a proxy that knows it could still be in the old one.
+                again = f"-{self._times[key]}" if self._times[key] > 1 else ""
+                name = f"{key.namespace}/{key.name}-{key.kind.lower()}{again}"
                 self._made[key] = (await self._network.add(name, capture=captured), captured)
         return {key: Placed(made.addresses, namespace=made.path) for key, (made, _) in self._made.items()}
 

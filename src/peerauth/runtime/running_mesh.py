@@ -21,7 +21,7 @@ FILE = "mesh.json"
 
 
 class RunningWorkload(msgspec.Struct, frozen=True):
-    """One workload that a sidecar serves: its addresses and declared ports."""
+    """One workload that a proxy serves: its addresses and declared ports."""
 
     key: WorkloadKey
     addresses: tuple[str, ...]
@@ -55,7 +55,7 @@ def describe(mesh: LocalMesh, *, paths: tuple[str, ...], authority: Path) -> Run
         outside=mesh.network.outside_namespace,
         workloads=tuple(
             RunningWorkload(key, mesh.places[key].addresses, tuple(port.number for port in plane.declared(key)))
-            for key in plane.sidecars()
+            for key in mesh.served()
         ),
     )
 

@@ -29,13 +29,13 @@ from peerauth.model.diagnostic import Diagnostic, Severity
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.mesh import DEFAULT_MESH, MeshConfig
 from peerauth.model.world import MeshObject
-from peerauth.policy.decision import Dataplane
 from peerauth.probe import Credentials
 from peerauth.runtime.control_plane import Applied, proxy_key
 from peerauth.runtime.flows import FlowReport, prove_flows
 from peerauth.runtime.instance import claim
 from peerauth.runtime.local_mesh import LocalMesh
 from peerauth.runtime.networks import LoopbackNetwork, NamespaceNetwork
+from peerauth.runtime.node_proxy import NODE
 from peerauth.runtime.running_mesh import describe, publish
 from peerauth.runtime.settings import Settings
 from peerauth.runtime.tally import Tally
@@ -82,7 +82,7 @@ class Narrator(Protocol):
         """An edit took effect."""
 
     def not_run(self, workloads: Sequence[WorkloadKey]) -> None:
-        """Workloads whose data plane this command does not run (ambient)."""
+        """Workloads whose data plane this run does not have (ambient ones, without network namespaces)."""
 
     def proved(self, reports: Sequence[PortReport], flows: Sequence[FlowReport]) -> None:
         """What `--once` found, of the servers' side and of the clients'."""
@@ -249,16 +249,17 @@ def _trust_domain(objects: Iterable[MeshObject]) -> str:
 
 
 def _refusals(mesh: LocalMesh) -> Iterator[Diagnostic]:
-    """What the sidecars refused of what they were last sent, as something to report."""
+    """What the proxies refused of what they were last sent, as something to report."""
     status = mesh.discovery.status()
-    for key in mesh.control_plane.sidecars():
-        known = status.get(proxy_key(key))
+    proxies = {proxy_key(key): f"the proxy of {key}" for key in mesh.control_plane.sidecars()}
+    for proxy, whose in (*proxies.items(), (NODE, "the node's proxy")):
+        known = status.get(proxy)
         for refused in known.refused.values() if known else ():
             for name, nack in sorted(refused.items()):
-                message = f"the proxy of {key} refuses {name}: {nack.refusal.message.strip()}"
+                message = f"{whose} refuses {name}: {nack.refusal.message.strip()}"
                 yield Diagnostic("proxy-refused", Severity.ERROR, message, hint="its last good one stays in force")
 
 
 def _ambient(mesh: LocalMesh) -> tuple[WorkloadKey, ...]:
-    decisions = mesh.control_plane.decisions.items()
-    return tuple(sorted(key for key, decision in decisions if decision.dataplane is Dataplane.AMBIENT))
+    """The ambient workloads that no proxy serves here."""
+    return tuple(sorted(mesh.control_plane.ambient().difference(mesh.served())))

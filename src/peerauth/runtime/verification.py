@@ -1,4 +1,4 @@
-"""Proof on live connections: every port of every sidecar workload, dialled as every kind of client.
+"""Proof on live connections: every port of every workload with a proxy, dialled as every kind of client.
 
 What was observed is held against the decision, not against the configuration made from it: an error in rendering shows
 as an error. Connections are made as a workload outside the mesh would make them, past any proxy of the client's.
@@ -17,7 +17,7 @@ from peerauth.identity.keys import CURVE, private_key_pem
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.identity.x509 import Issuer, build_svid, certificate_pem
 from peerauth.model.inventory import WorkloadKey
-from peerauth.policy.decision import Dataplane, Decision, EffectiveMode, Reason
+from peerauth.policy.decision import Decision, EffectiveMode, Reason
 from peerauth.probe import (
     Attempt,
     ClientCertificate,
@@ -108,17 +108,17 @@ async def prove(
             declared=port.declared,
             mode=mode,
             reason=port.decision.deciding(port.port),
-            verdicts=judge_port(mode, attempts, dataplane=Dataplane.SIDECAR),
+            verdicts=judge_port(mode, attempts, dataplane=port.decision.dataplane),
         )
 
     return tuple(await asyncio.gather(*(report(port) for port in ports)))
 
 
 def ports_to_prove(mesh: LocalMesh) -> tuple[PortToProve, ...]:
-    """Every declared port of every sidecar workload, and where such ports are covered one that nobody declared."""
+    """Every declared port of every workload with a proxy, and where such ports are covered one that nobody declared."""
     plane = mesh.control_plane
     found: list[PortToProve] = []
-    for key in plane.sidecars():
+    for key in mesh.served():
         declared = [port.number for port in plane.declared(key)]
         spare = undeclared_port(mesh.network.capture, declared)
         for number in [*declared, *([] if spare is None else [spare])]:

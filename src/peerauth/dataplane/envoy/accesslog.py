@@ -72,9 +72,14 @@ def connection_start(workload: WorkloadKey | str, *, direction: str = INBOUND) -
     return log
 
 
-def tunnel_end(workload: WorkloadKey) -> accesslog_pb2.AccessLog:
-    """For HBONE: one line for each CONNECT request that ended."""
-    return _stdout({"kind": TUNNEL, "event": "end", **_whose(workload, INBOUND), **_TCP, **_HTTP})
+def tunnel_logs(workload: WorkloadKey) -> list[accesslog_pb2.AccessLog]:
+    """For HBONE that logs established tunnels: a line when a CONNECT request is answered 200, one when it ended."""
+    whose = {"kind": TUNNEL, **_whose(workload, INBOUND)}
+    start = _stdout({"event": "start", **whose, **{key: _TCP[key] for key in _START}, **_HTTP})
+    start.filter.log_type_filter.types.append(data_pb2.AccessLogType.DownstreamTunnelSuccessfullyEstablished)
+    end = _stdout({"event": "end", **whose, **_TCP, **_HTTP})
+    end.filter.log_type_filter.types.append(data_pb2.AccessLogType.DownstreamEnd)
+    return [start, end]
 
 
 def reason_metadata(mode: EffectiveMode, reason: Reason) -> base_pb2.Metadata:

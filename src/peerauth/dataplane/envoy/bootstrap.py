@@ -52,7 +52,7 @@ def bootstrap(node_id: str, *, cluster: str, sockets: Sockets, metadata: tuple[t
     message.bootstrap_extensions.add(
         name="envoy.bootstrap.internal_listener", typed_config=packed(internal_listener_pb2.InternalListener())
     )
-    message.layered_runtime.layers.add(name="static", static_layer=struct_pb2.Struct())
+    message.layered_runtime.layers.add(name="static", static_layer=_runtime())
     return json_format.MessageToJson(message, preserving_proto_field_name=True, sort_keys=True)
 
 
@@ -85,6 +85,17 @@ def _agent_cluster(name: str, path: str) -> cluster_pb2.Cluster:
         packed(options)
     )
     return cluster
+
+
+def _runtime() -> struct_pb2.Struct:
+    """Behaviour of Envoy that only its runtime can change (1.40).
+
+    An Envoy that terminates a tunnel ends a stream whose application has closed with its last data, END_STREAM and
+    then RST_STREAM, all at once. Taken for the application's own reset, that would cost the client the data.
+    """
+    layer = struct_pb2.Struct()
+    layer.update({"envoy.reloadable_features.propagate_upstream_rst_through_tunneled_tcp_proxy": False})
+    return layer
 
 
 def _overload() -> overload_pb2.OverloadManager:

@@ -85,11 +85,12 @@ def connection_manager(
             hcm_pb2.HttpFilter(name="envoy.filters.http.router", typed_config=tls.packed(router_pb2.Router()))
         ],
         upgrade_configs=[hcm_pb2.HttpConnectionManager.UpgradeConfig(upgrade_type="CONNECT")],
-        access_log=[accesslog.tunnel_end(workload)],
+        access_log=accesslog.tunnel_logs(workload),
         stream_idle_timeout=duration_pb2.Duration(),  # a tunnelled connection may be silent for as long as any other
         server_header_transformation=hcm_pb2.HttpConnectionManager.PASS_THROUGH,
         http2_protocol_options=http2_options(streams=streams),
     )
+    manager.access_log_options.flush_log_on_tunnel_successfully_established = True
     manager.use_remote_address.value = True
     manager.generate_request_id.value = False
     return listener_components_pb2.Filter(

@@ -1,0 +1,81 @@
+"""The ambient half of a mesh on this machine: its node proxy, started with the first ambient workload there is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+
+from peerauth.agent.sds import Signer
+from peerauth.aio import spawn
+from peerauth.dataplane.resources import CLUSTER, LISTENER
+from peerauth.identity.spiffe import SpiffeId
+from peerauth.model.inventory import WorkloadKey
+from peerauth.runtime.control_plane import ControlPlane
+from peerauth.runtime.networks import Placed
+from peerauth.runtime.node_configuration import NodeConfiguration, node_workload, peers_of
+from peerauth.runtime.node_proxy import NODE, NodeProxy
+from peerauth.xds.cache import ResourceCache
+from peerauth.xds.server import DiscoveryServer, Service, UdsBinding
+
+
+class LocalNode:
+    """One node proxy for all ambient workloads that have a place here. `reconcile` after every change of the world."""
+
+    def __init__(
+        self,
+        cache: ResourceCache,
+        discovery: DiscoveryServer,
+        *,
+        folder: Path,
+        envoy: Path,
+        sign: Callable[[SpiffeId], Signer],
+        on_line: Callable[[bytes], None],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._discovery = discovery
+        self.configuration = NodeConfiguration(cache, proxy=NODE)
+        self.proxy = NodeProxy(folder=folder, envoy=envoy, sign=sign, on_line=on_line, now=now)
+        self._task: asyncio.Task[None] | None = None
+
+    def workloads(self) -> tuple[WorkloadKey, ...]:
+        """The workloads that the node proxy serves."""
+        return tuple(sorted(self.configuration.workloads))
+
+    async def reconcile(
+        self, plane: ControlPlane, places: Mapping[WorkloadKey, Placed], *, group: asyncio.TaskGroup
+    ) -> bool:
+        """Serves the ambient workloads that have a network namespace; returns whether the proxy is told anything new.
+
+        Certificates of new identities are asked for first: a listener waits for its own.
+        """
+        workloads = [
+            node_workload(key, namespace=place.namespace, world=plane.world, decisions=plane.decisions)
+            for key, place in sorted(places.items())
+            if place.namespace and key in plane.ambient()
+        ]
+        if self._task is None and not workloads:
+            return False
+        self.proxy.hold(workload.identity for workload in workloads)
+        peers = peers_of(plane.world, plane.decisions)
+        changed = self.configuration.configure(workloads, peers=peers, mesh=plane.world.mesh)
+        if self._task is None:
+            self.proxy.prepare()
+            await self._discovery.serve(UdsBinding(self.proxy.discovery, NODE, (Service.AGGREGATED,)))
+            self._task = spawn(group, self.proxy.run(), name="node proxy")
+        return bool(changed)
+
+    async def ready(self) -> None:
+        """Waits until the proxy is live and has, or has refused, what it is told. Raises ProxyError."""
+        if self._task is None:
+            return
+        await self.proxy.ready()
+        await self._discovery.wait_connected(NODE)
+        for kind in (CLUSTER, LISTENER):
+            await self._discovery.wait_acked(NODE, kind)
+
+    def stop(self) -> None:
+        """Begins to end the proxy, if it runs; its task group waits for it."""
+        if self._task is not None:
+            self._task.cancel()
