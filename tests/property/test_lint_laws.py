@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshes import objects, pairs
-from peerauth.analysis.explain import explain, why_dataplane, workload_document
+from peerauth.analysis.explain import Explainer, Shared, explain, why_dataplane, workload_document
 from peerauth.analysis.lint import lint
 from peerauth.analysis.lint.codes import LINT_CODES
 from peerauth.analysis.lint.survey import Survey, survey
 from peerauth.analysis.report import in_order
-from peerauth.cli.explained import explanation_lines
+from peerauth.cli.explained import body_lines, explanation_lines
 from peerauth.cli.findings import finding_lines
 from peerauth.cli.render import plain
 from peerauth.model.changes import MeshObject, Reset, ref_of
@@ -128,3 +128,18 @@ def test_an_explanation_has_every_port_and_agrees_with_the_decision(mesh: list[M
         assert (document["enforced"] is None) == (judged.decision.dataplane is Dataplane.NONE)
         assert list(explanation_lines(explained, port=port))
         msgspec.json.encode(document)
+
+
+@given(everything(), st.sampled_from([None, 80, 8080]), st.booleans())
+def test_what_workloads_share_is_what_each_would_be_told_alone(
+    mesh: list[MeshObject], port: int | None, forgetful: bool
+) -> None:
+    seen = surveyed(mesh)
+    explainer = Explainer(port=port)
+    bodies = Shared(lambda one: list(body_lines(one, port=port)), most=1 if forgetful else 1000)
+    for judged in (*seen.judged, *seen.judged):
+        why = why_dataplane(judged.workload, seen.world.namespaces.get(judged.workload.meta.namespace))
+        alone = explain(judged.workload, judged.decision, declared=judged.declared, why_dataplane=why, port=port)
+        together = explainer.explain(judged.workload, judged.decision, declared=judged.declared, why_dataplane=why)
+        assert together == alone
+        assert bodies.of(together) == list(body_lines(alone, port=port))

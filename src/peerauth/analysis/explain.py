@@ -7,7 +7,8 @@ A field is added to the contract with the same number, changed or removed only w
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
+from typing import Generic, TypeVar
 
 import msgspec
 
@@ -44,6 +45,61 @@ class Explanation(msgspec.Struct, frozen=True):
     why_dataplane: str
 
 
+Names = tuple[tuple[int, str], ...]
+T = TypeVar("T")
+MOST_KEPT = 1 << 12
+"""Explanations remembered at a time: workloads come by name, and those that share much mostly share its beginning."""
+
+
+class Explainer:
+    """Explains one workload after the other, and looks at a port once for all that differ in their names only.
+
+    Identity stands for content: what is kept holds the decision that its key was made from.
+    """
+
+    def __init__(self, *, port: int | None = None) -> None:
+        self._port = port
+        self._views: dict[tuple[int, frozenset[int], Names], tuple[Decision, tuple[PortView, ...]]] = {}
+
+    def explain(
+        self, workload: Workload, decision: Decision, *, declared: Iterable[DeclaredPort], why_dataplane: str = ""
+    ) -> Explanation:
+        """The explanation of a workload, or of one port of it, whether or not anyone declares it."""
+        said = frozenset([entry.number for entry in declared])
+        names = tuple([(own.number, own.name) for own in workload.ports])
+        key = (id(decision), said, names)
+        kept = self._views.get(key)
+        if kept is None:
+            if len(self._views) >= MOST_KEPT:
+                self._views.clear()
+            kept = self._views[key] = decision, self._views_of(decision, said, names)
+        return Explanation(workload, decision, kept[1], why_dataplane)
+
+    def _views_of(self, decision: Decision, said: frozenset[int], names: Names) -> tuple[PortView, ...]:
+        port, first_names = self._port, dict(reversed(names))
+        numbers = sorted(said.union(entry.port for entry in decision.ports)) if port is None else [port]
+        return tuple(_port_view(number, names=first_names, said=said, decision=decision) for number in numbers)
+
+
+class Shared(Generic[T]):
+    """What `make` makes of an explanation without its workload, once for all explanations that agree in the rest."""
+
+    def __init__(self, make: Callable[[Explanation], T], *, most: int = MOST_KEPT) -> None:
+        self._make = make
+        self._most = most
+        self._made: dict[tuple[int, int, str], tuple[Explanation, T]] = {}
+
+    def of(self, explanation: Explanation) -> T:
+        """What was made of this explanation, or of one like it."""
+        key = (id(explanation.decision), id(explanation.ports), explanation.why_dataplane)
+        kept = self._made.get(key)
+        if kept is None:
+            if len(self._made) >= self._most:
+                self._made.clear()
+            kept = self._made[key] = explanation, self._make(explanation)
+        return kept[1]
+
+
 def explain(
     workload: Workload,
     decision: Decision,
@@ -52,12 +108,8 @@ def explain(
     why_dataplane: str = "",
     port: int | None = None,
 ) -> Explanation:
-    """The explanation of a workload, or, given `port`, of that port alone, whether or not anyone declares it."""
-    said = {entry.number for entry in declared}
-    numbers = sorted({*said, *(entry.port for entry in decision.ports)}) if port is None else [port]
-    names = {own.number: own.name for own in reversed(workload.ports)}
-    views = tuple(_port_view(number, names=names, said=said, decision=decision) for number in numbers)
-    return Explanation(workload=workload, decision=decision, ports=views, why_dataplane=why_dataplane)
+    """The explanation of one workload on its own; given `port`, of that port alone."""
+    return Explainer(port=port).explain(workload, decision, declared=declared, why_dataplane=why_dataplane)
 
 
 def _port_view(number: int, *, names: Mapping[int, str], said: Container[int], decision: Decision) -> PortView:
@@ -101,11 +153,18 @@ def mesh_document(mesh: MeshConfig) -> dict[str, object]:
 
 def workload_document(explanation: Explanation) -> dict[str, object]:
     """One element of `workloads` in the JSON contract."""
-    workload, decision = explanation.workload, explanation.decision
+    return name_document(explanation.workload) | decision_document(explanation)
+
+
+def name_document(workload: Workload) -> dict[str, object]:
+    """The first members of an element of `workloads`: whom it is about."""
+    return {"namespace": workload.meta.namespace, "name": workload.meta.name, "kind": workload.kind}
+
+
+def decision_document(explanation: Explanation) -> dict[str, object]:
+    """The other members of an element of `workloads`, the same for all workloads that differ in their names only."""
+    decision = explanation.decision
     return {
-        "namespace": workload.meta.namespace,
-        "name": workload.meta.name,
-        "kind": workload.kind,
         "dataplane": decision.dataplane.value,
         "mode": decision.mode.value,
         "ports": {str(view.number): view.asked.value for view in explanation.ports},

@@ -7,7 +7,6 @@ Where the data plane cannot do what was asked, both are said.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 
 from peerauth.analysis.explain import Explanation, PortView, reasons_for
 from peerauth.cli.render import BLANK, MODE_ROLES, Cell, Line, Role, Span, columns, labelled, line
@@ -32,13 +31,25 @@ _VERDICT_ROLES = {
 
 def explanation_lines(explanation: Explanation, *, port: int | None = None) -> Iterator[Line]:
     """The block of one workload, or of one port of it; ends with a blank line."""
-    workload, decision = explanation.workload, explanation.decision
-    yield line((str(workload.key), Role.STRONG), "  ", (workload.kind, Role.FAINT))
+    yield heading(explanation)
+    yield from body_lines(explanation, port=port)
+
+
+def heading(explanation: Explanation) -> Line:
+    """The first line: whom the block is about."""
+    workload = explanation.workload
+    return line((str(workload.key), Role.STRONG), "  ", (workload.kind, Role.FAINT))
+
+
+def body_lines(explanation: Explanation, *, port: int | None) -> Iterator[Line]:
+    """The lines below the first, the same for all workloads that differ in their names only."""
+    decision = explanation.decision
     yield from labelled("data plane", [_dataplane_line(explanation)], width=_LABEL_WIDTH)
     if port is None:
         yield from labelled("mode", [_mode_line(decision)], width=_LABEL_WIDTH)
     yield from labelled("ports", columns(list(_port_rows(explanation, port=port))), width=_LABEL_WIDTH)
-    yield from _reason_block(decision, port)
+    reasons = list(_reason_lines(reasons_for(decision, port)))
+    yield from labelled("reasons", reasons, width=_LABEL_WIDTH)
     if decision.enforced is not None:
         notes = [line((note, Role.MIDDLING)) for note in decision.enforced.notes]
         yield from labelled("but", notes, width=_LABEL_WIDTH)
@@ -81,12 +92,6 @@ def _by(view: PortView) -> Cell:
     named = f"by its entry in {view.decided_by.policy}" if view.decided_by.port is not None else ""
     undeclared = "" if view.declared else "not declared"
     return (", ".join(part for part in (named, undeclared) if part), Role.FAINT if view.declared else Role.MIDDLING)
-
-
-@lru_cache(maxsize=256)
-def _reason_block(decision: Decision, port: int | None) -> list[Line]:
-    """The reasons, kept for the next workload: those that no policy tells apart share one decision."""
-    return labelled("reasons", list(_reason_lines(reasons_for(decision, port))), width=_LABEL_WIDTH)
 
 
 def _reason_lines(reasons: Sequence[Reason]) -> Iterator[Line]:

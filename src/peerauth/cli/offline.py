@@ -14,19 +14,27 @@ from typing import NamedTuple, NoReturn
 import click
 import msgspec
 
-from peerauth.analysis.explain import SCHEMA, Explanation, mesh_document, why_dataplane, workload_document
-from peerauth.analysis.explain import explain as explain_workload
+from peerauth.analysis.explain import (
+    SCHEMA,
+    Explainer,
+    Explanation,
+    Shared,
+    decision_document,
+    mesh_document,
+    name_document,
+    why_dataplane,
+)
 from peerauth.analysis.lint import lint
 from peerauth.analysis.lint.codes import UNREADABLE
 from peerauth.analysis.lint.survey import survey
 from peerauth.analysis.report import at_least, counts, in_order, report_document
-from peerauth.cli.explained import explanation_lines
+from peerauth.cli.explained import body_lines, explanation_lines, heading
 from peerauth.cli.findings import error_text, finding_lines, summary_lines
 from peerauth.cli.reading import Reading, collection_paused, read
-from peerauth.cli.render import write_all, writer
+from peerauth.cli.render import plain_text, write_all, writer
 from peerauth.cli.sarif import sarif_document
 from peerauth.model.diagnostic import Diagnostic, Severity
-from peerauth.model.inventory import Workload, WorkloadKey
+from peerauth.model.inventory import WorkloadKey
 
 FINE, FOUND, BAD_INPUT = 0, 1, 2
 
@@ -103,9 +111,9 @@ def explain(target: Target | None, paths: tuple[str, ...], output: str, keep_goi
     workloads = _wanted(reading, target)
     port = target.port if target else None
     if output == "json":
-        _write_explanations(reading, (_explanation(reading, key, port=port) for key in workloads))
+        _write_explanations(reading, _explanations(reading, workloads, port=port))
     else:
-        _print_explanations((_explanation(reading, key, port=port, people=True) for key in workloads), port=port)
+        _print_explanations(_explanations(reading, workloads, port=port, people=True), port=port)
         if not workloads:
             click.echo("no workloads in the input: there is nothing that a policy could apply to", err=True)
     return BAD_INPUT if reading.has_errors else FINE
@@ -142,17 +150,19 @@ def _not_found(target: Target, known: Sequence[str]) -> NoReturn:
     raise click.ClickException(f"there is no workload {wanted} in the input{guess}")
 
 
-def _explanation(reading: Reading, key: WorkloadKey, *, port: int | None, people: bool = False) -> Explanation:
-    """What is said of a workload; the sentence on its data plane is not part of the contract for programs."""
-    workload: Workload = reading.world.workloads[key]
-    namespace = reading.world.namespaces.get(key.namespace)
-    return explain_workload(
-        workload,
-        reading.index.decision(key),
-        declared=reading.world.declared_ports(workload),
-        why_dataplane=why_dataplane(workload, namespace) if people else "",
-        port=port,
-    )
+def _explanations(
+    reading: Reading, workloads: Sequence[WorkloadKey], *, port: int | None, people: bool = False
+) -> Iterator[Explanation]:
+    """What is said of each workload; the sentence on its data plane is not part of the contract for programs."""
+    world, explainer = reading.world, Explainer(port=port)
+    for key in workloads:
+        workload = world.workloads[key]
+        yield explainer.explain(
+            workload,
+            reading.index.decision(key),
+            declared=world.declared_ports(workload),
+            why_dataplane=why_dataplane(workload, world.namespaces.get(key.namespace)) if people else "",
+        )
 
 
 def _write_explanations(reading: Reading, explanations: Iterator[Explanation]) -> None:
@@ -163,18 +173,26 @@ def _write_explanations(reading: Reading, explanations: Iterator[Explanation]) -
         + msgspec.json.encode(mesh_document(reading.world.mesh))
         + b', "workloads": ['
     )
+    decisions = Shared(lambda explanation: msgspec.json.encode(decision_document(explanation)))
     separator = b"\n"
     for explanation in explanations:
-        out.write(separator + msgspec.json.encode(workload_document(explanation)))
+        name = msgspec.json.encode(name_document(explanation.workload))
+        out.write(separator + name[:-1] + b"," + decisions.of(explanation)[1:])  # two objects as one
         separator = b",\n"
     out.write(b"\n]}\n" if separator == b",\n" else b"]}\n")
     out.flush()
 
 
 def _print_explanations(explanations: Iterator[Explanation], *, port: int | None) -> None:
-    write = writer()
+    out = sys.stdout
+    if out.isatty():
+        write = writer()
+        for explanation in explanations:
+            write_all(explanation_lines(explanation, port=port), write)
+        return
+    bodies = Shared(lambda explanation: plain_text(body_lines(explanation, port=port)))
     for explanation in explanations:
-        write_all(explanation_lines(explanation, port=port), write)
+        out.write(plain_text([heading(explanation)]) + bodies.of(explanation))
 
 
 @click.command(epilog=CHECK_EPILOG)

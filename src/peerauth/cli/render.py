@@ -85,6 +85,11 @@ def plain(text_line: Line) -> str:
     return "".join(text for text, _ in text_line)
 
 
+def plain_text(lines: Iterable[Line]) -> str:
+    """Lines as they are written off a terminal."""
+    return "".join([plain(text_line).rstrip() + "\n" for text_line in lines])
+
+
 def writer(stream: TextIO | None = None) -> WriteLine:
     """What writes lines to `stream` (standard output): coloured on a terminal, plain elsewhere."""
     out = sys.stdout if stream is None else stream
@@ -108,7 +113,7 @@ def write_all(lines: Iterable[Line], write: WriteLine) -> None:
 
 
 def _write_plain(out: TextIO, text_line: Line) -> None:
-    out.write(plain(text_line).rstrip() + "\n")
+    out.write(plain_text((text_line,)))
 
 
 def _span(cell: Cell) -> Span:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -150,3 +151,28 @@ def test_folders_are_read_recursively(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, ["explain", "-f", str(tmp_path)])
     assert "STRICT" in result.stdout
     assert f"{tmp_path}/deep/er/policy.yml:8:11" in result.stdout
+
+
+def test_workloads_that_share_a_decision_are_each_told_their_own_ports() -> None:
+    text = documents(
+        namespace(),
+        pod("foo/a", labels={"app": "finance"}, ports={8080: "http"}),
+        pod("foo/b", labels={"app": "finance"}, ports={8080: "http"}),
+        pod("foo/c", labels={"app": "finance"}, ports={8080: "web"}),
+        pod("foo/d", labels={"app": "finance"}, ports={9090: ""}),
+        policy("foo/p", "STRICT", app="finance"),
+    )
+    lines = block(text)
+    starts = [number for number, line in enumerate(lines) if line.startswith("foo/")]
+    assert [lines[number].split()[0] for number in starts] == ["foo/a", "foo/b", "foo/c", "foo/d"]
+    assert [lines[number + 3].split()[1:4] for number in starts] == [
+        ["8080", "http", "STRICT"],
+        ["8080", "http", "STRICT"],
+        ["8080", "web", "STRICT"],
+        ["9090", "STRICT", "mutual"],
+    ]
+    told = json.loads(explain(text, "-o", "json").stdout)["workloads"]
+    assert [(one["name"], one["ports"]) for one in told] == [
+        *((name, {"8080": "STRICT"}) for name in "abc"),
+        ("d", {"9090": "STRICT"}),
+    ]
