@@ -6,6 +6,7 @@ One connection at a time is made through a client's own proxy, and the server's 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 
 import msgspec
@@ -109,9 +110,12 @@ def _listened(mesh: LocalMesh) -> Iterator[Flow]:
 
 async def _prove(flow: Flow, *, mesh: LocalMesh, tally: Tally, presented: Credentials) -> FlowReport:
     arrival: asyncio.Future[ConnectionSeen] = asyncio.get_running_loop().create_future()
+    began = time.time()
 
     def listen(seen: ConnectionSeen) -> None:
-        if (seen.workload, seen.port) == (str(flow.server), flow.server_port) and not arrival.done():
+        # Lines of connections that came before may still be on their way.
+        own = seen.started >= began and (seen.workload, seen.port) == (str(flow.server), flow.server_port)
+        if own and not arrival.done():
             arrival.set_result(seen)
 
     with tally.heard_by(listen):
