@@ -63,6 +63,11 @@ class ProofStory:
             if diagnostic.severity is Severity.ERROR:
                 print(error_text(diagnostic), file=sys.stderr)
 
+    def trouble(self, diagnostics: Sequence[Diagnostic]) -> None:
+        """As it is."""
+        for diagnostic in diagnostics:
+            print(error_text(diagnostic), file=sys.stderr, flush=True)
+
     def started(self, mesh: LocalMesh, tally: Tally) -> None:
         """What limits the proof."""
         write_all(start_lines(mesh), self.write)

@@ -72,6 +72,9 @@ class Narrator(Protocol):
     def refused(self, diagnostics: Sequence[Diagnostic]) -> None:
         """Documents that cannot be used; what was in force stays in force."""
 
+    def trouble(self, diagnostics: Sequence[Diagnostic]) -> None:
+        """What this machine or a proxy would not do of documents that can be used."""
+
     def started(self, mesh: LocalMesh, tally: Tally) -> None:
         """Every proxy is ready."""
 
@@ -162,7 +165,7 @@ class _Run:
         """Says what proxies will not take, each refusal once; until it is mended, their last good one holds."""
         found = tuple(_refusals(self._mesh))
         if news := [refusal for refusal in found if refusal not in self._refusals]:
-            self._narrator.refused(news)
+            self._narrator.trouble(news)
         self._refusals = found
 
     async def follow(self) -> bool:
@@ -195,7 +198,7 @@ class _Run:
         try:
             applied = await self._mesh.load(objects)
         except PlatformError as error:
-            self._narrator.refused([Diagnostic("machine", Severity.ERROR, error.message, hint=error.hint)])
+            self._narrator.trouble([Diagnostic("machine", Severity.ERROR, error.message, hint=error.hint)])
         else:
             self.tell()
             self._narrator.changed(self._mesh, applied)
