@@ -1,7 +1,8 @@
-"""Real ztunnels, one per workload in dedicated mode, and a control plane that they reach over TLS, for contract tests.
+"""Real ztunnels and a control plane that they reach over TLS, for contract tests.
 
-Each workload has a network namespace, captured as `peerauth up` captures one, and a node of its own name. The control
-plane runs in the test's process; a relay in a namespace of its own stands for its machine, and can be unplugged.
+Each workload has a network namespace, captured as `peerauth up` captures one, and a node of its own with a ztunnel in
+dedicated mode; or all are on one node, and a ztunnel in shared mode serves them from outside. The control plane runs in
+the test's process; a relay in a namespace of its own stands for its machine, and can be unplugged.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from clients import Application, Connection, application
+from clients import Connection, application
 from meshes import meta
 from peerauth.agent.commands import run_tool
 from peerauth.agent.echo import listen_tcp
@@ -47,6 +48,7 @@ HOSTNAME = "istiod.istio-system.svc"
 CONTROL_PORT = 15012
 PORTS = (8080, 9000, 9999)
 UNDECLARED = 9999
+WORKLOADS = ("finance", "web")
 
 
 def missing() -> str:
@@ -61,15 +63,15 @@ def missing() -> str:
 class ZtunnelMesh:
     """A mesh of two workloads, `foo/finance` and `foo/web`, and a client outside. Made by `ztunnel_mesh`."""
 
-    def __init__(self, network: MeshNetwork, folder: Path) -> None:
+    def __init__(self, network: MeshNetwork, folder: Path, *, shared_node: str = "") -> None:
         self.network = network
+        self.shared_node = shared_node
         self.world = World()
         self.decisions = PolicyIndex()
         self.cache = ResourceCache()
         self.discovery = DiscoveryServer(self.cache)
         self.feed = ZtunnelFeed(self.cache, world=self.world, decisions=self.decisions)
         self.spaces: dict[str, WorkloadNamespace] = {}
-        self.applications: dict[int, Application] = {}
         self._folder = folder
         self._token_key = ec.generate_private_key(CURVE)
         self._issuer = make_issuer(now=now())
@@ -90,7 +92,7 @@ class ZtunnelMesh:
     async def acknowledged(self, name: str = "finance") -> None:
         """Waits until a workload's ztunnel has everything, and fails if it refused something."""
         for type_url in (AUTHORIZATION, ADDRESS):
-            assert await self.discovery.wait_acked(ztunnel_key(f"node-{name}"), type_url) == ()
+            assert await self.discovery.wait_acked(ztunnel_key(self.node_of(name)), type_url) == ()
 
     async def serve(self) -> None:
         shown = make_serving_certificate([HOSTNAME], issuer=self._issuer, now=now())
@@ -137,8 +139,11 @@ class ZtunnelMesh:
             service_account=name,
             ports=(Port(8080), Port(9000)),
             addresses=self.spaces[name].addresses,
-            node=f"node-{name}",
+            node=self.node_of(name),
         )
+
+    def node_of(self, name: str) -> str:
+        return self.shared_node or f"node-{name}"
 
     def sockets(self, name: str) -> Callable[[int], socket.socket]:
         return sockets_of(self.spaces[name].path)
@@ -160,19 +165,33 @@ class ZtunnelMesh:
         return answered
 
     async def start_ztunnel(self, name: str, **variables: str) -> None:
-        space = self.spaces[name]
+        """Starts a workload's own ztunnel in its namespace."""
+        # Its calls to the control plane carry no mark; in a cluster they leave from the node's network.
+        rule = f"insert rule inet peerauth outbound tcp dport {CONTROL_PORT} accept\n"
+        await run_tool("nft", "-f", "-", text=rule, netns=self.spaces[name].path)
         identity = SpiffeId(TRUST_DOMAIN, "foo", name)
-        token = issue_token(
-            Caller(identity, f"node-{name}"), key=self._token_key, now=now(), lifetime=timedelta(hours=1)
+        await self._start(
+            name,
+            identity,
+            PROXY_MODE="dedicated",
+            PROXY_WORKLOAD_INFO=f"foo/{name}/{name}",
+            PACKET_MARK="1337",
+            **variables,
         )
+
+    async def start_shared_ztunnel(self, agent: Path, **variables: str) -> None:
+        """Starts a ztunnel for all workloads, in a namespace that stands for the node's; it is called `node`."""
+        identity = SpiffeId(TRUST_DOMAIN, "istio-system", "ztunnel")
+        await self._start("node", identity, PROXY_MODE="shared", INPOD_UDS=str(agent), **variables)
+
+    async def _start(self, name: str, identity: SpiffeId, **variables: str) -> None:
+        caller = Caller(identity, self.node_of(name))
         file = self._folder / f"{name}.token"
-        file.write_text(token)
+        file.write_text(issue_token(caller, key=self._token_key, now=now(), lifetime=timedelta(hours=1)))
         root = str(self._folder / "root.pem")
         control = f"https://{self.spaces['istiod'].addresses[0]}:{CONTROL_PORT}"
         environment = {
-            "PROXY_MODE": "dedicated",
-            "PROXY_WORKLOAD_INFO": f"foo/{name}/{name}",
-            "NODE_NAME": f"node-{name}",
+            "NODE_NAME": caller.node,
             "XDS_ADDRESS": control,
             "CA_ADDRESS": control,
             "XDS_ROOT_CA": root,
@@ -182,17 +201,13 @@ class ZtunnelMesh:
             "AUTH_TOKEN": str(file),
             "ISTIO_META_DNS_CAPTURE": "false",
             "ENABLE_ORIG_SRC": "false",
-            "PACKET_MARK": "1337",
             "AUTHZ_POLICY_INFO_LOGGING": "true",
             "RUST_LOG": "info",
             **variables,
         }
-        # Its calls to the control plane carry no mark; in a cluster they leave from the node's network.
-        rule = f"insert rule inet peerauth outbound tcp dport {CONTROL_PORT} accept\n"
-        await run_tool("nft", "-f", "-", text=rule, netns=space.path)
         with (self._folder / f"{name}.log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(
-                "nsenter", f"--net={space.path}", BINARY, env=environment, stdout=log, stderr=log
+                "nsenter", f"--net={self.spaces[name].path}", BINARY, env=environment, stdout=log, stderr=log
             )
         self._processes.append(process)
 
@@ -234,28 +249,76 @@ class ZtunnelMesh:
 
 
 @contextlib.asynccontextmanager
-async def ztunnel_mesh(
-    folder: Path, *objects: MeshObject, ztunnels: Iterable[str] = ("finance", "web"), **variables: str
-) -> AsyncIterator[ZtunnelMesh]:
-    """Both workloads with their ztunnels ready, finance's application on `PORTS`, and `objects` in force."""
+async def ztunnel_mesh(folder: Path, *objects: MeshObject, **variables: str) -> AsyncIterator[ZtunnelMesh]:
+    """Both workloads with their own ztunnels ready, finance's application on `PORTS`, and `objects` in force."""
+    async with _mesh(folder, objects) as mesh:
+        for name in WORKLOADS:
+            await mesh.start_ztunnel(name, **variables)
+        for name in WORKLOADS:
+            await mesh.ready(name)
+        yield mesh
+
+
+@contextlib.asynccontextmanager
+async def shared_ztunnel_mesh(folder: Path, *objects: MeshObject) -> AsyncIterator[ZtunnelMesh]:
+    """The same with one ztunnel for both, which a node agent hands their network namespaces."""
+    async with _mesh(folder, objects, shared_node="node") as mesh, contextlib.AsyncExitStack() as stack:
+        mesh.spaces["node"] = await mesh.network.add("bar/node", capture=False)
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+        listener.bind(str(folder / "zds"))
+        listener.listen()
+        listener.setblocking(False)
+        await mesh.start_shared_ztunnel(folder / "zds")
+        async with asyncio.timeout(30):
+            connection, _ = await asyncio.get_running_loop().sock_accept(listener)
+            stack.enter_context(connection)
+            await _hand_over(connection, mesh)
+        await mesh.ready("node")
+        yield mesh
+
+
+async def _hand_over(connection: socket.socket, mesh: ZtunnelMesh) -> None:
+    """The node agent's side of ztunnel's own protocol: after its hello, a packet for each workload, each acknowledged.
+
+    Source: wire.md section 4.4. An acknowledgement without an error is an empty message in field 1.
+    """
+    loop = asyncio.get_running_loop()
+    connection.setblocking(False)
+    await loop.sock_recv(connection, 1024)
+    for name in WORKLOADS:
+        info = b"".join(_field(number, text.encode()) for number, text in ((1, name), (2, "foo"), (3, name)))
+        added = _field(1, _field(1, name.encode()) + _field(2, info))
+        namespace = os.open(mesh.spaces[name].path, os.O_RDONLY)
+        try:
+            socket.send_fds(connection, [added], [namespace])
+        finally:
+            os.close(namespace)
+        assert await loop.sock_recv(connection, 1024) == _field(1, b"")
+    connection.send(_field(3, b""))
+    assert await loop.sock_recv(connection, 1024) == _field(1, b"")
+
+
+def _field(number: int, data: bytes) -> bytes:
+    """A length-delimited protobuf field of fewer than 128 bytes."""
+    return bytes((number << 3 | 2, len(data))) + data
+
+
+@contextlib.asynccontextmanager
+async def _mesh(folder: Path, objects: Iterable[MeshObject], *, shared_node: str = "") -> AsyncIterator[ZtunnelMesh]:
     async with MeshNetwork() as network, contextlib.AsyncExitStack() as stack:
-        mesh = ZtunnelMesh(network, folder)
+        mesh = ZtunnelMesh(network, folder, shared_node=shared_node)
         stack.push_async_callback(mesh.stop)
-        for name in ("finance", "web"):
+        for name in WORKLOADS:
             mesh.spaces[name] = await network.add(f"foo/{name}")
         for name in ("istiod", "outside"):
             mesh.spaces[name] = await network.add(f"bar/{name}", capture=False)
         for port in PORTS:
             for address in mesh.spaces["finance"].addresses:
                 listener = listen_tcp(address, port, sockets=mesh.sockets("finance"))
-                mesh.applications[port] = await stack.enter_async_context(application(listener=listener))
+                await stack.enter_async_context(application(listener=listener))
         mesh.apply(Namespace(meta("foo", {"istio.io/dataplane-mode": "ambient"})), *objects)
-        mesh.apply(mesh.workload("finance"), mesh.workload("web"))
+        mesh.apply(*(mesh.workload(name) for name in WORKLOADS))
         await mesh.serve()
-        for name in ztunnels:
-            await mesh.start_ztunnel(name, **variables)
-        for name in ztunnels:
-            await mesh.ready(name)
         yield mesh
 
 

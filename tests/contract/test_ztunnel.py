@@ -11,7 +11,7 @@ import pytest
 from meshes import policy
 from peerauth.dataplane.ambient.authorization import policy_name_of
 from peerauth.model.changes import Delete, ref_of
-from ztunnelrig import PORTS, UNDECLARED, ZtunnelMesh, missing, ztunnel_mesh
+from ztunnelrig import PORTS, UNDECLARED, ZtunnelMesh, missing, shared_ztunnel_mesh, ztunnel_mesh
 
 pytestmark = [
     pytest.mark.root,
@@ -170,3 +170,19 @@ async def test_a_workload_that_is_gone_is_gone_there_too_and_its_policy_after_it
         assert [f"{each['namespace']}/{each['name']}" for each in dump["policies"]] == [
             policy_name_of(mesh.workload("finance"))
         ]
+
+
+async def test_one_ztunnel_for_a_node_gets_a_certificate_for_each_workload_placed_there(tmp_path: Path) -> None:
+    async with shared_ztunnel_mesh(tmp_path) as mesh:
+        plaintext, tunnel = await mesh.connect("outside", 8080), await mesh.connect("web", 8080)
+        assert await plaintext.echoes()
+        assert await tunnel.echoes()
+        mesh.apply(policy("foo/finance", "STRICT", selector=FINANCE, ports={9000: "DISABLE"}))
+        assert await plaintext.ended()
+        assert await tunnel.echoes()
+        assert [await mesh.reaches("outside", port) for port in PORTS] == [False, True, False]
+        certificates = (await mesh.dump("node"))["certificates"]
+        uris = {each["identity"] for each in certificates if each["state"] == "Available"}
+        assert uris == {f"spiffe://cluster.local/ns/foo/sa/{name}" for name in ("finance", "web")}
+        for connection in (plaintext, tunnel):
+            await connection.close()
