@@ -140,6 +140,10 @@ class Ledger:
 
     def _say(self, source: str, ref: ObjectRef, obj: MeshObject) -> Iterable[Edit]:
         standing = self._standing.get(ref)
+        if standing is None:
+            self._said_by.setdefault(source, set()).add(ref)
+            self._standing[ref] = _Statement(source, obj)
+            return (Edit(ref, None, obj),)
         if any(statement.source == source and statement.obj == obj for statement in _stack(standing)):
             return ()
         self._said_by.setdefault(source, set()).add(ref)

@@ -64,5 +64,8 @@ def age_of(meta: Meta) -> Age:
 
 
 def label_value(labels: Labels, key: str) -> str | None:
-    """The value of one label, or None. Linear: label sets are small, and this is not on a hot path."""
-    return next((value for name, value in labels if name == key), None)
+    """The value of one label, or None. Linear: label sets are small."""
+    for name, value in labels:
+        if name == key:
+            return value
+    return None

@@ -70,6 +70,9 @@ class Table(Mapping[K, V], Generic[K, V]):
             if not objects:
                 del self._by_namespace[key.namespace]
 
+    def __bool__(self) -> bool:
+        return bool(self._by_namespace)
+
     def __getitem__(self, key: K) -> V:
         return self._by_namespace[key.namespace][key]
 

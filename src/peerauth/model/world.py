@@ -117,14 +117,18 @@ class World:
 
     def services_selecting(self, workload: Workload) -> tuple[Service, ...]:
         """The Services of the workload's namespace whose selector its labels contain, by name."""
-        names = self._selecting[Service].matching(workload.meta.labels, namespace=workload.meta.namespace)
-        return tuple(self.services[name] for name in sorted(names))
+        namespace = workload.meta.namespace
+        names = self._selecting[Service].matching(workload.meta.labels, namespace=namespace)
+        services = self.services.in_namespace(namespace)
+        return tuple([services[name] for name in sorted(names)])
 
     def sidecar_of(self, workload: Workload) -> Sidecar | None:
         """The Sidecar resource that applies: one that selects the workload, else its namespace's, else the root's.
 
         Of several at one level the oldest.
         """
+        if not self.sidecars:
+            return None
         namespace = workload.meta.namespace
         names = self._selecting[Sidecar].matching(workload.meta.labels, namespace=namespace)
         levels = (
@@ -153,7 +157,7 @@ class World:
         for listener in sidecar.ingress if sidecar else ():
             said.setdefault(listener.port, []).append(listener.origin)
             endpoints[listener.port] = listener.default_endpoint
-        return tuple(DeclaredPort(number, endpoints.get(number, ""), tuple(said[number])) for number in sorted(said))
+        return tuple([DeclaredPort(number, endpoints.get(number, ""), tuple(said[number])) for number in sorted(said)])
 
     def _add(self, obj: MeshObject) -> None:
         match obj:
@@ -193,4 +197,7 @@ def target_number(port: ServicePort, workload: Workload) -> int | None:
     """The workload port that a Service's port leads to; None if it names a port the workload does not have."""
     if isinstance(port.target, int):
         return port.target
-    return next((own.number for own in workload.ports if own.name == port.target), None)
+    for own in workload.ports:
+        if own.name == port.target:
+            return own.number
+    return None

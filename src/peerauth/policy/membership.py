@@ -8,6 +8,8 @@ Source: Istio's sidecar injection and ambient references: `sidecar.istio.io/inje
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import msgspec
 
 from peerauth.model.inventory import Namespace, Workload
@@ -18,6 +20,8 @@ INJECT = "sidecar.istio.io/inject"
 INJECTION = "istio-injection"
 REVISION = "istio.io/rev"
 DATAPLANE_MODE = "istio.io/dataplane-mode"
+_LABELS = frozenset({INJECT, REVISION, DATAPLANE_MODE})
+"""Those of a workload's own that have a say: the others, which are many, are not looked at."""
 
 # What Istio's injector reads as yes once a pod is put before it; the label that puts it there is "true" to the letter.
 _YES = frozenset({"true", "yes", "y", "on"})
@@ -44,6 +48,12 @@ def membership_of(
     labels: Labels, *, annotated: str | None, host_network: bool, namespace_labels: Labels = NO_LABELS
 ) -> Membership:
     """The same from just the facts that count. `annotated` is the workload's `sidecar.istio.io/inject` annotation."""
+    heard = frozenset([pair for pair in labels if pair[0] in _LABELS])
+    return _membership(heard, annotated, host_network, namespace_labels)
+
+
+@lru_cache(maxsize=1024)
+def _membership(labels: Labels, annotated: str | None, host_network: bool, namespace_labels: Labels) -> Membership:
     if host_network:
         return Membership(Dataplane.NONE, "it uses the host's network, which no data plane captures")
     refused = _sidecar_refused(labels, annotated, namespace_labels)

@@ -47,14 +47,16 @@ class PolicyShelf:
         """The policies of a namespace that have no selector."""
         found = self._broad_by_age.get(namespace)
         if found is None:
-            found = _oldest_first(self._broad.in_namespace(namespace).values())
-            if found:
-                self._broad_by_age[namespace] = found
+            policies = self._broad.in_namespace(namespace)
+            if not policies:
+                return ()
+            found = self._broad_by_age[namespace] = _oldest_first(policies.values())
         return found
 
     def selecting(self, labels: Labels, *, namespace: str) -> tuple[PeerAuthentication, ...]:
         """The policies of a namespace whose selector these labels contain."""
-        return _oldest_first(self._selecting[name] for name in self._selectors.matching(labels, namespace=namespace))
+        names = self._selectors.matching(labels, namespace=namespace)
+        return _oldest_first([self._selecting[name] for name in names]) if names else ()
 
 
 def _oldest_first(policies: Iterable[PeerAuthentication]) -> tuple[PeerAuthentication, ...]:
