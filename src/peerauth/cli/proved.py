@@ -115,6 +115,10 @@ def _table(reports: Sequence[PortReport], kinds: Sequence[ClientKind]) -> Iterat
     for report, row in zip(reports, lines[1:], strict=True):
         yield row
         yield line(("  " + because(report.reason), Role.FAINT))
+        if report.enforced is not report.mode:
+            yield line(
+                (f"  enforced as {report.enforced.value}: ambient mode has no {report.mode.value}", Role.MIDDLING)
+            )
     if any(not report.declared for report in reports):
         yield line(("* declared by no one: covered by the workload's own mode", Role.FAINT))
 

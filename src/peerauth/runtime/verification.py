@@ -40,12 +40,13 @@ SCHEMA = 1
 
 
 class PortReport(msgspec.Struct, frozen=True):
-    """One port of one workload: what was decided and why, and what each kind of client met."""
+    """One port of one workload: what was decided and why, what its data plane enforces, what each client met."""
 
     workload: WorkloadKey
     port: int
     declared: bool
     mode: EffectiveMode
+    enforced: EffectiveMode
     reason: Reason
     verdicts: tuple[ProbeVerdict, ...]
 
@@ -91,8 +92,8 @@ async def prove(
     sockets: SocketFactory,
     kinds: Iterable[ClientKind] = tuple(ClientKind),
 ) -> tuple[PortReport, ...]:
-    """Dials every port as every kind; the reports stand in the order of the ports."""
-    wanted = tuple(kinds)
+    """Dials every port as every kind that there is a certificate for; the reports stand in the order of the ports."""
+    wanted = [kind for kind in kinds if kind is not ClientKind.OTHER_DOMAIN or presented.other_domain is not None]
     gate = asyncio.Semaphore(CONNECTIONS_AT_A_TIME)
 
     async def one(port: PortToProve, kind: ClientKind) -> Attempt:
@@ -107,6 +108,7 @@ async def prove(
             port=port.port,
             declared=port.declared,
             mode=mode,
+            enforced=(port.decision.enforced or port.decision).mode_of(port.port),
             reason=port.decision.deciding(port.port),
             verdicts=judge_port(mode, attempts, dataplane=port.decision.dataplane),
         )
@@ -141,6 +143,7 @@ def report_document(reports: Iterable[PortReport]) -> dict[str, object]:
                 "port": report.port,
                 "declared": report.declared,
                 "mode": report.mode.value,
+                "enforced": report.enforced.value,
                 "policy": report.reason.policy,
                 "level": report.reason.level.value,
                 "ok": report.ok,

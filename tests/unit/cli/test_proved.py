@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
+import msgspec
+
 from peerauth.cli.proved import HEADINGS, LEGEND, WORDS, decider, proof_lines
 from peerauth.cli.render import plain
 from peerauth.model.inventory import WorkloadKey
@@ -21,7 +26,7 @@ LET_IN = Attempt(ClientKind.PLAINTEXT, Outcome.ACCEPTED, "answered")
 
 def report(*attempts: Attempt, declared: bool = True) -> PortReport:
     verdicts = judge_port(EffectiveMode.STRICT, attempts)
-    return PortReport(FINANCE, 8080, declared, EffectiveMode.STRICT, STRICT, verdicts)
+    return PortReport(FINANCE, 8080, declared, EffectiveMode.STRICT, EffectiveMode.STRICT, STRICT, verdicts)
 
 
 def told(*reports: PortReport, flows: tuple[FlowReport, ...] = ()) -> str:
@@ -42,6 +47,12 @@ def test_a_flow_that_arrived_otherwise_than_wanted_fails_the_proof() -> None:
     flow = Flow(WorkloadKey("foo", "client"), FINANCE, "127.0.0.21", 8080, 8080, EffectiveMode.STRICT)
     text = told(report(REFUSED, ACCEPTED), flows=(FlowReport(flow, Arrived.PLAINTEXT, ok=False, sentence="plaintext"),))
     assert "FAILED foo/client -> foo/finance:8080: plaintext" in text
+
+
+def test_what_the_data_plane_cannot_do_is_said() -> None:
+    reported = msgspec.structs.replace(report(ACCEPTED), mode=EffectiveMode.DISABLE, enforced=EffectiveMode.PERMISSIVE)
+    assert "enforced as PERMISSIVE: ambient mode has no DISABLE" in told(reported)
+    assert "enforced as" not in told(report(ACCEPTED))
 
 
 def test_when_no_application_answers_the_next_step_is_said() -> None:
@@ -73,3 +84,10 @@ def test_the_decider_is_named_with_its_scope() -> None:
     assert decider(port) == "foo/finance says DISABLE for port 8080"
     assert decider(STRICT) == "foo/default says STRICT for the namespace"
     assert "default" in decider(Reason(Level.DEFAULT, Mode.PERMISSIVE, Verdict.DECIDES))
+
+
+def test_every_field_of_the_json_is_documented() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "json.md").read_text().partition("## probe")[2]
+    document = msgspec.json.decode(msgspec.json.encode(report_document([report(REFUSED, ACCEPTED)])))
+    fields = [*document, *document["ports"][0], *document["ports"][0]["connections"][0]]
+    assert [field for field in fields if not re.search(rf"\b{field}\b", page)] == []
