@@ -70,8 +70,13 @@ def pods(draw: st.DrawFn) -> Workload:
 
 
 class Updates(RuleBasedStateMachine):
-    @initialize(labels=st.tuples(*(label_sets() for _ in KEYS)), said=st.lists(policies(), max_size=3))
-    def begin(self, labels: tuple[dict[str, str], ...], said: list[PeerAuthentication]) -> None:
+    @initialize(
+        labels=st.tuples(*(label_sets() for _ in KEYS)),
+        said=st.lists(policies(), max_size=3),
+        on_demand=st.booleans(),
+    )
+    def begin(self, labels: tuple[dict[str, str], ...], said: list[PeerAuthentication], on_demand: bool) -> None:
+        self.on_demand = on_demand  # it gets the workloads of its node unasked, which these all are
         first = [pod(key, worn) for key, worn in zip(KEYS, labels, strict=True)]
         objects: list[MeshObject] = [*NAMESPACES, *first, *said]
         self.objects = {ref_of(each): each for each in objects}
@@ -125,8 +130,13 @@ class Updates(RuleBasedStateMachine):
     def ask(self) -> None:
         """ztunnel asks for addresses first and for both at once; nothing here may depend on it."""
         type_url = self.unasked.pop(0)
-        held = self.versions[type_url]
-        self.say(discovery_pb2.DeltaDiscoveryRequest(type_url=type_url, initial_resource_versions=held))
+        message = discovery_pb2.DeltaDiscoveryRequest(
+            type_url=type_url, initial_resource_versions=self.versions[type_url]
+        )
+        if self.on_demand and type_url == ADDRESS:
+            message.resource_names_subscribe.append("*")
+            message.resource_names_unsubscribe.append("*")
+        self.say(message)
 
     def say(self, message: discovery_pb2.DeltaDiscoveryRequest) -> None:
         self.hear(ResourcesChanged(self.changes.drain()))
