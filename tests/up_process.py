@@ -1,0 +1,87 @@
+"""A `peerauth up` in a process of its own, as its user runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from mesh_on_this_machine import FINANCE
+from peerauth.runtime import settings
+from peerauth.runtime.running_mesh import RunningMesh, find
+
+PEERAUTH = "from peerauth.cli.main import main; main()"
+SOCKETS = settings.from_environment().sockets
+AT_MOST_S = 30
+
+
+class Up:
+    """A `peerauth up` in progress."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.out: list[str] = []
+        self.err: list[str] = []
+        self._news = asyncio.Condition()
+
+    async def follow(self, stream: asyncio.StreamReader | None, lines: list[str]) -> None:
+        assert stream is not None
+        async for raw in stream:
+            lines.append(raw.decode())
+            async with self._news:
+                self._news.notify_all()
+        async with self._news:
+            self._news.notify_all()
+
+    async def says(self, text: str, *, on: list[str] | None = None) -> str:
+        """The first line with a text, once it is there."""
+        lines = self.out if on is None else on
+        async with asyncio.timeout(AT_MOST_S), self._news:
+            await self._news.wait_for(lambda: any(text in line for line in lines) or self._ended())
+        found = [line for line in lines if text in line]
+        assert found, "".join([*self.out, *self.err])
+        return found[0]
+
+    def _ended(self) -> bool:
+        return self.process.returncode is not None
+
+    def running(self) -> RunningMesh:
+        """What it tells other processes."""
+        return next(mesh for mesh in find(SOCKETS) if mesh.pid == self.process.pid)
+
+    async def address(self) -> str:
+        """Where finance is, once that is known."""
+        await self.says("ready; stop with Ctrl-C")
+        return next(each.addresses[0] for each in self.running().workloads if each.key == FINANCE)
+
+    async def ends(self) -> int:
+        async with asyncio.timeout(AT_MOST_S):
+            return await self.process.wait()
+
+
+@contextlib.asynccontextmanager
+async def peerauth_up(state: Path, *arguments: str) -> AsyncIterator[Up]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", PEERAUTH, "up", *arguments, "--state", str(state)),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    up = Up(process)
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(up.follow(process.stdout, up.out))
+            group.create_task(up.follow(process.stderr, up.err))
+            try:
+                yield up
+            finally:
+                if process.returncode is None:
+                    process.send_signal(signal.SIGINT)
+                    await up.ends()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
