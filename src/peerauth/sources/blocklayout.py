@@ -7,7 +7,7 @@ leaves no doubt. Source: YAML 1.2.2, section 8.2 (block collections).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from peerauth.model.schema.place import Path
 
@@ -32,37 +32,42 @@ Slots = dict[str | int, "tuple[int, Node | None]"]
 class Node:
     """A container: for each key or index the number of its line, and the container there, None for scalars."""
 
-    __slots__ = ("_entries", "is_list", "slots")
+    __slots__ = ("is_list", "slots")
 
     def __init__(self, *, is_list: bool) -> None:
         self.is_list = is_list
         self.slots: Slots = {}
-        self._entries: tuple[tuple[str | int, int, Node | None], ...] = ()
-
-    def freeze(self) -> None:
-        """Makes the container ready to be built, with all that is in it."""
-        self._entries = tuple((step, at, node) for step, (at, node) in self.slots.items())
-        for _, _, node in self._entries:
-            if node is not None:
-                node.freeze()
-
-    def build(self, values: Sequence[object]) -> object:
-        """The container; `values` has each line's."""
-        if self.is_list:
-            return [values[at] if node is None else node.build(values) for _, at, node in self._entries]
-        return {step: values[at] if node is None else node.build(values) for step, at, node in self._entries}
 
 
 class Layout:
     """A document's outermost container. It begins on line `first` (from 0), at column `root_at`."""
 
-    __slots__ = ("build", "first", "root", "root_at")
+    __slots__ = ("_lengths", "_steps", "first", "root", "root_at")
 
-    def __init__(self, root: Node, first: int, root_at: int) -> None:
+    def __init__(self, root: Node, first: int, root_at: int, *, lines: int) -> None:
         self.root = root
         self.first = first
         self.root_at = root_at
-        self.build = root.build
+        self._lengths: list[int] = []  # of each container: how many items a list has, 0 for mappings
+        self._steps: list[tuple[int, str | int, int]] = []  # container, key or index, and where `build` has its value
+        self._plan(root, lines)
+
+    def _plan(self, node: Node, lines: int) -> None:
+        number = len(self._lengths)
+        self._lengths.append(len(node.slots) if node.is_list else 0)
+        for step, (at, child) in node.slots.items():
+            self._steps.append((number, step, at if child is None else lines + len(self._lengths)))
+            if child is not None:
+                self._plan(child, lines)
+
+    def build(self, values: list[object]) -> object:
+        """The document; `values` has each line's."""
+        # Lists are as long as they will be, so that they are filled like mappings.
+        made = cast("list[dict[str | int, object]]", [[None] * length if length else {} for length in self._lengths])
+        pool = [*values, *made]
+        for container, step, at in self._steps:
+            made[container][step] = pool[at]
+        return made[0]
 
     def line_of(self, path: Path) -> int:
         """The number of the line on which the value at `path` begins; of one that is not there, its container's."""
@@ -83,9 +88,8 @@ def lay_out(heads: Sequence[Head | None]) -> Layout | None:
             return None
     if stack.first is None:
         return None
-    stack.nodes[0].freeze()
     first = heads[stack.first]
-    return Layout(stack.nodes[0], stack.first, first.indent if first else 0)
+    return Layout(stack.nodes[0], stack.first, first.indent if first else 0, lines=len(heads))
 
 
 class _Stack:

@@ -38,8 +38,8 @@ _KEY = r"[A-Za-z0-9_./][A-Za-z0-9_./-]{0,250}|\"[A-Za-z0-9_./-]{1,250}\""
 _LINE = re.compile(  # possessive throughout: time must not grow faster than the line
     rf"( *+)(- ++)?(?:({_KEY}):(?: ++|\Z))?(?:({_PLAIN})|({_QUOTED}))? *+(?:(?:(?<= )|(?<!.))\#[ -~]*+)?"
 )
-_SIMPLE_WORD = re.compile(r"[A-Za-z][A-Za-z0-9./_-]*")
-"""Many values by far; a value of this form is a plain scalar on its own, and never a number that is not one."""
+_SIMPLE_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9./_-]*+(?::[A-Za-z0-9./_-]++)*+")
+"""Many values by far; a value of this form is a plain scalar on its own."""
 _START = re.compile(r"--- *(?:(?<= )#[ -~]*)?")
 
 NOTHING = 0
@@ -143,11 +143,11 @@ class _Lines(dict[str, Line]):
     def __missing__(self, text: str) -> Line:
         before, _, value = text.partition(": ")
         known = self._before_value.get(before)
-        if known is not None and _SIMPLE_WORD.fullmatch(value):
-            head, key_at = known
-            line = Line(head, resolve(value), key_at, len(before) + 2)
-        else:
+        if known is None or not _SIMPLE_WORD.fullmatch(value) or isinstance(meant := resolve(value), float):
             line = self._parse(text)
+        else:
+            head, key_at = known
+            line = Line(head, meant, key_at, len(before) + 2)
         if len(text) <= LONGEST_LINE_KEPT:
             self[text] = line
         return line
