@@ -88,13 +88,13 @@ def _agent_cluster(name: str, path: str) -> cluster_pb2.Cluster:
 
 
 def _runtime() -> struct_pb2.Struct:
-    """Behaviour of Envoy that only its runtime can change (1.40).
+    """Behaviour of Envoy 1.40 that only its runtime can change.
 
-    An Envoy that terminates a tunnel ends a stream whose application has closed with its last data, END_STREAM and
-    then RST_STREAM, all at once. Taken for the application's own reset, that would cost the client the data.
+    A listener inside the proxy would take the orderly end of a tunnel (END_STREAM, then RST_STREAM) for a reset, and
+    a reset costs the client what is still under way.
     """
     layer = struct_pb2.Struct()
-    layer.update({"envoy.reloadable_features.propagate_upstream_rst_through_tunneled_tcp_proxy": False})
+    layer.update({"envoy.reloadable_features.enable_send_rst_on_user_space_socket": False})
     return layer
 
 

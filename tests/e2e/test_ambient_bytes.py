@@ -1,0 +1,181 @@
+"""What goes through the node's proxy is what was sent: to the last byte, in both directions, whoever closes first."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from ambientnode import OUTSIDER, Node, listen, new_node, serving
+from envoyrig import Authority
+from peerauth.agent.netns import unsupported
+from peerauth.dataplane.envoy.hbone import STREAM_WINDOW
+from sidecars import CLIENT, FINANCE
+
+pytestmark = [
+    pytest.mark.envoy,
+    pytest.mark.root,
+    pytest.mark.skipif(bool(unsupported()), reason=unsupported() or "supported"),
+]
+
+PORT = 8080
+LARGE = 32 << 20
+BLOCK = bytes(range(256)) * 256
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+ways = pytest.mark.parametrize("source", ["client", OUTSIDER], ids=["hbone", "plaintext"])
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return Authority()
+
+
+@pytest.fixture
+async def node(tmp_path: Path, authority: Authority) -> AsyncIterator[Node]:
+    async with new_node() as made:
+        await made.add("client", CLIENT)
+        await made.add("server", FINANCE)
+        async with serving(made, tmp_path, authority):
+            yield made
+
+
+@contextlib.asynccontextmanager
+async def application(node: Node, handler: Handler) -> AsyncIterator[None]:
+    server = await asyncio.start_server(handler, sock=listen(node.places["server"], PORT))
+    async with server:
+        yield
+
+
+async def send(writer: asyncio.StreamWriter) -> str:
+    """Sends a large body; returns its digest."""
+    digest = hashlib.sha256()
+    for number in range(LARGE // len(BLOCK)):
+        block = number.to_bytes(8) + BLOCK[8:]
+        digest.update(block)
+        writer.write(block)
+        await writer.drain()
+    return digest.hexdigest()
+
+
+async def receive(reader: asyncio.StreamReader) -> str:
+    """The digest of everything up to the end."""
+    digest = hashlib.sha256()
+    while data := await reader.read(1 << 18):
+        digest.update(data)
+    return digest.hexdigest()
+
+
+@ways
+@pytest.mark.parametrize("v6", [False, True], ids=["ipv4", "ipv6"])
+async def test_a_large_answer_arrives_whole(node: Node, source: str, v6: bool) -> None:
+    """The client knows its length, and closes first: what happens otherwise, the next test says."""
+    sent: asyncio.Queue[str] = asyncio.Queue()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        sent.put_nowait(await send(writer))
+        await reader.read()
+        writer.close()
+
+    async with application(node, answer):
+        connection = await node.dial(source, "server", PORT, v6=v6)
+        connection.writer.write(b"please\n")
+        digest = hashlib.sha256()
+        for _ in range(LARGE // len(BLOCK)):
+            digest.update(await connection.reader.readexactly(len(BLOCK)))
+        assert digest.hexdigest() == await sent.get()
+        await connection.close()
+
+
+@ways
+async def test_an_answer_that_the_server_ends_arrives_whole_if_the_tunnel_s_window_holds_it(
+    node: Node, source: str
+) -> None:
+    """Envoy resets a tunnel's stream when the application closes, and drops what waits for the client's window."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(BLOCK * (STREAM_WINDOW // len(BLOCK)))
+        await writer.drain()
+        writer.close()
+
+    async with application(node, answer):
+        for _ in range(5):
+            connection = await node.dial(source, "server", PORT)
+            connection.writer.write(b"please\n")
+            assert len(await connection.reader.read()) == STREAM_WINDOW // len(BLOCK) * len(BLOCK)
+            await connection.close()
+
+
+@ways
+async def test_a_large_upload_arrives_whole_and_the_answer_comes_after_the_client_s_end(
+    node: Node, source: str
+) -> None:
+    """Half-closed by the client: the server answers when it has read everything."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write((await receive(reader)).encode())
+        await writer.drain()
+        writer.close()
+
+    async with application(node, answer):
+        connection = await node.dial(source, "server", PORT)
+        digest = await send(connection.writer)
+        connection.writer.write_eof()
+        assert (await connection.reader.read()).decode() == digest
+        await connection.close()
+
+
+@ways
+async def test_the_server_may_speak_first(node: Node, source: str) -> None:
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 ready\r\n")
+        writer.write(b"250 " + await reader.readline())
+        writer.close()
+
+    async with application(node, greet):
+        connection = await node.dial(source, "server", PORT)
+        assert await connection.reader.readline() == b"220 ready\r\n"
+        connection.writer.write(b"helo\r\n")
+        assert await connection.reader.read() == b"250 helo\r\n"
+        await connection.close()
+
+
+@ways
+async def test_many_connections_at_a_time_do_not_mix(node: Node, source: str) -> None:
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+        writer.close()
+
+    async def one(number: int) -> bool:
+        connection = await node.dial(source, "server", PORT)
+        said = number.to_bytes(4) * 1000
+        connection.writer.write(said)
+        connection.writer.write_eof()
+        heard = await connection.reader.read()
+        await connection.close()
+        return heard == said
+
+    async with application(node, echo):
+        assert all(await asyncio.gather(*(one(number) for number in range(200))))
+
+
+@ways
+async def test_a_server_that_resets_is_not_taken_for_one_that_ends(node: Node, source: str) -> None:
+    """At least the connection ends: whether as a reset depends on what lies between."""
+
+    async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.transport.abort()
+
+    async with application(node, reset):
+        connection = await node.dial(source, "server", PORT)
+        connection.writer.write(b"please\n")
+        assert await connection.ended()
+        await connection.close()
