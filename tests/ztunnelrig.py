@@ -25,6 +25,8 @@ from meshes import meta
 from peerauth.agent.commands import run_tool
 from peerauth.agent.echo import listen_tcp
 from peerauth.agent.netns import MeshNetwork, WorkloadNamespace, sockets_of, unsupported
+from peerauth.agent.zds import NodeWorkload, ZdsServer
+from peerauth.aio import spawn
 from peerauth.ca.attest import Caller
 from peerauth.ca.node_token import issue_token
 from peerauth.ca.service import CertificateAuthority
@@ -264,43 +266,15 @@ async def shared_ztunnel_mesh(folder: Path, *objects: MeshObject) -> AsyncIterat
     """The same with one ztunnel for both, which a node agent hands their network namespaces."""
     async with _mesh(folder, objects, shared_node="node") as mesh, contextlib.AsyncExitStack() as stack:
         mesh.spaces["node"] = await mesh.network.add("bar/node", capture=False)
-        listener = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
-        listener.bind(str(folder / "zds"))
-        listener.listen()
-        listener.setblocking(False)
+        agent = ZdsServer(folder / "zds")
+        agent.serve(NodeWorkload(name, name, "foo", name, mesh.spaces[name].path) for name in WORKLOADS)
+        group = await stack.enter_async_context(asyncio.TaskGroup())
+        stack.callback(spawn(group, agent.run(), name="ZDS").cancel)
         await mesh.start_shared_ztunnel(folder / "zds")
         async with asyncio.timeout(30):
-            connection, _ = await asyncio.get_running_loop().sock_accept(listener)
-            stack.enter_context(connection)
-            await _hand_over(connection, mesh)
+            await agent.settled()
         await mesh.ready("node")
         yield mesh
-
-
-async def _hand_over(connection: socket.socket, mesh: ZtunnelMesh) -> None:
-    """The node agent's side of ztunnel's own protocol: after its hello, a packet for each workload, each acknowledged.
-
-    Source: wire.md section 4.4. An acknowledgement without an error is an empty message in field 1.
-    """
-    loop = asyncio.get_running_loop()
-    connection.setblocking(False)
-    await loop.sock_recv(connection, 1024)
-    for name in WORKLOADS:
-        info = b"".join(_field(number, text.encode()) for number, text in ((1, name), (2, "foo"), (3, name)))
-        added = _field(1, _field(1, name.encode()) + _field(2, info))
-        namespace = os.open(mesh.spaces[name].path, os.O_RDONLY)
-        try:
-            socket.send_fds(connection, [added], [namespace])
-        finally:
-            os.close(namespace)
-        assert await loop.sock_recv(connection, 1024) == _field(1, b"")
-    connection.send(_field(3, b""))
-    assert await loop.sock_recv(connection, 1024) == _field(1, b"")
-
-
-def _field(number: int, data: bytes) -> bytes:
-    """A length-delimited protobuf field of fewer than 128 bytes."""
-    return bytes((number << 3 | 2, len(data))) + data
 
 
 @contextlib.asynccontextmanager

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from peerauth.proto import authorization_pb2, citadel_pb2, workload_pb2
+from peerauth.proto import authorization_pb2, citadel_pb2, workload_pb2, zds_pb2
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -33,3 +33,6 @@ def test_the_messages_have_the_numbers_that_ztunnel_knows_them_by() -> None:
     assert citadel_pb2.DESCRIPTOR.services_by_name["IstioCertificateService"].full_name.startswith("istio.v1.auth.")
     request = {field.name: field.number for field in citadel_pb2.IstioCertificateRequest.DESCRIPTOR.fields}
     assert request == {"csr": 1, "validity_duration": 3, "metadata": 4}
+    asked = {field.name: field.number for field in zds_pb2.WorkloadRequest.DESCRIPTOR.fields}
+    assert asked == {"add": 1, "del": 2, "snapshot_sent": 3, "keep": 5}
+    assert (zds_pb2.DelWorkload.DESCRIPTOR.fields[0].number, zds_pb2.V1) == (2, 1)
