@@ -23,13 +23,13 @@ class WorkloadKey(msgspec.Struct, frozen=True, order=True, gc=False):
         return f"{self.namespace}/{self.name}"
 
 
-class Namespace(msgspec.Struct, frozen=True):
+class Namespace(msgspec.Struct, frozen=True, gc=False):
     """A namespace; its labels say which data plane its workloads have by default."""
 
     meta: Meta
 
 
-class Port(msgspec.Struct, frozen=True, order=True):
+class Port(msgspec.Struct, frozen=True, order=True, gc=False):
     """A port that a workload says it listens on (`containerPort`, or a WorkloadEntry's)."""
 
     number: int
@@ -37,7 +37,7 @@ class Port(msgspec.Struct, frozen=True, order=True):
     origin: Origin = NOWHERE
 
 
-class Probe(msgspec.Struct, frozen=True):
+class Probe(msgspec.Struct, frozen=True, gc=False):
     """A kubelet probe of a workload: what kind it is and which port it dials (number or container port name)."""
 
     kind: str
@@ -46,7 +46,7 @@ class Probe(msgspec.Struct, frozen=True):
     origin: Origin = NOWHERE
 
 
-class Workload(msgspec.Struct, frozen=True):
+class Workload(msgspec.Struct, frozen=True, gc=False):
     """One workload. `meta.labels` are the labels policies select by (the template's, for controllers).
 
     `addresses` are literal IPv4 or IPv6 addresses; empty until something places the workload.
@@ -67,7 +67,7 @@ class Workload(msgspec.Struct, frozen=True):
         return WorkloadKey(self.meta.namespace, self.meta.name, self.kind)
 
 
-class ServicePort(msgspec.Struct, frozen=True):
+class ServicePort(msgspec.Struct, frozen=True, gc=False):
     """A port of a Service; `target` is a number, or the name of a container port."""
 
     number: int
@@ -78,7 +78,7 @@ class ServicePort(msgspec.Struct, frozen=True):
     origin: Origin = NOWHERE
 
 
-class Service(msgspec.Struct, frozen=True):
+class Service(msgspec.Struct, frozen=True, gc=False):
     """A Service. Without a selector it names its endpoints by EndpointSlices only."""
 
     meta: Meta
@@ -88,13 +88,13 @@ class Service(msgspec.Struct, frozen=True):
     headless: bool = False
 
 
-class ServiceAccount(msgspec.Struct, frozen=True):
+class ServiceAccount(msgspec.Struct, frozen=True, gc=False):
     """A service account: half of a workload's identity."""
 
     meta: Meta
 
 
-class EndpointSlice(msgspec.Struct, frozen=True):
+class EndpointSlice(msgspec.Struct, frozen=True, gc=False):
     """Endpoints of one Service (`service` is its name, from the `kubernetes.io/service-name` label)."""
 
     meta: Meta
@@ -111,7 +111,7 @@ class CaptureMode(StrEnum):
     NONE = "NONE"
 
 
-class IngressListener(msgspec.Struct, frozen=True):
+class IngressListener(msgspec.Struct, frozen=True, gc=False):
     """`Sidecar.spec.ingress[]`: the port served, and where the application really listens.
 
     `default_endpoint` is `127.0.0.1:PORT`, `[::1]:PORT`, `0.0.0.0:PORT` (the workload's own address) or
@@ -126,7 +126,7 @@ class IngressListener(msgspec.Struct, frozen=True):
     origin: Origin = NOWHERE
 
 
-class EgressListener(msgspec.Struct, frozen=True):
+class EgressListener(msgspec.Struct, frozen=True, gc=False):
     """`Sidecar.spec.egress[]`: with a port, a listener of its own at `bind`; `hosts` are `namespace/dnsName`."""
 
     hosts: tuple[str, ...]
@@ -137,7 +137,7 @@ class EgressListener(msgspec.Struct, frozen=True):
     origin: Origin = NOWHERE
 
 
-class Sidecar(msgspec.Struct, frozen=True):
+class Sidecar(msgspec.Struct, frozen=True, gc=False):
     """The `Sidecar` resource: what the proxies of the selected workloads listen on."""
 
     meta: Meta
@@ -146,7 +146,7 @@ class Sidecar(msgspec.Struct, frozen=True):
     egress: tuple[EgressListener, ...] = ()
 
 
-class PortTls(msgspec.Struct, frozen=True):
+class PortTls(msgspec.Struct, frozen=True, gc=False):
     """A DestinationRule's TLS mode for one port (`port` None: for every port) and subset ('' for none)."""
 
     mode: str
@@ -155,7 +155,7 @@ class PortTls(msgspec.Struct, frozen=True):
     origin: Origin = NOWHERE
 
 
-class DestinationRule(msgspec.Struct, frozen=True):
+class DestinationRule(msgspec.Struct, frozen=True, gc=False):
     """A DestinationRule's TLS settings: what clients are told to do, which may contradict the servers' policy."""
 
     meta: Meta
@@ -163,7 +163,7 @@ class DestinationRule(msgspec.Struct, frozen=True):
     tls: tuple[PortTls, ...] = ()
 
 
-class ApiServerTarget(msgspec.Struct, frozen=True):
+class ApiServerTarget(msgspec.Struct, frozen=True, gc=False):
     """A Service that the API server itself calls: a webhook's, or an APIService's. It has no mesh certificate."""
 
     meta: Meta

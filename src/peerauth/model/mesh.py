@@ -41,7 +41,7 @@ CIPHER_SUITES = (
 """The names that Envoy knows below TLS 1.3: with any other it refuses the whole listener."""
 
 
-class MeshConfig(msgspec.Struct, frozen=True):
+class MeshConfig(msgspec.Struct, frozen=True, gc=False):
     """One mesh. `cipher_suites` empty means the proxies' default list.
 
     `protocol_detection_timeout` is how long a PERMISSIVE port waits for the first bytes of a client that may be

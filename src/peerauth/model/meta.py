@@ -14,7 +14,7 @@ Labels = frozenset[tuple[str, str]]
 NO_LABELS: Labels = frozenset()
 
 
-class Origin(msgspec.Struct, frozen=True, order=True):
+class Origin(msgspec.Struct, frozen=True, order=True, gc=False):
     """Where a value was said: a place in a file, or a version of an object in a cluster.
 
     `line` and `column` count from 1; 0 means not known. `resource_version` is set only for objects of a cluster.
@@ -36,7 +36,7 @@ class Origin(msgspec.Struct, frozen=True, order=True):
 NOWHERE = Origin()
 
 
-class Meta(msgspec.Struct, frozen=True):
+class Meta(msgspec.Struct, frozen=True, gc=False):
     """The `metadata` of an object. `created` is in UTC; None means it was not given, which counts as oldest."""
 
     name: str

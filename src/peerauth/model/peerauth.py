@@ -22,7 +22,7 @@ class Mode(StrEnum):
     STRICT = "STRICT"
 
 
-class PortMode(msgspec.Struct, frozen=True):
+class PortMode(msgspec.Struct, frozen=True, gc=False):
     """One entry of `portLevelMtls`: a port of the workload, and the mode said for it."""
 
     port: int
@@ -30,7 +30,7 @@ class PortMode(msgspec.Struct, frozen=True):
     origin: Origin = NOWHERE
 
 
-class PeerAuthentication(msgspec.Struct, frozen=True):
+class PeerAuthentication(msgspec.Struct, frozen=True, gc=False):
     """One policy. An absent, empty and `matchLabels`-less selector are all `NO_LABELS`; `ports` ascend by number."""
 
     meta: Meta

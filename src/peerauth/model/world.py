@@ -59,7 +59,7 @@ __all__ = [
 ]
 
 
-class DeclaredPort(msgspec.Struct, frozen=True, order=True):
+class DeclaredPort(msgspec.Struct, frozen=True, order=True, gc=False):
     """A TCP port that a workload says it listens on, and who says so: its own ports, Services, a Sidecar.
 
     `endpoint` is the Sidecar's `ingress[].defaultEndpoint`: where the application really listens. Empty is the

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 from datetime import timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from peerauth.model.changes import MeshObject
 from peerauth.model.inventory import (
@@ -23,7 +26,7 @@ from peerauth.model.inventory import (
     Workload,
 )
 from peerauth.model.mesh import MeshConfig, TlsVersion
-from peerauth.model.schema import Checked
+from peerauth.model.schema import Checked, FixedPlace, check
 from peerauth.model.schema.faults import INVALID_NAME, INVALID_VALUE, NOT_A_RESOURCE, WRONG_TYPE
 from peerauth.model.schema.meshconfig import go_duration
 from peerauth.sources.blockyaml import BlockReader
@@ -331,3 +334,21 @@ def test_a_duration_is_read_as_go_writes_it(text: str, seconds: float) -> None:
 @pytest.mark.parametrize("text", ["", "5", "s", "5 s", "-1s", "1d", "5s5", "9" * 30 + "h"])
 def test_what_is_no_duration_is_none(text: str) -> None:
     assert go_duration(text) is None
+
+
+_OCTETS = st.one_of(st.integers(0, 300).map(str), st.sampled_from(["", "00", "01", "1e1", " 1", "+1", "٣"]))
+
+
+@given(st.one_of(st.ip_addresses().map(str), st.lists(_OCTETS, min_size=3, max_size=5).map(".".join), st.text()))
+def test_an_address_is_what_the_library_takes_for_one(text: str) -> None:
+    def taken() -> bool:
+        try:
+            ipaddress.ip_address(text)
+        except ValueError:
+            return False
+        return True
+
+    status: dict[str, object] = {"podIP": text}
+    pod: dict[str, object] = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "status": status}
+    found = check(pod, place=FixedPlace())
+    assert bool(found.diagnostics) == bool(text and not taken())

@@ -151,11 +151,13 @@ class Fields:
         """The mapping from strings to strings `parent[key]`, as a set of pairs."""
         if parent.get(key) is None:
             return NO_LABELS
-        value = self.mapping(parent, key, path)
-        for name, text in value.items():
-            if not isinstance(text, str):
+        pairs: list[tuple[str, str]] = []
+        for name, text in self.mapping(parent, key, path).items():
+            if isinstance(text, str):
+                pairs.append((name, text))
+            else:
                 self.wrong_type(text, (*path, key, name), "a string", hint=quoting_hint(text))
-        return frozenset((name, text) for name, text in value.items() if isinstance(text, str))
+        return frozenset(pairs)
 
     def only(self, parent: Mapping, known: Iterable[str], path: Path, *, hints: Mapping | None = None) -> None:
         """Notes each key of `parent` that is not one of `known`, with the nearest that is."""

@@ -7,6 +7,7 @@ Deployment, StatefulSet, DaemonSet, ReplicaSet, Job, CronJob), Istio's reference
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterator
 
 from peerauth.model.inventory import Port, Probe, Workload
@@ -21,6 +22,9 @@ PROXY_CONTAINER = "istio-proxy"
 
 _PROBES = (("readinessProbe", "readiness"), ("livenessProbe", "liveness"), ("startupProbe", "startup"))
 _PROTOCOLS = (("httpGet", "http"), ("tcpSocket", "tcp"), ("grpc", "grpc"))
+_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
+"""Most addresses by far, and known by their form at a tenth of the cost of the library's answer."""
 
 
 def pod(fields: Fields, resource: Mapping, path: Path, *, default_namespace: str) -> Workload:
@@ -156,6 +160,8 @@ def _pod_addresses(fields: Fields, status: Mapping, path: Path) -> tuple[str, ..
 
 
 def _is_address(text: str) -> bool:
+    if _IPV4.fullmatch(text):
+        return True
     try:
         ipaddress.ip_address(text)
     except ValueError:
