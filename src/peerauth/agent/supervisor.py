@@ -1,8 +1,8 @@
-"""Keeps one Envoy process running: starts it, knows when it is ready, restarts it with backoff, stops it.
+"""Keeps one proxy's process running: starts it, knows when it is ready, restarts it with backoff, stops it.
 
 It must not outlive us (see `launch`), gets none of our environment, and while it is down nothing listens on its
 ports: there is no stand-in. Its standard output (the access log) goes line by line to a callback, its standard error
-to a file and to a short memory that errors quote.
+to a file and to a short memory that errors quote; what a proxy logs to its output goes to both.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ import os
 import random
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
-from peerauth.agent.admin import ask
-from peerauth.agent.envoy import EnvoyLaunch, find_envoy, wrapped_command
+from peerauth.agent.envoy import EnvoyLaunch, find_envoy
 from peerauth.agent.lines import LineSplitter, Tail, follow
 from peerauth.aio import spawn
 from peerauth.errors import ProxyError
 
-__all__ = ["Backoff", "EnvoyLaunch", "EnvoySupervisor", "find_envoy"]
+__all__ = ["Backoff", "EnvoyLaunch", "EnvoySupervisor", "Launch", "Supervisor", "find_envoy"]
 
 TERMINATION_SECONDS = 3.0
 HOPELESS_AFTER = 3
@@ -45,15 +46,54 @@ class Backoff(msgspec.Struct, frozen=True):
         return float(min(self.ceiling, self.first * 2**doublings)) * (1 - jitter / 2)
 
 
-class EnvoySupervisor:
-    """One supervised Envoy. `run` is the task; everything else may be called from other tasks of the same loop.
+class Launch(Protocol):
+    """How to start one proxy, and how to learn that it is live."""
+
+    @property
+    def name(self) -> str:
+        """Whose proxy it is."""
+        ...
+
+    @property
+    def program(self) -> str:
+        """What it is."""
+        ...
+
+    @property
+    def log(self) -> Path:
+        """The file that gets what it logs, mode 0600."""
+        ...
+
+    @property
+    def logs_to_output(self) -> bool:
+        """Whether its standard output, too, belongs into the log."""
+        ...
+
+    def clear(self) -> None:
+        """Removes what an earlier process may have left."""
+        ...
+
+    def wrapped(self, *, parent: int) -> list[str]:
+        """The command line, through `launch`."""
+        ...
+
+    async def live(self) -> bool:
+        """Whether the process that runs now is ready; must not raise."""
+        ...
+
+
+L = TypeVar("L", bound=Launch)
+
+
+class Supervisor(Generic[L]):
+    """One supervised process. `run` is the task; everything else may be called from other tasks of the same loop.
 
     `on_line` gets each line of the access log without its newline, and must not raise.
     """
 
     def __init__(
         self,
-        launch: EnvoyLaunch,
+        launch: L,
         *,
         on_line: Callable[[bytes], None],
         backoff: Backoff = Backoff(),  # noqa: B008  frozen
@@ -118,13 +158,13 @@ class EnvoySupervisor:
             state = f"exited with {self._last_exit}" if self.pid is None else f"runs as {self.pid} but is not live"
             said = self.last_words or "(nothing)"
             raise ProxyError(
-                f"{self.launch.name}: Envoy did not become ready: it {state}; it said:\n{said}",
+                f"{self.launch.name}: {self.launch.program} did not become ready: it {state}; it said:\n{said}",
                 hint=f"its whole output is in {self.launch.log}",
             )
 
     async def _run_once(self) -> float:
         """From start to exit; returns how many seconds the process was live."""
-        self.launch.admin.unlink(missing_ok=True)  # left by a process that was killed
+        self.launch.clear()
         async with asyncio.TaskGroup() as group:
             process = await self._start(group)
             watch = spawn(group, self._watch_ready(), name=f"{self.launch.name}: readiness")
@@ -140,12 +180,11 @@ class EnvoySupervisor:
         # Pipes of our own: Envoy opens /dev/stdout, which fails on the socket pairs that some event loops use.
         out_read, out_write = os.pipe()
         err_read, err_write = os.pipe()
-        splitter = LineSplitter(self._on_line)
-        spawn(group, follow(out_read, splitter.feed), name=f"{self.launch.name}: access log")
+        spawn(group, follow(out_read, self._output()), name=f"{self.launch.name}: access log")
         spawn(group, follow(err_read, self._tail.feed), name=f"{self.launch.name}: standard error")
         try:
             self._process = await asyncio.create_subprocess_exec(
-                *wrapped_command(self.launch, parent=os.getpid()),
+                *self.launch.wrapped(parent=os.getpid()),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=out_write,
                 stderr=err_write,
@@ -159,18 +198,23 @@ class EnvoySupervisor:
 
     async def _watch_ready(self) -> None:
         pause = 0.01
-        while not await self._says_live():
+        while not await self.launch.live():
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, 0.2)
         self._live_since = self._clock()
         self._barren_starts = 0
         self._settled.set()
 
-    async def _says_live(self) -> bool:
-        try:
-            return (await ask(self.launch.admin, "/ready")).status == 200
-        except (OSError, TimeoutError, ValueError):
-            return False
+    def _output(self) -> Callable[[bytes], None]:
+        """Takes one process's standard output in."""
+        splitter = LineSplitter(self._on_line)
+
+        def feed(chunk: bytes) -> None:
+            splitter.feed(chunk)
+            if self.launch.logs_to_output:
+                self._tail.feed(chunk)
+
+        return feed
 
     def _note_exit(self) -> float:
         live_since, self._live_since = self._live_since, None
@@ -194,3 +238,6 @@ class EnvoySupervisor:
             if process.returncode is None:
                 process.kill()
             self._last_exit = await process.wait()
+
+
+EnvoySupervisor = Supervisor[EnvoyLaunch]

@@ -113,7 +113,6 @@ async def test_every_workload_comes_with_its_own_namespace_and_then_the_snapshot
         assert not server.connected
         await ztunnel.snapshot()
         await settled(server)
-        assert server.connected
         ztunnel.socket.close()
 
 
