@@ -13,7 +13,6 @@ from peerauth.cli.proved import because, decider, proof_lines
 from peerauth.cli.render import BLANK, MODE_ROLES, Cell, Line, Role, columns, count, line, write_all, writer
 from peerauth.dataplane.resources import Capture
 from peerauth.model.diagnostic import Diagnostic, Severity
-from peerauth.model.inventory import WorkloadKey
 from peerauth.policy.decision import Decision
 from peerauth.policy.index import DecisionChange
 from peerauth.runtime.control_plane import Applied
@@ -77,10 +76,6 @@ class ProofStory:
 
     def changed(self, mesh: LocalMesh, applied: Applied) -> None:
         """Nothing changes in a run of one proof."""
-
-    def not_run(self, workloads: Sequence[WorkloadKey]) -> None:
-        """Said every time: a workload that is silently left out would be taken for a proven one."""
-        write_all(not_run_lines(workloads), self.write)
 
     def proved(self, reports: Sequence[PortReport], flows: Sequence[FlowReport]) -> None:
         """The tables and the verdict."""
@@ -197,12 +192,6 @@ def mode_cell(decision: Decision, port: int | None) -> Cell:
     enforced = decision.enforced or decision
     done = enforced.mode if port is None else enforced.mode_of(port)
     return (mode.value if done is mode else f"{mode.value} (as {done.value})", MODE_ROLES[done])
-
-
-def not_run_lines(workloads: Sequence[WorkloadKey]) -> Iterator[Line]:
-    """Workloads of a data plane that this command does not run."""
-    for key in workloads:
-        yield line((f"not run: {key} is an ambient workload, which needs --capture transparent", Role.MIDDLING))
 
 
 def refusal_line(seen: ConnectionSeen) -> Line:

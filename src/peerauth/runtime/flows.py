@@ -103,9 +103,10 @@ def _listened(mesh: LocalMesh) -> Iterator[Flow]:
             if len(listener.endpoints) == 1:
                 endpoint = listener.endpoints[0].endpoint
                 server = owners.get(endpoint.address)
-                if server is not None and server in plane.sidecars():
+                if server is not None and server in mesh.served():
                     mode = plane.decisions.decision(server).mode_of(endpoint.port)
-                    yield Flow(client, server, listener.bind, listener.port, endpoint.port, mode)
+                    tunnelled = _tunnels(plane, client, server)
+                    yield Flow(client, server, listener.bind, listener.port, endpoint.port, mode, tunnelled)
 
 
 async def _prove(flow: Flow, *, mesh: LocalMesh, tally: Tally, presented: Credentials) -> FlowReport:

@@ -18,7 +18,7 @@ import msgspec
 from peerauth.agent.sds import Signer
 from peerauth.aio import spawn
 from peerauth.ca.service import CertificateAuthority
-from peerauth.dataplane.resources import Capture, DeclaredPort, Endpoint
+from peerauth.dataplane.resources import DeclaredPort, Endpoint
 from peerauth.identity.csr import CsrRefusal, IssuedCertificate
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.inventory import Namespace, Workload, WorkloadKey
@@ -111,7 +111,7 @@ class LocalMesh:
     async def load(self, objects: Iterable[MeshObject]) -> Applied:
         """Makes the mesh be what `objects` say, all of them. Raises PlatformError where this machine cannot."""
         objects = tuple(objects)
-        self.places = await self.network.place(_captured(objects, self.network.capture))
+        self.places = await self.network.place(_captured(objects))
         applied = self.control_plane.apply(
             Reset(SOURCE, tuple(_placed(obj, self.places) for obj in objects)),
             applications={key: place.application for key, place in self.places.items()},
@@ -194,16 +194,16 @@ class LocalMesh:
             spare = undeclared_port(self.network.capture, (port.number for port in declared))
             if spare is not None:
                 declared.append(DeclaredPort(spare))
-            found[key] = tuple(port.endpoint or Endpoint(workload.addresses[0], port.number) for port in declared)
+            own = self.places[key].application or workload.addresses[0]
+            found[key] = tuple(port.endpoint or Endpoint(own, port.number) for port in declared)
         return found
 
 
-def _captured(objects: Iterable[MeshObject], capture: Capture) -> dict[WorkloadKey, bool]:
+def _captured(objects: Iterable[MeshObject]) -> dict[WorkloadKey, bool]:
     """Every workload, and whether a proxy captures its traffic."""
-    captured = {Dataplane.SIDECAR, Dataplane.AMBIENT} if capture is Capture.TRANSPARENT else {Dataplane.SIDECAR}
     namespaces = {obj.meta.name: obj for obj in objects if isinstance(obj, Namespace)}
     return {
-        obj.key: dataplane_of(obj, namespaces.get(obj.meta.namespace)).dataplane in captured
+        obj.key: dataplane_of(obj, namespaces.get(obj.meta.namespace)).dataplane is not Dataplane.NONE
         for obj in objects
         if isinstance(obj, Workload)
     }

@@ -46,14 +46,21 @@ class LocalNode:
     async def reconcile(
         self, plane: ControlPlane, places: Mapping[WorkloadKey, Placed], *, group: asyncio.TaskGroup
     ) -> bool:
-        """Serves the ambient workloads that have a network namespace; returns whether the proxy is told anything new.
+        """Serves the ambient workloads that have a place here; returns whether the proxy is told anything new.
 
         Certificates of new identities are asked for first: a listener waits for its own.
         """
+        ambient = plane.ambient()
         workloads = [
-            node_workload(key, namespace=place.namespace, world=plane.world, decisions=plane.decisions)
+            node_workload(
+                key,
+                namespace=place.namespace,
+                application=place.application,
+                world=plane.world,
+                decisions=plane.decisions,
+            )
             for key, place in sorted(places.items())
-            if place.namespace and key in plane.ambient()
+            if key in ambient
         ]
         if self._task is None and not workloads:
             return False

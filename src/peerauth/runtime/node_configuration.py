@@ -102,8 +102,10 @@ def peers_of(world: World, decisions: PolicyIndex) -> tuple[HbonePeer, ...]:
     )
 
 
-def node_workload(key: WorkloadKey, *, namespace: str, world: World, decisions: PolicyIndex) -> NodeWorkload:
-    """One ambient workload, whose network namespace is at the path `namespace`."""
+def node_workload(
+    key: WorkloadKey, *, namespace: str, application: str, world: World, decisions: PolicyIndex
+) -> NodeWorkload:
+    """One ambient workload with its network namespace, or in explicit capture with its application's address."""
     workload = world.workloads[key]
     return NodeWorkload(
         key,
@@ -112,4 +114,5 @@ def node_workload(key: WorkloadKey, *, namespace: str, world: World, decisions: 
         decisions.decision(key),
         namespace,
         ports=tuple(sorted({port.number for port in world.declared_ports(workload)})),
+        application=application,
     )

@@ -26,7 +26,6 @@ from peerauth.dataplane.resources import Capture
 from peerauth.errors import PeerAuthError, PlatformError, SourceError
 from peerauth.identity.x509 import SVID_LIFETIME, Issuer
 from peerauth.model.diagnostic import Diagnostic, Severity
-from peerauth.model.inventory import WorkloadKey
 from peerauth.model.mesh import DEFAULT_MESH, MeshConfig
 from peerauth.model.world import MeshObject
 from peerauth.probe import Credentials
@@ -83,9 +82,6 @@ class Narrator(Protocol):
 
     def changed(self, mesh: LocalMesh, applied: Applied) -> None:
         """An edit took effect."""
-
-    def not_run(self, workloads: Sequence[WorkloadKey]) -> None:
-        """Workloads whose data plane this run does not have (ambient ones, without network namespaces)."""
 
     def proved(self, reports: Sequence[PortReport], flows: Sequence[FlowReport]) -> None:
         """What `--once` found, of the servers' side and of the clients'."""
@@ -157,8 +153,7 @@ class _Run:
         self._refusals: tuple[Diagnostic, ...] = ()
 
     def tell(self) -> None:
-        """Says what runs, to the person and to other processes."""
-        self._narrator.not_run(_ambient(self._mesh))
+        """Says what runs to other processes."""
         publish(describe(self._mesh, paths=self._options.paths, authority=self._authority), folder=self._folder)
 
     def tell_refusals(self) -> None:
@@ -261,8 +256,3 @@ def _refusals(mesh: LocalMesh) -> Iterator[Diagnostic]:
             for name, nack in sorted(refused.items()):
                 message = f"{whose} refuses {name}: {nack.refusal.message.strip()}"
                 yield Diagnostic("proxy-refused", Severity.ERROR, message, hint="its last good one stays in force")
-
-
-def _ambient(mesh: LocalMesh) -> tuple[WorkloadKey, ...]:
-    """The ambient workloads that no proxy serves here."""
-    return tuple(sorted(mesh.control_plane.ambient().difference(mesh.served())))

@@ -35,9 +35,11 @@ def render_node(node: NodeProxy) -> Resources:
 
 
 def render_workload(workload: NodeWorkload, *, mesh: MeshConfig) -> Resources:
-    """The listeners of one workload."""
-    inbound = node_inbound.inbound_listeners(workload, mesh=mesh)
-    return {LISTENER: _serialized([*inbound, node_outbound.workload_listener(workload)])}
+    """What is one workload's own: its listeners, and in explicit capture the way to its application."""
+    listeners = node_inbound.inbound_listeners(workload, mesh=mesh)
+    if workload.namespace:
+        listeners.append(node_outbound.workload_listener(workload))
+    return {CLUSTER: _serialized(node_inbound.application_clusters(workload)), LISTENER: _serialized(listeners)}
 
 
 def render_source(identity: SpiffeId, *, mesh: MeshConfig) -> Resources:

@@ -6,6 +6,9 @@ that chain alone: Envoy closes its connections and leaves every other. Nothing l
 mesh does not help outside HBONE, and the application's own TLS is the application's.
 
 HBONE always requires a certificate of the mesh, so no PeerAuthentication touches 15008. Facts: Istio's ztunnel.
+
+Explicit capture has no namespace and no redirection: there is a listener for each declared port on the workload's own
+address instead of the one on 15006, and a cluster for the application behind it.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from peerauth.dataplane.ambient import node_parts
 from peerauth.dataplane.ambient.node_values import NodeWorkload
 from peerauth.dataplane.envoy import accesslog, hbone, matching, parts, tls
 from peerauth.dataplane.envoy.inbound import ANY, HANDSHAKE_TIMEOUT_S
+from peerauth.dataplane.resources import Endpoint
 from peerauth.model.mesh import MeshConfig
 from peerauth.policy.decision import EffectiveMode
 
@@ -36,12 +40,26 @@ MAX_STREAMS = 2048
 
 
 def inbound_listeners(workload: NodeWorkload, *, mesh: MeshConfig) -> list[listener_pb2.Listener]:
-    """The two listeners inside one workload's namespace."""
+    """HBONE's listener, and the one for plaintext or, in explicit capture, one for each declared port."""
+    if not workload.namespace:
+        return [*(_declared(workload, port) for port in _served(workload)), _hbone(workload, mesh)]
     return [_plaintext(workload), _hbone(workload, mesh)]
 
 
+def application_clusters(workload: NodeWorkload) -> list[cluster_pb2.Cluster]:
+    """In explicit capture: the application behind each declared port. Never the proxy itself, which has the address."""
+    own = workload.application in {"", *workload.addresses}
+    return [
+        parts.static_cluster(
+            _application(workload, port), None if own else Endpoint(workload.application, port), marked=False
+        )
+        for port in _served(workload)
+        if not workload.namespace
+    ]
+
+
 def inbound_clusters() -> list[cluster_pb2.Cluster]:
-    """The ways to the applications, the same for all workloads: each in the namespace of the connection it is for."""
+    """The ways to applications in namespaces, the same for all: each in the namespace of the connection it is for."""
     plaintext = parts.original_destination_cluster(PLAINTEXT, marked=True)
     tunneled = parts.original_destination_cluster(TUNNELED, marked=True)
     tunneled.original_dst_lb_config.use_http_header = True
@@ -58,6 +76,21 @@ def _plaintext(workload: NodeWorkload) -> listener_pb2.Listener:
     node_parts.restore_destination(listener)
     listener.filter_chain_matcher.CopyFrom(_matcher(workload, ports))
     return listener
+
+
+def _declared(workload: NodeWorkload, port: int) -> listener_pb2.Listener:
+    listener = _listener(workload, f"inbound|{workload.key}|{port}", [_port_chain(workload, port)])
+    node_parts.bind_inside(listener, workload, port)
+    return listener
+
+
+def _served(workload: NodeWorkload) -> list[int]:
+    return sorted(set(workload.ports) - set(parts.PROXY_PORTS))
+
+
+def _application(workload: NodeWorkload, port: int | None) -> str:
+    """The cluster behind a port."""
+    return PLAINTEXT if workload.namespace else f"inbound|{workload.key}|{port}"
 
 
 def _ports_apart(workload: NodeWorkload) -> tuple[int, ...]:
@@ -83,7 +116,7 @@ def _chain_name(workload: NodeWorkload, port: int | None) -> str:
 
 def _port_chain(workload: NodeWorkload, port: int | None) -> listener_components_pb2.FilterChain:
     strict = workload.mode_in_force(port) is EffectiveMode.STRICT
-    chain = _chain(workload, _chain_name(workload, port), parts.BLACKHOLE if strict else PLAINTEXT)
+    chain = _chain(workload, _chain_name(workload, port), parts.BLACKHOLE if strict else _application(workload, port))
     if strict:
         why = workload.decision.deciding(port)
         chain.metadata.CopyFrom(accesslog.reason_metadata(workload.mode_in_force(port), why))
@@ -100,12 +133,13 @@ def _chain(workload: NodeWorkload, name: str, cluster: str) -> listener_componen
     if cluster == parts.BLACKHOLE:
         return listener_components_pb2.FilterChain(name=name, filters=[parts.tcp_proxy(name, cluster)])
     proxy = parts.tcp_proxy(name, cluster, log=accesslog.connection_start(workload.key))
-    inside = node_parts.remember([node_parts.namespace_of(workload)])
-    return listener_components_pb2.FilterChain(name=name, filters=[inside, proxy])
+    return listener_components_pb2.FilterChain(name=name, filters=[*node_parts.inside(workload), proxy])
 
 
 def _hbone(workload: NodeWorkload, mesh: MeshConfig) -> listener_pb2.Listener:
-    hosts = hbone.own_hosts(workload.addresses, served={}, others=TUNNELED)
+    declared = {} if workload.namespace else {port: _application(workload, port) for port in _served(workload)}
+    others = TUNNELED if workload.namespace else ""
+    hosts = hbone.own_hosts(workload.addresses, served=declared, others=others)
     chain = listener_components_pb2.FilterChain(
         name=hbone.HBONE,
         # Without the match a client that names no protocol would be let in: TLS itself does not insist on ALPN.
@@ -115,7 +149,7 @@ def _hbone(workload: NodeWorkload, mesh: MeshConfig) -> listener_pb2.Listener:
         transport_socket=tls.hbone_server_socket(mesh, certificate=workload.identity.uri),
         transport_socket_connect_timeout=duration_pb2.Duration(seconds=HANDSHAKE_TIMEOUT_S),
         filters=[
-            node_parts.remember([node_parts.namespace_of(workload)]),
+            *node_parts.inside(workload),
             hbone.connection_manager(workload.key, hosts=hosts, streams=MAX_STREAMS),
         ],
     )

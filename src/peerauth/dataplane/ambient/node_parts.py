@@ -45,6 +45,11 @@ def state(
     return value
 
 
+def inside(workload: NodeWorkload) -> list[listener_components_pb2.Filter]:
+    """The filter that keeps what is made for a connection in the workload's namespace, if it has one."""
+    return [remember([namespace_of(workload)])] if workload.namespace else []
+
+
 def remember(values: Iterable[value_pb2.FilterStateValue]) -> listener_components_pb2.Filter:
     """A network filter that sets filter state when a connection begins."""
     config = set_filter_state_pb2.Config(on_new_connection=values)
@@ -64,7 +69,10 @@ def literal(text: str) -> str:
 
 
 def bind_inside(listener: listener_pb2.Listener, workload: NodeWorkload, port: int) -> None:
-    """Opens a listener on a port of every address, inside the workload's namespace."""
+    """Opens a listener on a port: of every address inside the workload's namespace, or without one of its own."""
+    if not workload.namespace:
+        parts.bind(listener, workload.addresses, port)
+        return
     parts.bind(listener, parts.wildcards(workload.addresses), port)
     listener.address.socket_address.network_namespace_filepath = workload.namespace
     for other in listener.additional_addresses:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import msgspec
 
-from peerauth.dataplane.resources import Capture
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.mesh import DEFAULT_MESH, MeshConfig
@@ -19,14 +18,18 @@ class NodeWorkload(msgspec.Struct, frozen=True):
 
     `namespace` is the path of its network namespace. A path must not come to mean another namespace while a proxy uses
     it: whoever makes a namespace anew gives it a new path. `ports` are those that the workload declares.
+
+    Without a namespace (explicit capture) the proxy binds the workload's own addresses, on 15008 and on `ports` alone,
+    and the application listens on the same ports of the address `application`.
     """
 
     key: WorkloadKey
     identity: SpiffeId
     addresses: tuple[str, ...]
     decision: Decision
-    namespace: str
+    namespace: str = ""
     ports: tuple[int, ...] = ()
+    application: str = ""
 
     def mode_in_force(self, port: int | None) -> EffectiveMode:
         """What plaintext meets on a port, declared or not; None is every port that no policy names.
@@ -51,4 +54,3 @@ class NodeProxy(msgspec.Struct, frozen=True):
     workloads: tuple[NodeWorkload, ...] = ()
     peers: tuple[HbonePeer, ...] = ()
     mesh: MeshConfig = DEFAULT_MESH
-    capture: Capture = Capture.TRANSPARENT
