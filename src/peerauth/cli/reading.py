@@ -75,8 +75,10 @@ def read(paths: Sequence[str]) -> Reading:
             hint="name files with YAML or JSON documents, folders that hold *.yaml, *.yml or *.json, or -",
         )
     world, index = World(), PolicyIndex()
-    index.update(world.apply(Reset(_SOURCE, loaded.objects)))
-    twice = tuple(defined_twice(loaded.objects))
+    edits = world.apply(Reset(_SOURCE, loaded.objects))
+    index.update(edits)
+    # As many new objects as descriptions: none was described twice, and none has to be looked for.
+    twice = tuple(defined_twice(loaded.objects)) if len(edits) < len(loaded.objects) else ()
     return Reading(
         world=world,
         index=index,
