@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import msgspec
 import pytest
 from envoy.config.listener.v3 import listener_pb2
+from google.protobuf import wrappers_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -128,5 +129,7 @@ def chain_taking(found: NodeWorkload, port: int) -> bytes:
     by_address = listener.filter_chain_matcher.matcher_tree.exact_match_map.map[found.addresses[0]].matcher
     by_port = by_address.matcher_tree.exact_match_map.map
     match = by_port.get(str(port), by_address.on_no_match)
-    chain = next(chain for chain in listener.filter_chains if chain.name == match.action.name)
+    wanted = wrappers_pb2.StringValue()
+    match.action.typed_config.Unpack(wanted)
+    chain = next(chain for chain in listener.filter_chains if chain.name == wanted.value)
     return chain.SerializeToString(deterministic=True)

@@ -31,6 +31,6 @@ def lookup(
 def to_chain(name: str) -> matcher_pb2.Matcher.OnMatch:
     """The filter chain of this name."""
     match = _OnMatch()
-    match.action.name = name
+    match.action.name = "chain"  # Envoy goes by the type; there may be ten thousand of these
     match.action.typed_config.CopyFrom(packed(wrappers_pb2.StringValue(value=name)))
     return match
