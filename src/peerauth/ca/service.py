@@ -6,12 +6,13 @@ is handed out that `verify_svid` has not read back; nothing that a request says 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from cryptography import x509
 
 from peerauth.ca.attest import entitlement
+from peerauth.ca.serving import ServingCertificate, make_serving_certificate
 from peerauth.errors import IdentityError
 from peerauth.identity.csr import CheckedCsr, CsrRefusal, IssuedCertificate, RefusalKind, check_csr
 from peerauth.identity.spiffe import SpiffeId
@@ -56,6 +57,15 @@ class CertificateAuthority:
         self._issuer = issuer
         self._chain = tuple(certificate_pem(certificate) for certificate in issuer.chain)
         self._roots = tuple(certificate_pem(root) for root in issuer.roots)
+
+    @property
+    def default_lifetime(self) -> timedelta:
+        """How long a certificate lives whose request does not say."""
+        return self._default_lifetime
+
+    def serving_certificate(self, names: Sequence[str]) -> ServingCertificate:
+        """A key and a certificate for the control plane's own sockets, by the issuer in use."""
+        return make_serving_certificate(names, issuer=self._issuer, now=self._now())
 
     @property
     def roots_pem(self) -> bytes:

@@ -155,7 +155,7 @@ def start_lines(mesh: LocalMesh) -> Iterator[Line]:
     sidecars = mesh.control_plane.sidecars()
     ambient = len(mesh.served()) - len(sidecars)
     running = [count(len(sidecars), "sidecar")] if sidecars or not ambient else []
-    running += [f"one node proxy for {count(ambient, 'ambient workload')}"] if ambient else []
+    running += [f"one {mesh.node_title} for {count(ambient, 'ambient workload')}"] if ambient else []
     capture = mesh.network.capture
     yield line((", ".join(running), Role.STRONG), f", {capture.value} capture")
     if capture is Capture.EXPLICIT:

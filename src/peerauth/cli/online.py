@@ -71,6 +71,12 @@ STATE = click.option(
     help="Use your own authority: ca-cert.pem, ca-key.pem, cert-chain.pem, root-cert.pem.",
 )
 @click.option(
+    "--ztunnel",
+    type=click.Path(exists=True, dir_okay=False, executable=True, resolve_path=True, path_type=Path),
+    metavar="FILE",
+    help="Serve ambient workloads with this binary of Istio's ztunnel instead of an Envoy; for transparent capture.",
+)
+@click.option(
     "--certificate-lifetime",
     type=Duration(),
     default="24h",
@@ -87,6 +93,7 @@ def up(
     once: bool,
     capture: str,
     authority: Path | None,
+    ztunnel: Path | None,
     certificate_lifetime: timedelta,
     state: Path | None,
     verbose: bool,
@@ -106,6 +113,8 @@ def up(
     \b
     Exit codes: 0 fine, 1 a connection did not do what the policy says, 2 bad input, or this machine lacks something.
     """
+    if ztunnel is not None and Capture(capture) is not Capture.TRANSPARENT:
+        raise click.UsageError("--ztunnel needs --capture transparent: it is handed network namespaces")
     logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
     story = story_of(once=once)
     options = Options(
@@ -115,6 +124,7 @@ def up(
         once=once,
         authority=authority,
         certificate_lifetime=certificate_lifetime,
+        ztunnel=ztunnel,
     )
     found = settings.from_environment(state=state)
     try:

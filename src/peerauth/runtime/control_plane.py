@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -19,6 +19,7 @@ import msgspec
 from peerauth.dataplane.assembly import assemble
 from peerauth.dataplane.envoy.sidecar import render_sidecar
 from peerauth.dataplane.resources import CLUSTER, LISTENER, Capture, DeclaredPort, EgressPort, SidecarWorkload, TypeUrl
+from peerauth.model.changes import Edit
 from peerauth.model.inventory import Workload, WorkloadKey
 from peerauth.model.peerauth import PeerAuthentication
 from peerauth.model.world import Change, World
@@ -37,6 +38,9 @@ IN_FLIGHT_SECONDS = 0.25
 connections made the old way may still be on their way. Nothing tells of the end of either."""
 
 _log = logging.getLogger(__name__)
+
+
+Follower = Callable[[Sequence[Edit], Sequence[DecisionChange]], object]
 
 
 class Acknowledgements(Protocol):
@@ -87,6 +91,7 @@ class ControlPlane:
         self._cache = cache
         self._acknowledgements = acknowledgements
         self._capture = capture
+        self._followers: list[Follower] = []
         self._applications: Mapping[WorkloadKey, str] = {}
         self._in_force: dict[WorkloadKey, Decision] = {}  # what servers are told
         self._announced: dict[WorkloadKey, OutboundPeer] = {}  # what clients are told
@@ -95,6 +100,10 @@ class ControlPlane:
         self._work = asyncio.Event()
         self._calm = asyncio.Event()
         self._calm.set()
+
+    def follow(self, follower: Follower) -> None:
+        """Calls `follower` with every step from now on, when the world and the decisions have taken it."""
+        self._followers.append(follower)
 
     def sidecars(self) -> tuple[WorkloadKey, ...]:
         """The workloads that a sidecar serves, by name."""
@@ -130,6 +139,8 @@ class ControlPlane:
             self._applications = dict(applications)
         edits = self.world.apply(change)
         changes = self.decisions.update(edits)
+        for follower in self._followers:
+            follower(edits, changes)
         for changed in changes:
             self._take(changed.key, changed.new)
         inventory = moved or any(not isinstance(edit.after or edit.before, PeerAuthentication) for edit in edits)

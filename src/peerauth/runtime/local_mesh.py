@@ -29,11 +29,13 @@ from peerauth.policy.outbound import identity_of
 from peerauth.runtime.applications import Applications, undeclared_port
 from peerauth.runtime.control_plane import Applied, ControlPlane, proxy_key
 from peerauth.runtime.local_node import LocalNode
+from peerauth.runtime.local_ztunnel import NODE_NAME, LocalZtunnel
 from peerauth.runtime.networks import Network, Placed
 from peerauth.runtime.node_agent import NodeAgent
 from peerauth.runtime.node_proxy import NodeProxy
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.server import DiscoveryServer, Service, UdsBinding
+from peerauth.xds.wire import ProxyKey
 
 SOURCE = "files"
 
@@ -50,7 +52,8 @@ class _Running(msgspec.Struct):
 class LocalMesh:
     """One mesh. Use it as `async with mesh.running():`, then `load` as often as the documents change.
 
-    `on_line` gets every line of every access log. `folder` is private and short (Unix sockets lie in it).
+    `ztunnel` is a binary of Istio's ztunnel, to serve the ambient workloads instead of an Envoy; it takes transparent
+    capture. `on_line` gets every line of every access log. `folder` is private and short (Unix sockets lie in it).
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class LocalMesh:
         folder: Path,
         envoy: Path,
         with_applications: bool,
+        ztunnel: Path | None = None,
         on_line: Callable[[bytes], None],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -75,15 +79,7 @@ class LocalMesh:
         self.control_plane = ControlPlane(self._cache, acknowledgements=self.discovery, capture=network.capture)
         self._applications = Applications(network) if with_applications else None
         self._agents: dict[WorkloadKey, _Running] = {}
-        self._node = LocalNode(
-            self._cache,
-            self.discovery,
-            folder=folder / "node",
-            envoy=envoy,
-            sign=self._signer,
-            on_line=on_line,
-            now=now,
-        )
+        self._node = self._envoy_node() if ztunnel is None else self._ztunnel_node(ztunnel)
         self._group: asyncio.TaskGroup | None = None
         self._numbers = iter(range(1_000_000))
         self.places: Mapping[WorkloadKey, Placed] = {}
@@ -131,13 +127,48 @@ class LocalMesh:
         """The workloads that a proxy serves here: sidecars, and those of the node's proxy."""
         return tuple(sorted({*self.control_plane.sidecars(), *self._node.workloads()}))
 
+    @property
+    def node_key(self) -> ProxyKey:
+        """Who the proxy of all ambient workloads is to the discovery server."""
+        return self._node.key
+
+    @property
+    def node_title(self) -> str:
+        """What the proxy of all ambient workloads is called."""
+        return self._node.title
+
     def node(self) -> NodeProxy:
-        """The node's proxy, which serves all ambient workloads."""
+        """The Envoy of all ambient workloads; for a mesh without a ztunnel."""
+        if not isinstance(self._node, LocalNode):
+            raise RuntimeError("ambient workloads are served by a ztunnel here")
         return self._node.proxy
 
     def agents(self) -> Mapping[WorkloadKey, NodeAgent]:
         """The agents at work, by workload."""
         return {key: running.agent for key, running in sorted(self._agents.items())}
+
+    def _envoy_node(self) -> LocalNode | LocalZtunnel:
+        return LocalNode(
+            self._cache,
+            self.discovery,
+            folder=self._folder / "node",
+            envoy=self._envoy,
+            sign=self._signer,
+            on_line=self._on_line,
+            now=self._now,
+        )
+
+    def _ztunnel_node(self, binary: Path) -> LocalNode | LocalZtunnel:
+        return LocalZtunnel(
+            self._cache,
+            self.discovery,
+            plane=self.control_plane,
+            folder=self._folder / "node",
+            binary=binary,
+            authority=self.authority,
+            on_line=self._on_line,
+            now=self._now,
+        )
 
     async def _reconcile_agents(self) -> None:
         wanted = {key: self._identity(key) for key in self.control_plane.sidecars()}
@@ -210,7 +241,7 @@ def _captured(objects: Iterable[MeshObject]) -> dict[WorkloadKey, bool]:
 
 
 def _placed(obj: MeshObject, places: Mapping[WorkloadKey, Placed]) -> MeshObject:
-    """The object with the addresses it has on this machine, whatever its document says."""
+    """The object with the node and the addresses it has on this machine, whatever its document says."""
     if not isinstance(obj, Workload):
         return obj
-    return msgspec.structs.replace(obj, addresses=places[obj.key].addresses)
+    return msgspec.structs.replace(obj, addresses=places[obj.key].addresses, node=NODE_NAME)

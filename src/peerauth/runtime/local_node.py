@@ -23,6 +23,9 @@ from peerauth.xds.server import DiscoveryServer, Service, UdsBinding
 class LocalNode:
     """One node proxy for all ambient workloads that have a place here. `reconcile` after every change of the world."""
 
+    key = NODE
+    title = "node proxy"
+
     def __init__(
         self,
         cache: ResourceCache,

@@ -6,6 +6,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
+from peerauth.runtime.ztunnel_access import parse_access
 from peerauth.telemetry import ConnectionSeen, Event, Outcome, parse_connection
 
 INBOUND = "inbound"
@@ -24,11 +25,9 @@ class Tally:
         self._listeners: list[Listener] = []
 
     def feed(self, line: bytes) -> None:
-        """One line of a proxy's standard output; what is no access log of ours is passed over."""
-        seen = parse_connection(line)
-        if seen is None or seen.direction != INBOUND:
-            return
-        if seen.event is Event.START or seen.outcome is Outcome.REFUSED:
+        """One line of a proxy's standard output; what is no access log that we know is passed over."""
+        seen = _counted(line)
+        if seen is not None and seen.direction == INBOUND:
             self._counts.setdefault((seen.workload, seen.port), Counter())[seen.outcome] += 1
             for listener in tuple(self._listeners):
                 listener(seen)
@@ -45,3 +44,11 @@ class Tally:
             yield
         finally:
             self._listeners.remove(listener)
+
+
+def _counted(line: bytes) -> ConnectionSeen | None:
+    """The connection that a line tells of, unless another line of it counts: Envoy has two, ztunnel one, at the end."""
+    seen = parse_connection(line)
+    if seen is None:
+        return parse_access(line)
+    return seen if seen.event is Event.START or seen.outcome is Outcome.REFUSED else None

@@ -34,7 +34,6 @@ from peerauth.runtime.flows import FlowReport, prove_flows
 from peerauth.runtime.instance import claim
 from peerauth.runtime.local_mesh import LocalMesh
 from peerauth.runtime.networks import LoopbackNetwork, NamespaceNetwork
-from peerauth.runtime.node_proxy import NODE
 from peerauth.runtime.running_mesh import describe, publish
 from peerauth.runtime.settings import Settings
 from peerauth.runtime.tally import Tally
@@ -51,7 +50,8 @@ _log = logging.getLogger(__name__)
 class Options(msgspec.Struct, frozen=True):
     """What the command line asks for. `authority` is a folder of PEM files that plugs an authority in, or None.
 
-    `certificate_lifetime` is that of the workloads' certificates.
+    `ztunnel` is a binary to serve ambient workloads, or None for an Envoy. `certificate_lifetime` is that of the
+    workloads' certificates.
     """
 
     paths: tuple[str, ...]
@@ -60,6 +60,7 @@ class Options(msgspec.Struct, frozen=True):
     once: bool = False
     authority: Path | None = None
     certificate_lifetime: timedelta = SVID_LIFETIME
+    ztunnel: Path | None = None
 
 
 class Narrator(Protocol):
@@ -113,6 +114,7 @@ async def up(options: Options, *, settings: Settings, narrator: Narrator) -> boo
             folder=instance.folder,
             envoy=find_envoy(),
             with_applications=options.applications,
+            ztunnel=options.ztunnel,
             on_line=tally.feed,
         )
         run = _Run(mesh, options, narrator, folder=instance.folder, authority=authority, reopen=reopen)
@@ -250,7 +252,7 @@ def _refusals(mesh: LocalMesh) -> Iterator[Diagnostic]:
     """What the proxies refused of what they were last sent, as something to report."""
     status = mesh.discovery.status()
     proxies = {proxy_key(key): f"the proxy of {key}" for key in mesh.control_plane.sidecars()}
-    for proxy, whose in (*proxies.items(), (NODE, "the node's proxy")):
+    for proxy, whose in (*proxies.items(), (mesh.node_key, "the node's proxy")):
         known = status.get(proxy)
         for refused in known.refused.values() if known else ():
             for name, nack in sorted(refused.items()):
