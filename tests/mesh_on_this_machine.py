@@ -316,6 +316,7 @@ async def machine(
     lifetime: timedelta = SVID_LIFETIME,
     trust_domain: str = TRUST_DOMAIN,
     network: Callable[[int], Network] | None = None,
+    ztunnel: Path | None = None,
 ) -> AsyncIterator[Machine]:
     """A mesh that has nothing yet: `load` gives it documents. `folder` keeps the authority's keys."""
     issuer = open_state(folder / "ca", trust_domain=trust_domain, now=now())
@@ -328,6 +329,7 @@ async def machine(
             folder=instance.folder,
             envoy=find_envoy(),
             with_applications=applications,
+            ztunnel=ztunnel,
             on_line=tally.feed,
         )
         presented = probe_credentials(issuer, trust_domain=trust_domain, now=now(), serial=secrets.randbits(120))

@@ -16,6 +16,8 @@ from pathlib import Path
 import msgspec
 
 from peerauth.agent.sds import Signer
+from peerauth.agent.supervisor import Supervisor
+from peerauth.agent.ztunnel import ZtunnelLaunch
 from peerauth.aio import spawn
 from peerauth.ca.service import CertificateAuthority
 from peerauth.dataplane.resources import DeclaredPort, Endpoint
@@ -142,6 +144,12 @@ class LocalMesh:
         if not isinstance(self._node, LocalNode):
             raise RuntimeError("ambient workloads are served by a ztunnel here")
         return self._node.proxy
+
+    def ztunnel(self) -> Supervisor[ZtunnelLaunch]:
+        """The ztunnel of all ambient workloads; for a mesh with one that has such workloads."""
+        if not isinstance(self._node, LocalZtunnel) or self._node.supervisor is None:
+            raise RuntimeError("there is no ztunnel here")
+        return self._node.supervisor
 
     def agents(self) -> Mapping[WorkloadKey, NodeAgent]:
         """The agents at work, by workload."""
