@@ -44,30 +44,20 @@ class NodeConfiguration:
     ) -> frozenset[str]:
         """Makes the node be this; returns the names of the resources that changed."""
         wanted = {workload.key: workload for workload in workloads}
-        if mesh != self._mesh:
-            self._mesh, changed = mesh, True
-        else:
-            changed = False
-        names = self._take_peers(peers)
-        before = self.identities()
-        touched = [key for key, workload in wanted.items() if changed or self.workloads.get(key) != workload]
-        gone = self.workloads.keys() - wanted.keys()
+        anew, self._mesh = mesh != self._mesh, mesh
+        before, old = self.identities(), self.workloads
         self.workloads = wanted
         after = self.identities()
-        for identity in after if changed else after - before:
+        names = self._take_peers(peers)
+        for identity in after if anew else after - before:
             names |= self._put(identity, render_source(identity, mesh=mesh))
-        for key in touched:
-            names |= self._put(key, render_workload(wanted[key], mesh=mesh))
-        for key in gone:
-            names |= self._put(key, {})
-        for identity in before - after:
-            names |= self._put(identity, {})
+        for key, workload in wanted.items():
+            if anew or old.get(key) != workload:
+                names |= self._put(key, render_workload(workload, mesh=mesh))
+        gone: list[Piece] = [*(old.keys() - wanted.keys()), *(before - after)]
+        for piece in gone:
+            names |= self._put(piece, {})
         return names
-
-    def decide(self, workload: NodeWorkload) -> frozenset[str]:
-        """Takes one workload's new decision in, looking at nothing else; returns the names that changed."""
-        self.workloads[workload.key] = workload
-        return self._put(workload.key, render_workload(workload, mesh=self._mesh))
 
     def _take_peers(self, peers: tuple[HbonePeer, ...]) -> frozenset[str]:
         if peers == self._peers:
