@@ -32,13 +32,14 @@ LONGEST_LAYOUT_KEPT = 500
 
 _WORD = r"[!\"$-9;-~]++"  # printable ASCII without space, '#' and ':'
 _FIRST = r"(?:[$()+./0-9;<=A-Z\\^_a-z~]|-(?=[!\"$-9;-~]))"  # what begins a plain scalar beyond doubt
-_PLAIN = rf"{_FIRST}(?:{_WORD})?(?:(?: ++|:){_WORD})*+"
+# Not possessive itself: before Python 3.11.5 a possessive group that holds alternatives matches too little (gh-106052).
+_PLAIN = rf"{_FIRST}(?:{_WORD})?(?:(?: ++|:){_WORD})*"
 _QUOTED = r"\"[ !#-\[\]-~]*\"|'[ -&(-~]*'|\{\}|\[\]"
 _KEY = r"[A-Za-z0-9_./][A-Za-z0-9_./-]{0,250}|\"[A-Za-z0-9_./-]{1,250}\""
-_LINE = re.compile(  # possessive throughout: time must not grow faster than the line
+_LINE = re.compile(  # possessive where it can be: time must not grow faster than the line
     rf"( *+)(- ++)?(?:({_KEY}):(?: ++|\Z))?(?:({_PLAIN})|({_QUOTED}))? *+(?:(?:(?<= )|(?<!.))\#[ -~]*+)?"
 )
-_SIMPLE_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9./_-]*+(?::[A-Za-z0-9./_-]++)*+")
+_SIMPLE_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9./_-]*+(?::[A-Za-z0-9./_-]++)*")
 """Many values by far; a value of this form is a plain scalar on its own."""
 _START = re.compile(r"--- *(?:(?<= )#[ -~]*)?")
 

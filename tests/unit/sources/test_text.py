@@ -9,6 +9,7 @@ import pytest
 from peerauth.model.diagnostic import Diagnostic
 from peerauth.model.schema.faults import ENCODING, LIMIT, UNSUPPORTED_YAML
 from peerauth.sources import text as text_module
+from peerauth.sources.blockyaml import BlockReader
 from peerauth.sources.text import Chunk, decode, split
 
 
@@ -97,3 +98,10 @@ def test_a_file_over_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
     found = decode(b"x" * 21, file="f")
     assert isinstance(found, Diagnostic)
     assert found.code == LIMIT.code
+
+
+def test_blanks_before_a_comment_are_no_part_of_a_value() -> None:
+    """Regular expressions of Python before 3.11.5 got this wrong (gh-106052)."""
+    read = BlockReader().read(Chunk("name: legacy        # outside the mesh\nother: a b   c\n"))
+    assert read is not None
+    assert read.value == {"name": "legacy", "other": "a b   c"}
