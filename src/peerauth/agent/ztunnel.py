@@ -10,12 +10,16 @@ Source: wire.md section 5.1.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from peerauth.agent import launch
+from peerauth.errors import PlatformError
+
+READINESS_PORT = 15021
 
 
 class ZtunnelLaunch(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,7 +70,7 @@ class ZtunnelLaunch(msgspec.Struct, frozen=True, kw_only=True):
             "ISTIO_META_DNS_CAPTURE": "false",
             "PROXY_CONFIG": "{proxyAdminPort: 0, statsPort: 0, proxyMetadata: {}}",
             "LOG_FORMAT": "json",
-            "RUST_LOG": "info",
+            "RUST_LOG": "warn,access=info",
         }
 
     def clear(self) -> None:
@@ -79,3 +83,16 @@ class ZtunnelLaunch(msgspec.Struct, frozen=True, kw_only=True):
     async def live(self) -> bool:
         """Whether it is at work."""
         return self.is_live()
+
+
+def require_free_port(port: int = READINESS_PORT) -> None:
+    """Raises PlatformError if something listens where ztunnel must, which would end it at its start."""
+    both = socket.has_dualstack_ipv6()
+    try:
+        family = socket.AF_INET6 if both else socket.AF_INET
+        socket.create_server(("", port), family=family, dualstack_ipv6=both).close()
+    except OSError as error:
+        raise PlatformError(
+            f"port {port}, which ztunnel takes, cannot be had: {error.strerror}",
+            hint="one ztunnel runs on a machine at a time; stop what listens there",
+        ) from error

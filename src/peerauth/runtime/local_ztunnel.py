@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from peerauth.agent.supervisor import Supervisor
 from peerauth.agent.zds import NodeWorkload, ZdsServer
-from peerauth.agent.ztunnel import ZtunnelLaunch
+from peerauth.agent.ztunnel import ZtunnelLaunch, require_free_port
 from peerauth.aio import spawn
 from peerauth.ca.attest import Caller
 from peerauth.ca.keyfiles import replace_file
@@ -122,6 +122,7 @@ class LocalZtunnel:
 
     async def _prepare(self) -> ZtunnelLaunch:
         """Opens the control plane's socket and writes what ztunnel reads. Raises PlatformError and OSError."""
+        require_free_port()
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         public = self._token_key.public_key()
         certificates = self._feed.certificates(self._authority, key=public, now=self._now)

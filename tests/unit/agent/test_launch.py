@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from peerauth.agent.launch import wrapped
-from peerauth.agent.ztunnel import ZtunnelLaunch
+from peerauth.agent.ztunnel import ZtunnelLaunch, require_free_port
+from peerauth.errors import PlatformError
 
 
 def environment_of(argv: list[str]) -> list[str]:
@@ -48,3 +50,11 @@ def test_ztunnel_is_told_where_its_secrets_are_and_not_what_they_are(tmp_path: P
     assert f"AUTH_TOKEN={tmp_path}/token" in told
     assert "SECRET_TTL=60s" in told
     assert not any("password" in line for line in told)
+
+
+def test_a_port_that_is_taken_is_named_before_ztunnel_fails_on_it() -> None:
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(PlatformError, match=f"port {port}, which ztunnel takes"):
+            require_free_port(port)
+    require_free_port(port)
