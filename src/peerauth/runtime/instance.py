@@ -2,6 +2,8 @@
 
 The number names what runs must not share: the block of loopback addresses, the network namespaces, the sockets. A run
 that was killed leaves its folder but not its lock, so the next run with that number finds an empty house to clean.
+Folders are a user's own, addresses the machine's: so a number is taken by a lock in the folder and, for all users, by a
+Unix socket's abstract name, which like the lock is gone with its process.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import socket
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,6 +43,10 @@ def claim(sockets: Path) -> Iterator[Instance]:
         except BlockingIOError:
             os.close(lock)
             continue
+        taken = _take_for_all_users(number)
+        if taken is None:
+            os.close(lock)
+            continue
         folder = sockets / str(number)
         try:
             shutil.rmtree(folder, ignore_errors=True)
@@ -47,9 +54,21 @@ def claim(sockets: Path) -> Iterator[Instance]:
             yield Instance(number, folder)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+            taken.close()
             os.close(lock)
         return
     raise PlatformError(f"{LIMIT} runs are in progress on this machine", hint="stop one of them")
+
+
+def _take_for_all_users(number: int) -> socket.socket | None:
+    """Binds the name that stands for a number in this network, or returns None if another process has."""
+    taken = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        taken.bind(f"\0peerauth-run-{number}")
+    except OSError:
+        taken.close()
+        return None
+    return taken
 
 
 def _private(folder: Path) -> None:

@@ -8,13 +8,19 @@ from pathlib import Path
 import pytest
 
 from peerauth.errors import PlatformError
-from peerauth.runtime.instance import claim
+from peerauth.runtime.instance import LIMIT, claim
 
 
 def test_two_runs_get_different_numbers_and_folders(tmp_path: Path) -> None:
     with claim(tmp_path / "run") as first, claim(tmp_path / "run") as second:
-        assert (first.number, second.number) == (0, 1)
+        assert first.number < second.number
         assert first.folder != second.folder
+
+
+def test_runs_of_different_users_share_no_number(tmp_path: Path) -> None:
+    """Two users have folders of their own, but one machine's addresses."""
+    with claim(tmp_path / "one") as first, claim(tmp_path / "another") as second:
+        assert first.number != second.number
 
 
 def test_a_number_is_free_again_when_its_run_ended(tmp_path: Path) -> None:
@@ -26,10 +32,10 @@ def test_a_number_is_free_again_when_its_run_ended(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_run_left_is_gone_at_the_next_start(tmp_path: Path) -> None:
-    left = tmp_path / "run" / "0" / "old.sock"
     (tmp_path / "run").mkdir(mode=0o700)
-    left.parent.mkdir()
-    left.touch()
+    for number in range(LIMIT):
+        (tmp_path / "run" / str(number)).mkdir()
+        (tmp_path / "run" / str(number) / "old.sock").touch()
     with claim(tmp_path / "run") as instance:
         assert list(instance.folder.iterdir()) == []
         assert stat.S_IMODE(instance.folder.stat().st_mode) == 0o700

@@ -34,8 +34,8 @@ def test_a_run_that_died_is_not_found(tmp_path: Path) -> None:
     with claim(tmp_path / "run") as instance:
         publish(MESH, folder=instance.folder)
         left = (instance.folder / FILE).read_bytes()
-    (tmp_path / "run" / "0").mkdir()
-    (tmp_path / "run" / "0" / FILE).write_bytes(left)
+    instance.folder.mkdir()
+    (instance.folder / FILE).write_bytes(left)
     assert list(find(tmp_path / "run")) == []
 
 
