@@ -39,7 +39,7 @@ _KEY = r"[A-Za-z0-9_./][A-Za-z0-9_./-]{0,250}|\"[A-Za-z0-9_./-]{1,250}\""
 _LINE = re.compile(  # possessive where it can be: time must not grow faster than the line
     rf"( *+)(- ++)?(?:({_KEY}):(?: ++|\Z))?(?:({_PLAIN})|({_QUOTED}))? *+(?:(?:(?<= )|(?<!.))\#[ -~]*+)?"
 )
-_SIMPLE_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9./_-]*+(?::[A-Za-z0-9./_-]++)*")
+_SIMPLE_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9./_-]*(?::[A-Za-z0-9./_-]+)*")
 """Many values by far; a value of this form is a plain scalar on its own."""
 _START = re.compile(r"--- *(?:(?<= )#[ -~]*)?")
 
