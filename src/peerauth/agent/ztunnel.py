@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
@@ -20,6 +21,9 @@ from peerauth.agent import launch
 from peerauth.errors import PlatformError
 
 READINESS_PORT = 15021
+SHORTEST_LIFETIME = timedelta(minutes=5)
+"""Of certificates: ztunnel renews at half of their life, and they are dated two minutes back, so that it would ask for
+new ones without a pause where they live for less than those two minutes."""
 
 
 class ZtunnelLaunch(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
+from peerauth.agent.ztunnel import SHORTEST_LIFETIME
 from peerauth.cli.live import story_of
 from peerauth.cli.offline import Target, TargetType
 from peerauth.cli.proved import proof_lines
@@ -113,8 +114,8 @@ def up(
     \b
     Exit codes: 0 fine, 1 a connection did not do what the policy says, 2 bad input, or this machine lacks something.
     """
-    if ztunnel is not None and Capture(capture) is not Capture.TRANSPARENT:
-        raise click.UsageError("--ztunnel needs --capture transparent: it is handed network namespaces")
+    if ztunnel is not None:
+        _check_ztunnel(Capture(capture), certificate_lifetime)
     logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
     story = story_of(once=once)
     options = Options(
@@ -185,6 +186,15 @@ def probe(
         write = writer()
         write_all(proof_lines(reports), write)
     return FINE if reports and all(report.ok for report in reports) else REFUTED
+
+
+def _check_ztunnel(capture: Capture, lifetime: timedelta) -> None:
+    """Raises a usage error for options that a ztunnel cannot be run with."""
+    if capture is not Capture.TRANSPARENT:
+        raise click.UsageError("--ztunnel needs --capture transparent: it is handed network namespaces")
+    if lifetime < SHORTEST_LIFETIME:
+        least = f"{SHORTEST_LIFETIME // timedelta(minutes=1)}m"
+        raise click.UsageError(f"--ztunnel needs a --certificate-lifetime of {least} at least: it renews at half of it")
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:

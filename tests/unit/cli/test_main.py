@@ -74,6 +74,10 @@ def test_the_version_is_the_distributions() -> None:
         (["explain"], "error: Missing option '-f' / '--file'.\n  hint: peerauth explain --help\n"),
         (["check", "-f", "x", "-o", "xml"], "error: Invalid value for '-o' / '--output': 'xml' is not one of"),
         (["up", "x", "--ztunnel", sys.executable], "error: --ztunnel needs --capture transparent"),
+        (
+            ["up", "x", "--capture", "transparent", "--certificate-lifetime", "299s", "--ztunnel", sys.executable],
+            "error: --ztunnel needs a --certificate-lifetime of 5m at least",
+        ),
         (["check", "-f", "not/there"], "error: not/there does not exist\n  hint: "),
         (["explain", "finance", "-f", "x"], "error: Invalid value for '[TARGET]': 'finance' is not NAMESPACE/NAME"),
         (["explain", "a/b:http", "-f", "x"], "error: Invalid value for '[TARGET]': 'http' is not a port"),
