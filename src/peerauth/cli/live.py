@@ -205,7 +205,7 @@ def change_lines(applied: Applied) -> list[Line]:
     """What one edit did; nothing if it did nothing."""
     if not applied.decisions and not applied.proxies:
         return []
-    lines = [_change_line(change) for change in applied.decisions]
+    lines = [_change_line(change) for change in sorted(applied.decisions, key=lambda change: change.key)]
     return [*lines, line(_stamp(), f"  {count(len(applied.proxies), 'proxy', 'proxies')} told")]
 
 
