@@ -83,8 +83,8 @@ async def probe_address(
         raise PeerAuthError(f"the documents have no workload {wanted.namespace}/{wanted.name}")
     key = min(found)
     decision = documents.index.decision(key)
-    if decision.dataplane is not Dataplane.SIDECAR:
-        raise PeerAuthError(f"{key} has no sidecar: what its ports must do is not for this probe to say")
+    if decision.dataplane is Dataplane.NONE:
+        raise PeerAuthError(f"{key} is outside the mesh: no policy says what its ports must do")
     target = PortToProve(key, address, port, documents.declares(key, port), decision)
     return await prove([target], presented=presented, sockets=_socket)
 
