@@ -89,7 +89,7 @@ class PolicyIndex:
         return self.update(self._ledger.apply(change))
 
     def update(self, edits: Iterable[Edit]) -> tuple[DecisionChange, ...]:
-        """Takes edits of the world as one step; returns the workloads whose decision it changed, each once, unordered."""
+        """Takes edits of the world as one step; returns each workload whose decision it changed, in any order."""
         step = _Step()
         for edit in edits:
             kind = edit.after if edit.after is not None else edit.before
