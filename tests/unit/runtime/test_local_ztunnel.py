@@ -1,0 +1,141 @@
+"""The node's ztunnel as `up` runs one, with a stand-in for its binary that acknowledges whatever it is given."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from meshes import meta
+from peerauth.ca.service import CertificateAuthority
+from peerauth.dataplane.resources import Capture
+from peerauth.model.inventory import Namespace, Workload
+from peerauth.model.world import Reset
+from peerauth.runtime.control_plane import ControlPlane
+from peerauth.runtime.local_ztunnel import NODE_NAME, LocalZtunnel
+from peerauth.runtime.networks import Placed
+from peerauth.xds.cache import ResourceCache
+from peerauth.xds.server import DiscoveryServer
+from pki import TRUST_DOMAIN, make_issuer
+
+STAND_IN = """\
+import os, queue, socket, threading
+import grpc
+from envoy.service.discovery.v3 import discovery_pb2
+from peerauth.proto import zds_pb2
+
+told = os.environ
+roots = open(told["XDS_ROOT_CA"], "rb").read()
+channel = grpc.secure_channel(
+    told["XDS_ADDRESS"].removeprefix("https://"),
+    grpc.ssl_channel_credentials(roots),
+    [("grpc.ssl_target_name_override", told["ALT_XDS_HOSTNAME"])],
+)
+asked = queue.Queue()
+for kind in ("istio.workload.Address", "istio.security.Authorization"):
+    asked.put(discovery_pb2.DeltaDiscoveryRequest(type_url="type.googleapis.com/" + kind))
+
+def discover():
+    call = channel.stream_stream(
+        "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources",
+        request_serializer=lambda message: message.SerializeToString(),
+        response_deserializer=discovery_pb2.DeltaDiscoveryResponse.FromString,
+    )
+    token = open(told["AUTH_TOKEN"]).read()
+    for answer in call(iter(asked.get, None), metadata=[("authorization", "Bearer " + token)]):
+        asked.put(discovery_pb2.DeltaDiscoveryRequest(type_url=answer.type_url, response_nonce=answer.nonce))
+
+threading.Thread(target=discover, daemon=True).start()
+agent = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+agent.connect(told["INPOD_UDS"])
+agent.send(zds_pb2.ZdsHello(version=zds_pb2.V1).SerializeToString())
+while True:
+    data, descriptors, _, _ = socket.recv_fds(agent, 1024, 4)
+    if not data:
+        break
+    for each in descriptors:
+        os.close(each)
+    agent.send(zds_pb2.WorkloadResponse(ack=zds_pb2.Ack()).SerializeToString())
+"""
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+@pytest.fixture(autouse=True)
+def any_port_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stand-in takes no port of the machine, where a real ztunnel may be at work."""
+    monkeypatch.setattr("peerauth.runtime.local_ztunnel.require_free_port", lambda: None)
+
+
+@asynccontextmanager
+async def served(folder: Path) -> AsyncIterator[tuple[LocalZtunnel, ControlPlane, asyncio.TaskGroup]]:
+    binary = folder / "ztunnel"
+    binary.write_text(f"#!{sys.executable}\n{STAND_IN}")
+    binary.chmod(0o700)
+    cache = ResourceCache()
+    discovery = DiscoveryServer(cache)
+    plane = ControlPlane(cache, acknowledgements=discovery, capture=Capture.TRANSPARENT)
+    authority = CertificateAuthority(make_issuer(now=now()), trust_domain=TRUST_DOMAIN, now=now)
+    node = LocalZtunnel(
+        cache,
+        discovery,
+        plane=plane,
+        folder=folder / "node",
+        binary=binary,
+        authority=authority,
+        on_line=lambda _: None,
+        now=now,
+    )
+    try:
+        async with asyncio.TaskGroup() as group:
+            yield node, plane, group
+            node.stop()
+    finally:
+        await discovery.stop()
+
+
+def ambient(*names: str) -> Reset:
+    """Workloads of an ambient namespace."""
+    workloads = (
+        Workload(meta(f"foo/{name}"), addresses=(f"10.0.0.{number}",), node=NODE_NAME)
+        for number, name in enumerate(names, start=1)
+    )
+    return Reset("test", (Namespace(meta("foo", {"istio.io/dataplane-mode": "ambient"})), *workloads))
+
+
+def namespace(path: Path) -> str:
+    """A file that stands for a network namespace."""
+    path.touch()
+    return str(path)
+
+
+async def test_it_is_ready_when_it_has_the_workloads_and_what_is_said_of_them(tmp_path: Path) -> None:
+    async with served(tmp_path) as (node, plane, group):
+        for names in (("finance",), ("finance", "web"), ("web",)):
+            plane.apply(ambient(*names))
+            places = {key: Placed((), namespace=namespace(tmp_path / key.name)) for key in plane.world.workloads}
+            await node.reconcile(plane, places, group=group)
+            async with asyncio.timeout(20):
+                await node.ready()
+            assert [key.name for key in node.workloads()] == list(names)
+        assert node.supervisor is not None
+        assert node.supervisor.restarts == 0
+        for name in ("token", "roots.pem", "zds.sock"):
+            assert stat.S_IMODE((tmp_path / "node" / name).stat().st_mode) == 0o600
+        assert stat.S_IMODE((tmp_path / "node").stat().st_mode) == 0o700
+
+
+async def test_without_ambient_workloads_nothing_is_started(tmp_path: Path) -> None:
+    async with served(tmp_path) as (node, plane, group):
+        assert not await node.reconcile(plane, {}, group=group)
+        await node.ready()
+        assert node.supervisor is None
+        assert not (tmp_path / "node").exists()
