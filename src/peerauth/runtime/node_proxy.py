@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -67,6 +68,8 @@ class NodeProxy:
                 bootstrap=self._bootstrap,
                 admin=folder / "admin.sock",
                 log=folder / "envoy.log",
+                # Both ends of a tunnel within the node are this one process.
+                concurrency=len(os.sched_getaffinity(0)),
             ),
             on_line=on_line,
         )
