@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import resource
+
 import pytest
 from hypothesis import HealthCheck, settings
 
 # No test judges a time: a busy machine must not fail one.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+# Floods of connections begin and end in this process; many machines allow 1024 files unless asked.
+_, _most = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (_most, _most))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -65,7 +65,7 @@ def namespaces_of(instance: str) -> list[str]:
 def _names(folder: Path) -> list[str]:
     try:
         return os.listdir(folder)
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):  # what only root may list is nothing that anyone else could have left
         return []
 
 

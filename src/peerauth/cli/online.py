@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import signal
 import sys
 from collections.abc import Coroutine
@@ -199,6 +200,8 @@ def _check_ztunnel(capture: Capture, lifetime: timedelta) -> None:
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
     """Runs a coroutine so that Ctrl-C and SIGTERM end it by cancellation, cleaned up, as KeyboardInterrupt."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a mesh of echo applications and a flood of clients
 
     async def main() -> T:
         task = asyncio.current_task()

@@ -167,7 +167,8 @@ def _failure(error: OSError, tls: TlsStream, stream: TcpStream, *, seconds: floa
         return reading.not_tls(stream.first)
     if isinstance(error, TimeoutError):
         return reading.silent(f"{when} within {seconds:g} s")
-    if isinstance(error, ssl.SSLEOFError):
+    # An end without a word: which of the two it is, depends on the version of OpenSSL.
+    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         return reading.closed(when)
     return reading.tls_failed(error, when=when) if isinstance(error, ssl.SSLError) else reading.reset(when)
 
