@@ -9,8 +9,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import ConnectionTerminated, DataReceived, ResponseReceived, StreamReset
 
 from ambientnode import OUTSIDER, Node, listen, new_node, serving
+from clients import Connection, client_context
 from envoyrig import Authority
 from peerauth.agent.netns import unsupported
 from peerauth.dataplane.envoy.hbone import STREAM_WINDOW
@@ -179,3 +183,49 @@ async def test_a_server_that_resets_is_not_taken_for_one_that_ends(node: Node, s
         connection.writer.write(b"please\n")
         assert await connection.ended()
         await connection.close()
+
+
+async def test_one_connection_carries_a_thousand_tunnels_at_a_time(
+    node: Node, authority: Authority, tmp_path: Path
+) -> None:
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+        writer.close()
+
+    tls = client_context(tmp_path, authority=authority, uri=CLIENT.uri, alpn=("h2",))
+    async with application(node, echo):
+        connection = await Connection.open(node.address("server"), 15008, tls, new_socket=node.sockets(OUTSIDER))
+        try:
+            async with asyncio.timeout(60):
+                heard = await tunnels(connection, f"{node.address('server')}:{PORT}", count=1000)
+        finally:
+            await connection.close()
+    assert heard == {1 + 2 * number: str(number).encode() for number in range(1000)}
+
+
+async def tunnels(connection: Connection, authority: str, *, count: int) -> dict[int, bytes]:
+    """Opens so many tunnels, then says a number in each of them: what came back, by stream."""
+    h2 = H2Connection(H2Configuration(client_side=True, validate_outbound_headers=False))
+    h2.initiate_connection()
+    connection.writer.write(h2.data_to_send())
+    h2.receive_data(await connection.reader.read(1 << 16))  # the server's settings
+    streams = [1 + 2 * number for number in range(count)]
+    for stream in streams:
+        h2.send_headers(stream, [(":method", "CONNECT"), (":authority", authority)])
+    opened: set[int] = set()
+    heard: dict[int, bytes] = {}
+    while len(heard) < count:
+        connection.writer.write(h2.data_to_send())
+        for event in h2.receive_data(await connection.reader.read(1 << 16)):
+            match event:
+                case ResponseReceived():
+                    opened.add(event.stream_id)
+                    if len(opened) == count:
+                        for number, stream in enumerate(streams):
+                            h2.send_data(stream, str(number).encode())
+                case DataReceived():
+                    heard[event.stream_id] = heard.get(event.stream_id, b"") + (event.data or b"")
+                case StreamReset() | ConnectionTerminated():
+                    raise AssertionError(event)
+    return heard

@@ -3,6 +3,10 @@
 A tunnel always requires a certificate of the mesh, so no PeerAuthentication touches this listener (Istio's sidecars do
 the same). `:authority` must be the workload's own address. Status codes as Istio's ztunnel gives them: 400 for what is
 not a CONNECT to this workload, 503 for the sidecar's own ports and for an application that cannot be reached.
+
+A limit of Envoy 1.40: when the application closes first, the tunnel ends in both directions, and what the client's
+window has no room for at that moment is lost. A client that leaves room for `STREAM_WINDOW` loses nothing of an answer
+up to that size; of a longer one that the server ends, a slow client may lose the tail.
 """
 
 from __future__ import annotations
