@@ -83,6 +83,7 @@ class Updates(RuleBasedStateMachine):
         self.ztunnel = Ztunnel()
         self.versions: dict[TypeUrl, dict[str, str]] = {each: {} for each in TYPES}
         self.uncovered: set[Connection] = set()
+        self.forgetful = False  # restarted since the client last had everything
         self.was_closed: dict[tuple[WorkloadKey, int], set[bool]] = {}
         self.start_control_plane()
         self.all_is_read()
@@ -210,13 +211,21 @@ class Updates(RuleBasedStateMachine):
 
     @rule()
     def control_plane_is_restarted(self) -> None:
-        # It cannot know of labels that changed while it, or an earlier one, did not look: docs/adr/0003 says so.
+        self.forgetful = True
+        self.leave_out_what_cannot_be_known()
+        self.start_control_plane()
+
+    def leave_out_what_cannot_be_known(self) -> None:
+        """A control plane cannot know of labels that changed before its time: docs/adr/0003 says so.
+
+        What is open under other labels than the workload's own now, dialled before the restart or through what the
+        client still holds from before, is not cut by it.
+        """
         for each in self.ztunnel.open:
             now = self.feed.resources.addresses.get(uid(self.key_of(each)), b"")
             named = workload_pb2.Address.FromString(now).workload.authorization_policies
             if workload_pb2.Workload.FromString(each.workload).authorization_policies != named:
                 self.uncovered.add(each)
-        self.start_control_plane()
 
     @rule(identity=CLIENTS)
     def clients_dial_everything(self, identity: str) -> None:
@@ -230,6 +239,8 @@ class Updates(RuleBasedStateMachine):
                 if not identity:
                     asked = self.was_closed[key, port]
                     assert (not admitted) in asked, f"{key}:{port} admits {admitted}, which nobody asked for"
+        if self.forgetful:
+            self.leave_out_what_cannot_be_known()
 
     @rule()
     def all_is_read(self) -> None:
@@ -242,6 +253,7 @@ class Updates(RuleBasedStateMachine):
             self.read()
         assert not self.inbox, "the dialogue does not end"
         self.check_at_rest()
+        self.forgetful = False
         self.was_closed = {}
         self.remember()
 
