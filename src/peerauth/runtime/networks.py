@@ -84,11 +84,11 @@ class LoopbackNetwork:
 
     def sockets(self, key: WorkloadKey) -> SocketFactory:
         """Ordinary sockets: every workload is on this machine's loopback."""
-        return _socket
+        return ordinary_socket
 
     def outside(self) -> SocketFactory:
         """The same: who dials is not told apart."""
-        return _socket
+        return ordinary_socket
 
     @property
     def outside_namespace(self) -> str:
@@ -152,5 +152,6 @@ class NamespaceNetwork:
         return self._outside.path
 
 
-def _socket(family: int) -> socket.socket:
+def ordinary_socket(family: int) -> socket.socket:
+    """A TCP socket of this process's own network namespace."""
     return socket.socket(family, socket.SOCK_STREAM)

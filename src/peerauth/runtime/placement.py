@@ -7,7 +7,6 @@ that is what explicit capture cannot prevent, and the output says so.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable
 
 import msgspec
@@ -48,12 +47,3 @@ class LoopbackPlan:
         place = Place(f"127.{self._block}.{third}.{fourth + 1}", f"127.{self._block + 1}.{third}.{fourth + 1}")
         self._places[key] = place
         return place
-
-
-def is_literal(address: str) -> bool:
-    """Whether a string is an IPv4 or IPv6 address, not a name."""
-    try:
-        ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +14,7 @@ from peerauth.model.world import Reset, World
 from peerauth.policy.decision import Dataplane
 from peerauth.policy.index import PolicyIndex
 from peerauth.probe import ClientCertificate, Credentials, foreign_certificate
+from peerauth.runtime.networks import ordinary_socket
 from peerauth.runtime.running_mesh import RunningMesh, find
 from peerauth.runtime.settings import Settings
 from peerauth.runtime.up import has_errors, now, open_authority
@@ -69,7 +69,7 @@ async def probe_running(wanted: Wanted | None, *, paths: Sequence[str], settings
     state = settings.state.resolve() in Path(running.authority).parents
     issuer = open_authority(Path(running.authority), trust_domain=running.trust_domain, plugged_in=not state)
     presented = probe_credentials(issuer, trust_domain=running.trust_domain, now=now(), serial=secrets.randbits(120))
-    sockets = sockets_of(running.outside) if running.outside else _socket
+    sockets = sockets_of(running.outside) if running.outside else ordinary_socket
     return await prove(ports, presented=presented, sockets=sockets)
 
 
@@ -86,7 +86,7 @@ async def probe_address(
     if decision.dataplane is Dataplane.NONE:
         raise PeerAuthError(f"{key} is outside the mesh: no policy says what its ports must do")
     target = PortToProve(key, address, port, documents.declares(key, port), decision)
-    return await prove([target], presented=presented, sockets=_socket)
+    return await prove([target], presented=presented, sockets=ordinary_socket)
 
 
 def given_credentials(*, certificate: Path | None, key: Path | None, roots: Path | None) -> Credentials:
@@ -113,7 +113,3 @@ def _ports(running: RunningMesh, documents: _Documents, wanted: Wanted | None) -
         numbers = workload.ports if wanted is None or wanted.port is None else (wanted.port,)
         for port in numbers:
             yield PortToProve(key, workload.addresses[0], port, documents.declares(key, port), decision)
-
-
-def _socket(family: int) -> socket.socket:
-    return socket.socket(family, socket.SOCK_STREAM)

@@ -6,10 +6,9 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
+from peerauth.dataplane.envoy.accesslog import INBOUND
 from peerauth.runtime.ztunnel_access import parse_access
 from peerauth.telemetry import ConnectionSeen, Event, Outcome, parse_connection
-
-INBOUND = "inbound"
 
 Listener = Callable[[ConnectionSeen], None]
 
