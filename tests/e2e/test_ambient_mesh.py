@@ -1,6 +1,6 @@
 """Ambient workloads on a running mesh, alone and beside sidecars, whose documents are exchanged live.
 
-What must happen is written down here client by client, and never asked of the code under test.
+The mode of each port is written down here, and never asked of the code under test.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ import contextlib
 import json
 import os
 import signal
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
+from ambient_clients import VICTIM, differences, take_address, witnesses
+from captures import both_captures, transparent_only
+from levels import UNDECLARED, D, P, Ports, S
 from mesh_on_this_machine import (
     CLIENT,
     FINANCE,
-    NO_ROOT,
     WEB,
     Machine,
     hammering,
@@ -33,39 +33,13 @@ from peerauth.dataplane.resources import Capture
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.inventory import Workload, WorkloadKey
 from peerauth.model.world import MeshObject
-from peerauth.probe import ProbeTarget, attempt
-from peerauth.probe.kinds import ClientKind, Outcome
 from peerauth.telemetry import Outcome as Arrived
 
 pytestmark = pytest.mark.envoy
 
-needs_root = [pytest.mark.root, pytest.mark.skipif(bool(NO_ROOT), reason=NO_ROOT or "supported")]
-both_captures = pytest.mark.parametrize(
-    "capture", [Capture.EXPLICIT, pytest.param(Capture.TRANSPARENT, marks=needs_root)]
-)
-
-Test = TypeVar("Test", bound=Callable[..., object])
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ERRAND = WorkloadKey("foo", "errand", "Deployment")
-UNDECLARED = 18080
 CLOSED_WITHIN_S = 5
-
-IN, APP, NO = "reaches the application", "its own bytes reach the application", "refused"
-SEEN = {Outcome.ACCEPTED: IN, Outcome.PASSED_THROUGH: APP, Outcome.REFUSED: NO}
-S, P, D = "STRICT", "PERMISSIVE", "DISABLE"
-OPEN = {kind.value: APP for kind in ClientKind} | {"plaintext": IN, "hbone": IN, "hbone-no-cert": NO}
-MEANT = {
-    S: {kind.value: NO for kind in ClientKind} | {"hbone": IN},
-    P: OPEN,
-    D: OPEN,  # ambient has no DISABLE: the port takes plaintext as well as HBONE
-}
-
-
-def transparent_only(test: Test) -> Test:
-    """For tests of what only redirection can show."""
-    for mark in needs_root:
-        test = mark(test)
-    return test
 
 
 def transparent(folder: Path) -> contextlib.AbstractAsyncContextManager[Machine]:
@@ -73,7 +47,7 @@ def transparent(folder: Path) -> contextlib.AbstractAsyncContextManager[Machine]
     return machine(folder, capture=Capture.TRANSPARENT)
 
 
-POLICIES: dict[str, Mapping[tuple[WorkloadKey, int], str]] = {
+POLICIES: dict[str, Ports] = {
     "policy.yaml": {(FINANCE, 8080): D, (FINANCE, 9000): S, (FINANCE, UNDECLARED): S, (WEB, 8080): S},
     "policies/1-namespace-strict": {(FINANCE, 8080): S, (FINANCE, UNDECLARED): S, (WEB, 8080): S},
     "policies/2-workload-strict": {(FINANCE, 8080): S, (FINANCE, UNDECLARED): S, (WEB, 8080): P, (WEB, UNDECLARED): P},
@@ -91,29 +65,17 @@ def example(name: str, *policies: str) -> tuple[MeshObject, ...]:
     return objects(folder / "mesh.yaml", *(folder / each if "\n" not in each else each for each in policies))
 
 
-async def differences(running: Machine, wanted: Mapping[tuple[WorkloadKey, int], str]) -> list[str]:
-    """Every client that did not meet what it had to."""
-
-    async def one(key: WorkloadKey, port: int, mode: str, kind: ClientKind) -> str:
-        target = ProbeTarget(running.at(key), port)
-        outside = running.network.outside()
-        made = await attempt(target, kind, running.presented, sockets=outside, connect_seconds=10, answer_seconds=10)
-        meant, seen = MEANT[mode][kind.value], SEEN.get(made.outcome, made.outcome.value)
-        return "" if seen == meant else f"{key}:{port} {kind.value}: {seen} ({made.evidence}), must be: {meant}"
-
-    found = [one(key, port, mode, kind) for (key, port), mode in wanted.items() for kind in ClientKind]
-    return [said for said in await asyncio.gather(*found) if said]
-
-
 @both_captures
 async def test_every_documented_example_does_what_it_says_in_ambient_mode(tmp_path: Path, capture: Capture) -> None:
     """On one mesh, each after the other: what an earlier one left behind would show."""
     assert {f"policies/{each.name}" for each in (EXAMPLES / "ambient" / "policies").iterdir()} < POLICIES.keys()
-    async with machine(tmp_path, capture=capture, applications=True) as running:
-        for name, wanted in POLICIES.items():
-            await running.load(example("ambient", name))
-            covered = {at: mode for at, mode in wanted.items() if at[1] != UNDECLARED or capture is Capture.TRANSPARENT}
-            assert await differences(running, covered) == [], name
+    async with machine(tmp_path, capture=capture) as running:
+        await running.load(example("ambient"))
+        await take_address(running, VICTIM, before=(FINANCE, WEB))
+        async with witnesses(running) as applications:
+            for name, wanted in POLICIES.items():
+                await running.load(example("ambient", name))
+                assert await differences(running, wanted, seen_by=applications) == [], name
 
 
 @transparent_only

@@ -11,30 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from mesh_on_this_machine import FINANCE, NO_ROOT, WEB, Machine, example, machine, policy
+from captures import both_captures
+from levels import APP, IN, LEVELS, NO, SEEN, UNDECLARED, D, P, Ports, S, ports
+from mesh_on_this_machine import Machine, example, machine
 from peerauth.dataplane.resources import Capture
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.world import MeshObject
 from peerauth.probe import Attempt, ProbeTarget, attempt
-from peerauth.probe.kinds import ClientKind, Outcome
+from peerauth.probe.kinds import ClientKind
 
 pytestmark = pytest.mark.envoy
 
-both_captures = pytest.mark.parametrize(
-    "capture",
-    [
-        Capture.EXPLICIT,
-        pytest.param(
-            Capture.TRANSPARENT,
-            marks=[pytest.mark.root, pytest.mark.skipif(bool(NO_ROOT), reason=NO_ROOT or "supported")],
-        ),
-    ],
-)
-
-LEDGER = WorkloadKey("bar", "ledger", "Deployment")
-UNDECLARED = 18080
-
-IN, APP, NO = "reaches the application", "its own bytes reach the application", "refused"
 MEANT: dict[str, dict[str, str]] = {
     "STRICT": {
         "plaintext": NO,
@@ -70,23 +57,6 @@ MEANT: dict[str, dict[str, str]] = {
         "hbone-no-cert": NO,
     },
 }
-SEEN = {Outcome.ACCEPTED: IN, Outcome.PASSED_THROUGH: APP, Outcome.REFUSED: NO}
-
-S, P, D = "STRICT", "PERMISSIVE", "DISABLE"
-Ports = Mapping[tuple[WorkloadKey, int], str]
-
-
-def ports(finance_8080: str, finance_9000: str, web: str, *, finance: str, ledger: str = "") -> Ports:
-    """Modes by port; `finance` is for the port of finance that no one declared, web has one mode for all."""
-    found = {
-        (FINANCE, 8080): finance_8080,
-        (FINANCE, 9000): finance_9000,
-        (FINANCE, UNDECLARED): finance,
-        (WEB, 8080): web,
-        (WEB, UNDECLARED): web,
-    }
-    return found | {(LEDGER, 8080): ledger, (LEDGER, UNDECLARED): ledger} if ledger else found
-
 
 EXAMPLES: dict[str, Ports] = {
     "policy.yaml": ports(D, S, S, finance=S),
@@ -97,55 +67,6 @@ EXAMPLES: dict[str, Ports] = {
     "policies/4b-under-strict-namespace": ports(D, S, S, finance=S),
     "policies/4c-under-strict-mesh": ports(D, S, S, finance=S),
     "policies/5-mesh-strict": ports(P, P, P, finance=P, ledger=S),
-}
-
-ROOT = "istio-system"
-LEVELS: dict[str, tuple[tuple[str, ...], Ports]] = {
-    "nothing at all": ((), ports(P, P, P, finance=P)),
-    "mesh STRICT": ((policy(ROOT, S),), ports(S, S, S, finance=S)),
-    "mesh PERMISSIVE": ((policy(ROOT, P),), ports(P, P, P, finance=P)),
-    "mesh DISABLE": ((policy(ROOT, D),), ports(D, D, D, finance=D)),
-    "mesh UNSET": ((policy(ROOT, "UNSET"),), ports(P, P, P, finance=P)),
-    "namespace STRICT over mesh DISABLE": ((policy(ROOT, D), policy("foo", S)), ports(S, S, S, finance=S)),
-    "namespace PERMISSIVE over mesh STRICT": ((policy(ROOT, S), policy("foo", P)), ports(P, P, P, finance=P)),
-    "namespace DISABLE over mesh STRICT": ((policy(ROOT, S), policy("foo", D)), ports(D, D, D, finance=D)),
-    "namespace UNSET under mesh STRICT": ((policy(ROOT, S), policy("foo", "UNSET")), ports(S, S, S, finance=S)),
-    "workload STRICT over namespace DISABLE": (
-        (policy("foo", D), policy("foo", S, app="finance")),
-        ports(S, S, D, finance=S),
-    ),
-    "workload PERMISSIVE over namespace STRICT": (
-        (policy("foo", S), policy("foo", P, app="finance")),
-        ports(P, P, S, finance=P),
-    ),
-    "workload DISABLE over namespace STRICT": (
-        (policy("foo", S), policy("foo", D, app="finance")),
-        ports(D, D, S, finance=D),
-    ),
-    "workload UNSET under namespace STRICT": (
-        (policy("foo", S), policy("foo", "UNSET", app="finance")),
-        ports(S, S, S, finance=S),
-    ),
-    "port STRICT over workload PERMISSIVE": (
-        (policy("foo", P, app="finance", ports={8080: S}),),
-        ports(S, P, P, finance=P),
-    ),
-    "port PERMISSIVE over workload STRICT": (
-        (policy("foo", S, app="finance", ports={8080: P}),),
-        ports(P, S, P, finance=S),
-    ),
-    "port DISABLE over workload STRICT": (
-        (policy("foo", S, app="finance", ports={8080: D}),),
-        ports(D, S, P, finance=S),
-    ),
-    "port UNSET under workload STRICT": (
-        (policy("foo", S, app="finance", ports={8080: "UNSET"}),),
-        ports(S, S, P, finance=S),
-    ),
-    "a port that no one declared STRICT over workload PERMISSIVE": (
-        (policy("foo", P, app="finance", ports={UNDECLARED: S}),),
-        ports(P, P, P, finance=S),
-    ),
 }
 
 

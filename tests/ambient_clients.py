@@ -1,0 +1,232 @@
+"""Everyone who may dial an ambient workload, what each must meet under each mode, and applications that saw who came.
+
+A client is one of the probe's kinds, or HBONE with something wrong about it, or someone who sends from the address of
+another workload. What must happen is written down client by client, and never asked of the code under test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from levels import APP, IN, NO, SEEN, UNDECLARED, D, P, Ports, S
+from mesh_on_this_machine import CLIENT, FINANCE, WEB, Ledger, Machine, application
+from peerauth.agent.commands import run_tool
+from peerauth.agent.echo import TLS_MARKER, listen_tcp
+from peerauth.dataplane.resources import Capture
+from peerauth.model.inventory import WorkloadKey
+from peerauth.probe import Attempt, ClientCertificate, Credentials, ProbeTarget, SocketFactory, attempt
+from peerauth.probe.kinds import ClientKind
+
+VICTIM = CLIENT
+"""The workload whose address others send from."""
+
+MEANT: Mapping[str, Mapping[str, str]] = {
+    "plaintext": {S: NO, P: IN, D: IN},
+    "tls": {S: NO, P: APP, D: APP},
+    "istio-alpn-no-cert": {S: NO, P: APP, D: APP},
+    "mtls": {S: NO, P: APP, D: APP},  # the mesh's certificate counts in HBONE only
+    "mtls-no-alpn": {S: NO, P: APP, D: APP},
+    "other-ca": {S: NO, P: APP, D: APP},
+    "other-domain": {S: NO, P: APP, D: APP},
+    "hbone": {S: IN, P: IN, D: IN},
+    "hbone-no-cert": {S: NO, P: NO, D: NO},
+    "hbone with a certificate of another authority": {S: NO, P: NO, D: NO},
+    "hbone with a certificate of another trust domain": {S: NO, P: NO, D: NO},
+    "hbone to another workload's address": {S: NO, P: NO, D: NO},
+    "hbone to the loopback": {S: NO, P: NO, D: NO},
+    "hbone to a name": {S: NO, P: NO, D: NO},
+    "plaintext from another workload's address": {S: NO, P: IN, D: IN},
+    "hbone-no-cert from another workload's address": {S: NO, P: NO, D: NO},
+    "hbone from another workload's address": {S: IN, P: IN, D: IN},  # as whom its certificate names
+}
+"""By client and mode. There is no DISABLE in ambient mode: such a port takes plaintext as well as HBONE."""
+
+
+class Elsewhere(ProbeTarget, frozen=True):
+    """A target whose tunnels are asked to lead somewhere else."""
+
+    to: str = ""
+
+    @property
+    def authority(self) -> str:
+        return self.to
+
+
+class Client(msgspec.Struct, frozen=True):
+    """Who dials: as what, what HBONE presents in place of the mesh's certificate and asks for, and from where."""
+
+    kind: ClientKind
+    presents: Callable[[Credentials], ClientCertificate | None] = lambda given: given.mesh
+    asks_for: Callable[[Machine, WorkloadKey, int, bool], str] | None = None
+    at_the_victim_s_address: bool = False
+
+
+def _another_workload(running: Machine, key: WorkloadKey, port: int, ipv6: bool) -> str:
+    other = running.at(WEB if key == FINANCE else FINANCE, ipv6=ipv6)
+    return ProbeTarget(other, 8080).authority
+
+
+def _loopback(running: Machine, key: WorkloadKey, port: int, ipv6: bool) -> str:
+    own = running.mesh.places[key].application
+    return ProbeTarget(own or ("::1" if ipv6 else "127.0.0.1"), port).authority
+
+
+CLIENTS: Mapping[str, Client] = {kind.value: Client(kind) for kind in ClientKind} | {
+    "hbone with a certificate of another authority": Client(ClientKind.HBONE, presents=lambda given: given.other_ca),
+    "hbone with a certificate of another trust domain": Client(
+        ClientKind.HBONE, presents=lambda given: given.other_domain
+    ),
+    "hbone to another workload's address": Client(ClientKind.HBONE, asks_for=_another_workload),
+    "hbone to the loopback": Client(ClientKind.HBONE, asks_for=_loopback),
+    "hbone to a name": Client(ClientKind.HBONE, asks_for=lambda _running, _key, port, _ipv6: f"localhost:{port}"),
+    "plaintext from another workload's address": Client(ClientKind.PLAINTEXT, at_the_victim_s_address=True),
+    "hbone-no-cert from another workload's address": Client(ClientKind.HBONE_NO_CERT, at_the_victim_s_address=True),
+    "hbone from another workload's address": Client(ClientKind.HBONE, at_the_victim_s_address=True),
+}
+
+
+class Witness(Ledger):
+    """A workload's application: answers as the probe understands it, and counts who came, by port, IPv6 and how."""
+
+    def __init__(self, key: WorkloadKey) -> None:
+        super().__init__()
+        self.came: Counter[tuple[WorkloadKey, int, bool, str]] = Counter()
+        self.key = key
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        address, port = writer.get_extra_info("sockname")[:2]
+        with contextlib.suppress(OSError):
+            said = await reader.read(1 << 16)
+            self.came[self.key, port, ":" in address, _how(said)] += 1
+            writer.write(self._answer(said, port))
+            writer.write_eof()
+            while await reader.read(1 << 16):  # a reset would take the answer with it
+                pass
+        writer.close()
+
+    def _answer(self, said: bytes, port: int) -> bytes:
+        if _how(said) == APP:
+            return TLS_MARKER + b"\n"
+        return b"HTTP/1.1 200 OK\r\n\r\n" + json.dumps({"workload": str(self.key), "port": port}).encode()
+
+
+def _how(said: bytes) -> str:
+    if said.startswith(b"\x16\x03"):
+        return APP
+    return IN if said else "came without a byte"
+
+
+@contextlib.asynccontextmanager
+async def witnesses(running: Machine) -> AsyncIterator[tuple[Witness, ...]]:
+    """Applications behind every port of the tables, at the workloads' addresses and on their loopbacks."""
+    found = tuple(Witness(key) for key in (FINANCE, WEB))
+    captured = running.network.capture is Capture.TRANSPARENT
+    async with contextlib.AsyncExitStack() as stack:
+        for witness, ports in zip(found, ((8080, 9000), (8080,)), strict=True):
+            place = running.mesh.places[witness.key]
+            every = (*ports, UNDECLARED) if captured else ports
+            addresses = (*place.addresses, "127.0.0.1", "::1") if captured else (place.application,)
+            for port in every:
+                for address in addresses:
+                    listener = listen_tcp(address, port, sockets=running.network.sockets(witness.key))
+                    await stack.enter_async_context(application(listener, witness))
+        yield found
+
+
+async def take_address(running: Machine, victim: WorkloadKey, *, before: Sequence[WorkloadKey]) -> None:
+    """Lets the client outside the mesh send from a workload's address, and leads what others answer back to it.
+
+    As one who has won the race for the address on the wire; in explicit capture anyone can bind it.
+    """
+    if running.network.capture is Capture.EXPLICIT:
+        return
+    outside = Path(running.network.outside_namespace).name
+    link = json.loads(await run_tool("ip", "-n", outside, "-json", "link", "show", "dev", "eth0"))[0]["address"]
+    for address in running.mesh.places[victim].addresses:
+        # Deprecated: no socket gets it that does not ask for it.
+        how = ("valid_lft", "forever", "preferred_lft", "0", *(["nodad"] if ":" in address else []))
+        await run_tool("ip", "-n", outside, "addr", "add", address, "dev", "eth0", *how)
+        for key in before:
+            there = Path(running.mesh.places[key].namespace).name
+            await run_tool("ip", "-n", there, "neigh", "replace", address, "lladdr", link, "dev", "eth0")
+
+
+def sockets_at(running: Machine, address: str) -> SocketFactory:
+    """Sockets of the client outside the mesh that send from an address."""
+
+    def make(family: int) -> socket.socket:
+        made = running.network.outside()(family)
+        try:
+            made.bind((address, 0))
+        except OSError:
+            made.close()
+            raise
+        return made
+
+    return make
+
+
+async def differences(running: Machine, wanted: Ports, *, seen_by: Sequence[Witness]) -> list[str]:
+    """Every client that did not meet what it had to, and every application that did not see just whom it had to."""
+    covered = {at: mode for at, mode in wanted.items() if at[1] != UNDECLARED or _redirected(running)}
+    for witness in seen_by:
+        witness.came.clear()
+    found = await asyncio.gather(
+        *(
+            _difference(running, name, at=at, mode=mode, ipv6=ipv6)
+            for at, mode in covered.items()
+            for ipv6 in _families(running)
+            for name in MEANT
+        )
+    )
+    came = sum((witness.came for witness in seen_by), Counter())
+    meant = Counter(
+        (*at, ipv6, clients[mode])
+        for at, mode in covered.items()
+        for ipv6 in _families(running)
+        for clients in MEANT.values()
+        if clients[mode] != NO
+    )
+    missed = [said for said in found if said]
+    if came != meant:
+        missed.append(f"the applications saw {came - meant} too many, and {meant - came} are missing")
+    return missed
+
+
+def _redirected(running: Machine) -> bool:
+    return running.network.capture is Capture.TRANSPARENT
+
+
+def _families(running: Machine) -> tuple[bool, ...]:
+    """Whether clients dial by IPv6; without namespaces, workloads have loopback addresses of IPv4 alone."""
+    return (False, True) if _redirected(running) else (False,)
+
+
+async def _difference(running: Machine, name: str, *, at: tuple[WorkloadKey, int], mode: str, ipv6: bool) -> str:
+    key, port = at
+    made = await _attempt(running, CLIENTS[name], key=key, port=port, ipv6=ipv6)
+    meant, seen = MEANT[name][mode], SEEN.get(made.outcome, made.outcome.value)
+    where = f"{key}:{port} by IPv{6 if ipv6 else 4}"
+    return "" if seen == meant else f"{name} to {where}, {mode}: {seen} ({made.evidence}), must be: {meant}"
+
+
+async def _attempt(running: Machine, client: Client, *, key: WorkloadKey, port: int, ipv6: bool) -> Attempt:
+    address = running.at(key, ipv6=ipv6)
+    target = ProbeTarget(address, port)
+    if client.asks_for is not None:
+        target = Elsewhere(address, port, to=client.asks_for(running, key, port, ipv6))
+    shown = client.presents(running.presented)
+    assert shown is not None
+    sockets = running.network.outside()
+    if client.at_the_victim_s_address:
+        sockets = sockets_at(running, running.at(VICTIM, ipv6=ipv6))
+    presented = msgspec.structs.replace(running.presented, mesh=shown)
+    return await attempt(target, client.kind, presented, sockets=sockets, connect_seconds=10, answer_seconds=10)
