@@ -159,11 +159,11 @@ async def take_address(running: Machine, victim: WorkloadKey, *, before: Sequenc
             await run_tool("ip", "-n", there, "neigh", "replace", address, "lladdr", link, "dev", "eth0")
 
 
-def sockets_at(running: Machine, address: str) -> SocketFactory:
-    """Sockets of the client outside the mesh that send from an address."""
+def bound_to(address: str, sockets: SocketFactory) -> SocketFactory:
+    """Sockets that send from an address."""
 
     def make(family: int) -> socket.socket:
-        made = running.network.outside()(family)
+        made = sockets(family)
         try:
             made.bind((address, 0))
         except OSError:
@@ -227,6 +227,6 @@ async def _attempt(running: Machine, client: Client, *, key: WorkloadKey, port: 
     assert shown is not None
     sockets = running.network.outside()
     if client.at_the_victim_s_address:
-        sockets = sockets_at(running, running.at(VICTIM, ipv6=ipv6))
+        sockets = bound_to(running.at(VICTIM, ipv6=ipv6), sockets)
     presented = msgspec.structs.replace(running.presented, mesh=shown)
     return await attempt(target, client.kind, presented, sockets=sockets, connect_seconds=10, answer_seconds=10)

@@ -7,7 +7,7 @@ import contextlib
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -154,9 +154,18 @@ async def greet(address: str, port: int, tls: ssl.SSLContext | None = None) -> N
 
 
 async def tunnel(
-    address: str, tls: ssl.SSLContext, *, authority: str, method: str = "CONNECT", new_socket: NewSocket | None = None
+    address: str,
+    tls: ssl.SSLContext | None,
+    *,
+    authority: str,
+    method: str = "CONNECT",
+    claims: Mapping[str, str] | None = None,
+    new_socket: NewSocket | None = None,
 ) -> tuple[int | None, bytes]:
-    """One HBONE request: the status, and for a 200 what came back for the greeting. None: no HTTP/2 at all."""
+    """One HBONE request, with `claims` as further headers: the status, and for a 200 what came back for the greeting.
+
+    None: no HTTP/2 at all. TimeoutError: neither an answer nor an end.
+    """
     try:
         connection = await Connection.open(address, 15008, tls, new_socket=new_socket)
     except OSError:
@@ -164,10 +173,14 @@ async def tunnel(
     h2 = H2Connection(H2Configuration(client_side=True, validate_outbound_headers=False))
     h2.initiate_connection()
     headers = [(":method", method), (":authority", authority)]
-    h2.send_headers(1, headers if method == "CONNECT" else [*headers, (":scheme", "http"), (":path", "/")])
+    if method != "CONNECT":
+        headers += [(":scheme", "http"), (":path", "/")]
+    h2.send_headers(1, [*headers, *(claims or {}).items()])
     try:
         async with asyncio.timeout(PATIENCE_S):
             return await _tunnelled(connection, h2)
+    except TimeoutError:
+        raise
     except OSError:
         return None, b""
     finally:
