@@ -4,8 +4,9 @@ It owns the dialogue (who the client is, nonces, which message answers what) and
 type holds and owes is `watch`'s. Both variants of the protocol run through the same code: they differ in how a request
 is read and in how an answer is written.
 
-Order. Additions go out clusters, endpoints, listeners, routes, secrets: each waits until what it may refer to was
-acknowledged. Removals go the other way: a cluster goes after the client has acknowledged listeners that no longer use
+Order. Changes go out clusters, endpoints, listeners, routes, secrets. What may refer to a name that is new to the client
+waits until the client has acknowledged it; what only changes holds nothing back, since a client applies answers in the
+order in which they come. Removals go the other way: a cluster goes after the client has acknowledged listeners that no longer use
 it, and stays while a listener update is refused, because then the old listener is what runs. What a client asks for by
 name is answered at once. ztunnel's addresses wait for the policies that they name, without exception: an unknown policy
 is an open door.
@@ -164,7 +165,8 @@ class Session:
         if watch.type_url in _NEEDS_POLICIES:
             allowed = self._policies_known()
             return Clearance(changes=allowed, asked=allowed, removals=True)
-        changes = watch.overtaken >= MAX_OVERTAKEN or not any(each.busy(self._view) for each in self._earlier(watch))
+        waits = any(each.introduces(self._view) for each in self._earlier(watch))
+        changes = watch.overtaken >= MAX_OVERTAKEN or not waits
         return Clearance(changes=changes, asked=True, removals=changes and self._unused(watch))
 
     def _earlier(self, watch: Watch) -> list[Watch]:

@@ -202,6 +202,13 @@ class Watch:
             return True
         return bool(self.plan(view).adds)
 
+    def introduces(self, view: View) -> bool:
+        """Names that the client lacks, or is losing, are on their way or wait to be: what may refer to them waits."""
+        sent = self.in_flight.versions if self.in_flight is not None else {}
+        if any(version == ABSENT or name not in self.known for name, version in sent.items()):
+            return True
+        return any(name not in self.known and self._target(name, view) != ABSENT for name in self._due)
+
     def compose(self, clearance: Clearance, *, nonce: str, view: View) -> bytes | None:
         """The next answer, put in flight; None if there is nothing to say or nothing that may be said yet."""
         plan = self.plan(view)
