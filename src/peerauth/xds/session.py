@@ -4,12 +4,12 @@ It owns the dialogue (who the client is, nonces, which message answers what) and
 type holds and owes is `watch`'s. Both variants of the protocol run through the same code: they differ in how a request
 is read and in how an answer is written.
 
-Order. Changes go out clusters, endpoints, listeners, routes, secrets. What may refer to a name that is new to the client
-waits until the client has acknowledged it; what only changes holds nothing back, since a client applies answers in the
-order in which they come. Removals go the other way: a cluster goes after the client has acknowledged listeners that no longer use
-it, and stays while a listener update is refused, because then the old listener is what runs. What a client asks for by
-name is answered at once. ztunnel's addresses wait for the policies that they name, without exception: an unknown policy
-is an open door.
+Order. Changes go out clusters, endpoints, listeners, routes, secrets. What may refer to a name that is new to the
+client waits until the client has acknowledged it; what only changes holds nothing back, since a client applies answers
+in the order in which they come. Removals go the other way: a cluster goes after the client has acknowledged listeners
+that no longer use it, and stays while a listener update is refused, because then the old listener is what runs. What a
+client asks for by name is answered at once. ztunnel's addresses wait for the policies that they name, without
+exception: an unknown policy is an open door.
 
 Facts: xDS protocol, "Eventual consistency considerations"; Envoy sends its Node on the first message only.
 """
