@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -21,6 +22,7 @@ from peerauth.model.inventory import WorkloadKey
 from sidecars import decided
 
 OUTSIDER = "outsider"
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 class Node:
@@ -50,6 +52,12 @@ class Node:
     async def serve(self, name: str, port: int, *, banner: bytes = b"") -> Application:
         """One more application of a workload."""
         return await self._stack.enter_async_context(application(banner, listener=listen(self.places[name], port)))
+
+    @contextlib.asynccontextmanager
+    async def answering(self, port: int, handler: Handler) -> AsyncIterator[None]:
+        """An application of `server` that does what `handler` does with each connection."""
+        async with await asyncio.start_server(handler, sock=listen(self.places["server"], port)):
+            yield
 
     async def remove(self, name: str) -> None:
         """A workload's namespace goes, and whatever knows of it."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -13,11 +12,11 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import ConnectionTerminated, DataReceived, ResponseReceived, StreamReset
 
-from ambientnode import OUTSIDER, Node, listen, new_node, serving
+from ambientnode import OUTSIDER, Node, new_node, serving
+from bulk import BLOCK, LARGE, send
 from clients import Connection, client_context
 from envoyrig import Authority
 from peerauth.agent.netns import unsupported
-from peerauth.dataplane.envoy.hbone import STREAM_WINDOW
 from sidecars import CLIENT, FINANCE
 
 pytestmark = [
@@ -27,9 +26,6 @@ pytestmark = [
 ]
 
 PORT = 8080
-LARGE = 32 << 20
-BLOCK = bytes(range(256)) * 256
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 ways = pytest.mark.parametrize("source", ["client", OUTSIDER], ids=["hbone", "plaintext"])
 
@@ -48,32 +44,6 @@ async def node(tmp_path: Path, authority: Authority) -> AsyncIterator[Node]:
             yield made
 
 
-@contextlib.asynccontextmanager
-async def application(node: Node, handler: Handler) -> AsyncIterator[None]:
-    server = await asyncio.start_server(handler, sock=listen(node.places["server"], PORT))
-    async with server:
-        yield
-
-
-async def send(writer: asyncio.StreamWriter) -> str:
-    """Sends a large body; returns its digest."""
-    digest = hashlib.sha256()
-    for number in range(LARGE // len(BLOCK)):
-        block = number.to_bytes(8) + BLOCK[8:]
-        digest.update(block)
-        writer.write(block)
-        await writer.drain()
-    return digest.hexdigest()
-
-
-async def receive(reader: asyncio.StreamReader) -> str:
-    """The digest of everything up to the end."""
-    digest = hashlib.sha256()
-    while data := await reader.read(1 << 18):
-        digest.update(data)
-    return digest.hexdigest()
-
-
 @ways
 @pytest.mark.parametrize("v6", [False, True], ids=["ipv4", "ipv6"])
 async def test_a_large_answer_arrives_whole(node: Node, source: str, v6: bool) -> None:
@@ -86,7 +56,7 @@ async def test_a_large_answer_arrives_whole(node: Node, source: str, v6: bool) -
         await reader.read()
         writer.close()
 
-    async with application(node, answer):
+    async with node.answering(PORT, answer):
         connection = await node.dial(source, "server", PORT, v6=v6)
         connection.writer.write(b"please\n")
         digest = hashlib.sha256()
@@ -97,52 +67,13 @@ async def test_a_large_answer_arrives_whole(node: Node, source: str, v6: bool) -
 
 
 @ways
-async def test_an_answer_that_the_server_ends_arrives_whole_if_the_tunnel_s_window_holds_it(
-    node: Node, source: str
-) -> None:
-    """Envoy resets a tunnel's stream when the application closes, and drops what waits for the client's window."""
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readline()
-        writer.write(BLOCK * (STREAM_WINDOW // len(BLOCK)))
-        await writer.drain()
-        writer.close()
-
-    async with application(node, answer):
-        for _ in range(5):
-            connection = await node.dial(source, "server", PORT)
-            connection.writer.write(b"please\n")
-            assert len(await connection.reader.read()) == STREAM_WINDOW // len(BLOCK) * len(BLOCK)
-            await connection.close()
-
-
-@ways
-async def test_a_large_upload_arrives_whole_and_the_answer_comes_after_the_client_s_end(
-    node: Node, source: str
-) -> None:
-    """Half-closed by the client: the server answers when it has read everything."""
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write((await receive(reader)).encode())
-        await writer.drain()
-        writer.close()
-
-    async with application(node, answer):
-        connection = await node.dial(source, "server", PORT)
-        digest = await send(connection.writer)
-        connection.writer.write_eof()
-        assert (await connection.reader.read()).decode() == digest
-        await connection.close()
-
-
-@ways
 async def test_the_server_may_speak_first(node: Node, source: str) -> None:
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 ready\r\n")
         writer.write(b"250 " + await reader.readline())
         writer.close()
 
-    async with application(node, greet):
+    async with node.answering(PORT, greet):
         connection = await node.dial(source, "server", PORT)
         assert await connection.reader.readline() == b"220 ready\r\n"
         connection.writer.write(b"helo\r\n")
@@ -166,7 +97,7 @@ async def test_many_connections_at_a_time_do_not_mix(node: Node, source: str) ->
         await connection.close()
         return heard == said
 
-    async with application(node, echo):
+    async with node.answering(PORT, echo):
         assert all(await asyncio.gather(*(one(number) for number in range(200))))
 
 
@@ -178,7 +109,7 @@ async def test_a_server_that_resets_is_not_taken_for_one_that_ends(node: Node, s
         await reader.readline()
         writer.transport.abort()
 
-    async with application(node, reset):
+    async with node.answering(PORT, reset):
         connection = await node.dial(source, "server", PORT)
         connection.writer.write(b"please\n")
         assert await connection.ended()
@@ -194,7 +125,7 @@ async def test_one_connection_carries_a_thousand_tunnels_at_a_time(
         writer.close()
 
     tls = client_context(tmp_path, authority=authority, uri=CLIENT.uri, alpn=("h2",))
-    async with application(node, echo):
+    async with node.answering(PORT, echo):
         connection = await Connection.open(node.address("server"), 15008, tls, new_socket=node.sockets(OUTSIDER))
         try:
             async with asyncio.timeout(60):

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 from ambient_clients import CLIENTS, MEANT, VICTIM, differences, take_address, witnesses
-from captures import both_captures
-from levels import LEVELS
-from mesh_on_this_machine import FINANCE, WEB, machine, objects
+from captures import both_captures, transparent_only
+from clients import PATIENCE_S
+from levels import LEVELS, UNDECLARED, D, P, S
+from mesh_on_this_machine import CLIENT, FINANCE, WEB, Ledger, machine, objects, policy
 from peerauth.dataplane.resources import Capture
 from peerauth.probe.kinds import ClientKind
 
 pytestmark = pytest.mark.envoy
 
 MESH = Path(__file__).parents[2] / "examples" / "ambient" / "mesh.yaml"
+BANNER = b"220 ready\r\n"
 
 
 def test_the_table_tells_every_client() -> None:
@@ -35,3 +39,30 @@ async def test_every_mode_at_every_level_does_what_it_says_to_every_client(tmp_p
                 if found := await differences(running, wanted, seen_by=applications):
                     failed[name] = found
         assert failed == {}
+
+
+class SpeaksFirst(Ledger):
+    """An application that greets whoever comes, and repeats what it hears after that."""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(BANNER)
+        await super().serve(reader, writer)
+
+
+@transparent_only
+async def test_a_server_that_speaks_first_is_heard_in_every_mode_by_whom_it_lets_in(tmp_path: Path) -> None:
+    """Nobody says a word before: not to the proxy either, which has nothing to tell a protocol by."""
+    async with machine(tmp_path, capture=Capture.TRANSPARENT) as running:
+        await running.load(objects(MESH))
+        application = await running.serve(FINANCE, 8080, UNDECLARED, ledger=SpeaksFirst())
+        for mode in (S, P, D):
+            await running.load(objects(MESH, policy("foo", mode)))
+            for caller, port, ipv6 in product((None, CLIENT), (8080, UNDECLARED), (False, True)):
+                connection = await running.dial(FINANCE, port, by=caller, ipv6=ipv6)
+                if mode == S and caller is None:
+                    assert await connection.ended()
+                else:
+                    async with asyncio.timeout(PATIENCE_S):
+                        assert await connection.reader.readexactly(len(BANNER)) == BANNER
+                    assert await connection.echoes()
+        assert application.connections == 4 + 8 + 8
