@@ -136,6 +136,8 @@ class Connection:
         try:
             async with asyncio.timeout(PATIENCE_S):
                 return not await self.reader.read(1)
+        except TimeoutError:
+            raise  # it is an OSError
         except OSError:
             return True
 
