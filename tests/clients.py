@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Self
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import ConnectionTerminated, DataReceived, ResponseReceived, StreamReset
+from h2.exceptions import ProtocolError
 
 from envoyrig import Authority
 
@@ -202,7 +203,8 @@ async def _tunnelled(connection: Connection, h2: H2Connection) -> tuple[int | No
                     status = int(_header(event.headers, b":status"))
                     if status != 200:
                         return status, b""
-                    h2.send_data(1, GREETING)
+                    with contextlib.suppress(ProtocolError):  # over already; the next events say how
+                        h2.send_data(1, GREETING)
                 case DataReceived():
                     return status, event.data or b""
                 case StreamReset() | ConnectionTerminated():

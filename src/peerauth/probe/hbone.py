@@ -5,6 +5,8 @@ The response's status is the proxy's word; only bytes that come back through the
 
 from __future__ import annotations
 
+import contextlib
+
 import h2.config
 import h2.connection
 import h2.errors
@@ -39,7 +41,8 @@ async def converse(stream: TlsStream, *, authority: str, request: bytes) -> Seen
         for event in events:
             if isinstance(event, h2.events.ResponseReceived) and _status(event) == "200":
                 opened = True
-                connection.send_data(tunnel, request)
+                with contextlib.suppress(h2.exceptions.ProtocolError):  # over already; the next events say how
+                    connection.send_data(tunnel, request)
             elif seen := _conclusion(event, opened=opened):
                 return seen
         await stream.send(connection.data_to_send())

@@ -308,7 +308,9 @@ async def test_an_application_that_speaks_first_has_answered(mesh: Mesh) -> None
         assert (await probe(port, ClientKind.MTLS, mesh)).outcome is Outcome.ACCEPTED
 
 
-def tunnel_server(status: str, *, answer: bytes = HELLO, reset: bool = False) -> Handler:
+def tunnel_server(status: str, *, answer: bytes = HELLO, reset: bool = False, at_once: bool = False) -> Handler:
+    """`at_once`: the answer does not wait for a word, and the stream's end not for the answer."""
+
     async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = h2.connection.H2Connection(
             h2.config.H2Configuration(client_side=False, validate_inbound_headers=False)
@@ -322,6 +324,9 @@ def tunnel_server(status: str, *, answer: bytes = HELLO, reset: bool = False) ->
                         connection.reset_stream(event.stream_id or 1)
                     else:
                         connection.send_headers(event.stream_id or 1, [(":status", status)])
+                    if at_once:
+                        connection.send_data(event.stream_id or 1, answer)
+                        connection.reset_stream(event.stream_id or 1)
                 elif isinstance(event, h2.events.DataReceived) and event.data:
                     assert event.data.startswith(b"GET ")
                     connection.send_data(event.stream_id or 1, answer, end_stream=True)
@@ -347,6 +352,18 @@ async def test_a_tunnel_that_is_not_opened_or_that_ends_without_a_byte_is_a_refu
     assert "403" in denied.evidence
     assert (await hbone(mesh, tunnel_server("200", reset=True))).how is Refusal.STATUS
     assert (await hbone(mesh, tunnel_server("200", answer=b""))).how is Refusal.CLOSED
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome", "how"), [(b"", Outcome.REFUSED, Refusal.STATUS), (HELLO, Outcome.ACCEPTED, None)]
+)
+async def test_a_tunnel_that_is_opened_and_over_in_one_breath_is_judged_by_what_came_through(
+    mesh: Mesh, answer: bytes, outcome: Outcome, how: Refusal | None
+) -> None:
+    """As an application that speaks first and leaves at once, or that only leaves."""
+
+    seen = await hbone(mesh, tunnel_server("200", answer=answer, at_once=True))
+    assert (seen.outcome, seen.how) == (outcome, how)
 
 
 async def test_hbone_without_a_certificate_is_refused_with_an_alert(mesh: Mesh) -> None:
