@@ -11,7 +11,9 @@ import pytest
 
 FOLDER = Path(__file__).parent
 RUNNER = FOLDER.parents[1] / "tools" / "bench.py"
-NEED_ENVOY = {"change", "traffic"}
+NEED_ENVOY = {"ambient", "change", "node", "traffic"}
+NEED_ROOT = {"ambient", "node"}
+"""For namespaces: without them `node` does without, and `ambient` says why it measures nothing."""
 NAMES = sorted(path.stem.removeprefix("bench_") for path in FOLDER.glob("bench_*.py"))
 
 
@@ -21,9 +23,11 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.envoy) if name in NEED_ENVOY else name for name in NAMES]
-)
+def marks(name: str) -> list[pytest.MarkDecorator]:
+    return [mark for mark, names in ((pytest.mark.envoy, NEED_ENVOY), (pytest.mark.root, NEED_ROOT)) if name in names]
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=marks(name)) for name in NAMES])
 def test_a_benchmark_runs_and_prints_a_ratio(name: str) -> None:
     ran = bench(name)
     assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -1,0 +1,237 @@
+"""A node with its proxy, and the control plane that tells it, for bench_node.py: a mesh of which `local` workloads are
+on the node and `remote` ones are not, all ambient.
+
+Every local workload has an identity and a network namespace of its own, with nothing in it; ten remote ones share an
+identity. The namespaces are not joined: nobody sends anything. Where namespaces cannot be made, the workloads are of
+explicit capture: loopback addresses, one port each beside HBONE's.
+
+Envoy has as many workers as the product gives it, one for each processor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from ambientnode import node_secrets
+from bench.proxies import START_TIMEOUT_S, Proxies
+from bench.turns import processor_seconds
+from envoyrig import Authority
+from meshes import namespace, pairs
+from peerauth.agent.commands import run_tool
+from peerauth.agent.netns import MeshNetwork, unsupported
+from peerauth.dataplane.resources import CLUSTER, LISTENER, Capture
+from peerauth.model.changes import Change, Reset
+from peerauth.model.inventory import Namespace, Port, Workload, WorkloadKey
+from peerauth.model.mesh import DEFAULT_MESH
+from peerauth.model.meta import Meta
+from peerauth.policy.outbound import identity_of
+from peerauth.runtime.control_plane import ControlPlane
+from peerauth.runtime.node_configuration import NodeConfiguration, node_workload, peers_of
+from peerauth.xds.wire import ProxyKey
+
+NODE = ProxyKey("node")
+SOURCE = "bench"
+LOCAL_NAMESPACE = "node"
+REPLICAS = 10
+PER_NAMESPACE = 100
+PORT = 8080
+RECEIVED = "cluster.xds-grpc.upstream_cx_rx_bytes_total"
+DRAINING = ("listener_manager.total_listeners_draining", "listener_manager.total_filter_chains_draining")
+_COUNTERS = "^({})$".format("|".join((RECEIVED, *DRAINING)).replace(".", r"\."))
+_AMBIENT = {"istio.io/dataplane-mode": "ambient"}
+
+
+class Draining(NamedTuple):
+    """How many of Envoy's listeners, and of the filter chains of others, are on their way out."""
+
+    listeners: int
+    chains: int
+
+
+class Taken(NamedTuple):
+    """One change, in seconds, from the control plane's word to Envoy's acknowledgement.
+
+    `decide`: what the policies say now. `gather`: the node's workloads and the mesh's peers as values. `render`: the
+    pieces that are new. `envoy`: from there to the acknowledgement, with what discovery does. `processor` is Envoy's
+    time on all threads. `names` are the resources that changed, `wire` the bytes that Envoy received for them.
+    """
+
+    decide: float
+    gather: float
+    render: float
+    envoy: float
+    processor: float
+    names: frozenset[str]
+    wire: int
+    draining: Draining
+
+    @property
+    def whole(self) -> float:
+        return self.decide + self.gather + self.render + self.envoy
+
+
+class Started(NamedTuple):
+    """Bytes and open files of an Envoy that listens, and how many seconds after it connected it did so."""
+
+    local: int
+    remote: int
+    resident: int
+    files: int
+    seconds: float
+
+
+class Bed:
+    """One node, of a mesh of its own. `places` are the namespaces of its workloads, by number, and of one more that
+    may come later; two beds have no number in common.
+    """
+
+    def __init__(self, folder: Path, places: Mapping[int, str], authority: Authority) -> None:
+        self._proxies = Proxies(folder)
+        capture = Capture.TRANSPARENT if any(places.values()) else Capture.EXPLICIT
+        discovery = self._proxies.discovery
+        self._control = ControlPlane(self._proxies.cache, acknowledgements=discovery, capture=capture)
+        self._configuration = NodeConfiguration(self._proxies.cache, proxy=NODE)
+        self._places = places
+        self._authority = authority
+        self.first, *_, self.spare = places
+        self.process = 0
+
+    async def start(self, remote: int) -> Started:
+        """Starts Envoy; returns when it listens."""
+        own = [local_workload(number) for number in self._places]
+        secrets = node_secrets(self._authority, *(identity_of(each, mesh=DEFAULT_MESH) for each in own))
+        self._control.apply(Reset(SOURCE, (*_namespaces(remote), *own[:-1], *map(remote_workload, range(remote)))))
+        self._reconcile()
+        self.process = await self._proxies.connected(NODE, secrets, workers=len(os.sched_getaffinity(0)))
+        await self._proxies.discovery.wait_connected(NODE)
+        start = time.perf_counter()
+        await self._accepted()
+        while not await self._listens():  # noqa: ASYNC110  nothing tells of it
+            await asyncio.sleep(0.01)
+        return _started(self.process, len(own) - 1, remote, seconds=time.perf_counter() - start)
+
+    async def take(self, change: Change) -> Taken:
+        """Carries one change through, as the runtime's `LocalNode` does."""
+        before = await self._proxies.counters(NODE, _COUNTERS)
+        used = processor_seconds([self.process])
+        moments = [time.perf_counter()]
+        self._control.apply(change)
+        moments.append(time.perf_counter())
+        names = self._reconcile(moments)
+        await self._acknowledged(names)
+        moments.append(time.perf_counter())
+        used = processor_seconds([self.process]) - used
+        await self._accepted()
+        after = await self._proxies.counters(NODE, _COUNTERS)
+        draining = Draining(*(after[each] for each in DRAINING))
+        decide, gather, render, envoy = (later - earlier for earlier, later in itertools.pairwise(moments))
+        return Taken(decide, gather, render, envoy, used, names, after[RECEIVED] - before[RECEIVED], draining)
+
+    async def stop(self) -> None:
+        await self._proxies.stop()
+
+    def _reconcile(self, moments: list[float] | None = None) -> frozenset[str]:
+        world, decisions = self._control.world, self._control.decisions
+        ambient = self._control.ambient()
+        workloads = [
+            node_workload(key, namespace=place, application="127.0.0.1", world=world, decisions=decisions)
+            for key, place in self._placed()
+            if key in ambient
+        ]
+        peers = peers_of(world, decisions)
+        if moments is not None:
+            moments.append(time.perf_counter())
+        names = self._configuration.configure(workloads, peers=peers, mesh=world.mesh)
+        if moments is not None:
+            moments.append(time.perf_counter())
+        return names
+
+    def _placed(self) -> Iterator[tuple[WorkloadKey, str]]:
+        for number, place in self._places.items():
+            key = _local_key(number)
+            if key in self._control.world.workloads:
+                yield key, place
+
+    async def _acknowledged(self, names: frozenset[str]) -> None:
+        """Looks at these names alone: `wait_acked` looks at all, which at this size is more than Envoy's share."""
+        news = self._proxies.discovery._news
+        async with asyncio.timeout(START_TIMEOUT_S):
+            while self._outstanding(names):
+                await news[NODE].wait()
+
+    def _outstanding(self, names: frozenset[str]) -> bool:
+        spoken, wanted = self._proxies.discovery._records[NODE].streams.values(), self._proxies.cache.view(NODE)
+        for kind in (CLUSTER, LISTENER):
+            for name in names:
+                resource = wanted.get(kind, name)
+                version = resource.version if resource else ""
+                if not any(kind in types and types[kind].get(name, "") == version for types in spoken):
+                    return True
+        return False
+
+    async def _accepted(self) -> None:
+        for kind in (CLUSTER, LISTENER):
+            if refused := await self._proxies.discovery.wait_acked(NODE, kind):
+                raise RuntimeError(f"Envoy refused {refused}")
+
+    async def _listens(self) -> bool:
+        said = await self._proxies.counters(NODE, r"^listener_manager\.(workers_started|total_listeners_warming)$")
+        return said == {"listener_manager.workers_started": 1, "listener_manager.total_listeners_warming": 0}
+
+
+@contextlib.asynccontextmanager
+async def places_for(numbers: Iterable[int]) -> AsyncIterator[dict[int, str]]:
+    """Namespaces for the local workloads of these numbers, by path; empty paths where none can be made."""
+    if unsupported():
+        yield dict.fromkeys(numbers, "")
+        return
+    async with MeshNetwork() as network:  # removes what a killed run leaves, by its names
+        names = {number: f"peerauth-{network.instance}-{number}" for number in numbers}
+        await run_tool("ip", "-batch", "-", text="".join(f"netns add {name}\n" for name in names.values()))
+        try:
+            yield {number: f"/run/netns/{name}" for number, name in names.items()}
+        finally:
+            await run_tool("ip", "-batch", "-", text="".join(f"netns delete {name}\n" for name in names.values()))
+
+
+def local_workload(number: int) -> Workload:
+    """A workload of the node, selected by the label `app`, which is its name."""
+    key, high = _local_key(number), 240 + os.getpid() % 8  # apart from what other tests bind on loopback
+    meta = Meta(key.name, key.namespace, labels=pairs({"app": key.name}))
+    address = f"127.{high}.{number >> 8}.{number & 255}"
+    return Workload(meta, service_account=key.name, ports=(Port(PORT),), addresses=(address,), node="here")
+
+
+def remote_workload(number: int) -> Workload:
+    """A workload of another node; ten in a row are one application."""
+    application = f"app-{number // REPLICAS}"
+    meta = Meta(f"remote-{number}", _remote_namespace(number), labels=pairs({"app": application}))
+    address = f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
+    return Workload(meta, service_account=application, ports=(Port(PORT),), addresses=(address,), node="elsewhere")
+
+
+def _started(process: int, local: int, remote: int, *, seconds: float) -> Started:
+    of = Path(f"/proc/{process}")
+    pages = int((of / "statm").read_text().split()[1])
+    return Started(local, remote, pages * os.sysconf("SC_PAGE_SIZE"), len(list((of / "fd").iterdir())), seconds)
+
+
+def _local_key(number: int) -> WorkloadKey:
+    return WorkloadKey(LOCAL_NAMESPACE, f"local-{number}")
+
+
+def _remote_namespace(number: int) -> str:
+    return f"ns-{number // PER_NAMESPACE}"
+
+
+def _namespaces(remote: int) -> list[Namespace]:
+    # One more than there are, for a remote workload that comes later.
+    names = {LOCAL_NAMESPACE, *(_remote_namespace(number) for number in range(remote + 1))}
+    return [namespace(name, _AMBIENT) for name in sorted(names)]
