@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from ambient_clients import bound_to, take_address
 from captures import transparent_only
 from clients import GREETING, PATIENCE_S, Connection, tunnel
 from levels import D, P, S
+from mesh_clients import bound_to, take_address
 from mesh_on_this_machine import CLIENT, FINANCE, WEB, Ledger, Machine, machine, objects, policy
 from peerauth.agent.commands import run_tool
 from peerauth.agent.nft import PROXY_MARK

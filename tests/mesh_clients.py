@@ -1,4 +1,4 @@
-"""Everyone who may dial an ambient workload, what each must meet under each mode, and applications that saw who came.
+"""Everyone who may dial a workload, what each must meet under each mode, and applications that saw who came.
 
 A client is one of the probe's kinds, or HBONE with something wrong about it, or someone who sends from the address of
 another workload. What must happen is written down client by client, and never asked of the code under test.
@@ -11,7 +11,7 @@ import contextlib
 import json
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -25,10 +25,34 @@ from peerauth.model.inventory import WorkloadKey
 from peerauth.probe import Attempt, ClientCertificate, Credentials, ProbeTarget, SocketFactory, attempt
 from peerauth.probe.kinds import ClientKind
 
+Arrival = tuple[WorkloadKey, int, bool, str]
+"""Where a connection reached an application (workload, port, whether by IPv6), and how it began."""
 VICTIM = CLIENT
 """The workload whose address others send from."""
 
-MEANT: Mapping[str, Mapping[str, str]] = {
+Table = Mapping[str, Mapping[str, str]]
+"""What must become of whom, by client and mode."""
+
+SIDECAR: Table = {
+    "plaintext": {S: NO, P: IN, D: IN},
+    "tls": {S: NO, P: APP, D: APP},
+    "istio-alpn-no-cert": {S: NO, P: NO, D: APP},
+    "mtls": {S: IN, P: IN, D: APP},
+    "mtls-no-alpn": {S: IN, P: APP, D: APP},
+    "other-ca": {S: NO, P: NO, D: APP},
+    "other-domain": {S: NO, P: NO, D: APP},
+    "hbone": {S: IN, P: IN, D: IN},
+    "hbone-no-cert": {S: NO, P: NO, D: NO},
+    "hbone with a certificate of another authority": {S: NO, P: NO, D: NO},
+    "hbone with a certificate of another trust domain": {S: NO, P: NO, D: NO},
+    "hbone to another workload's address": {S: NO, P: NO, D: NO},
+    "hbone to the loopback": {S: NO, P: NO, D: NO},
+    "hbone to a name": {S: NO, P: NO, D: NO},
+    "plaintext from another workload's address": {S: NO, P: IN, D: IN},
+    "hbone-no-cert from another workload's address": {S: NO, P: NO, D: NO},
+    "hbone from another workload's address": {S: IN, P: IN, D: IN},  # as whom its certificate names
+}
+AMBIENT: Table = {
     "plaintext": {S: NO, P: IN, D: IN},
     "tls": {S: NO, P: APP, D: APP},
     "istio-alpn-no-cert": {S: NO, P: APP, D: APP},
@@ -45,9 +69,9 @@ MEANT: Mapping[str, Mapping[str, str]] = {
     "hbone to a name": {S: NO, P: NO, D: NO},
     "plaintext from another workload's address": {S: NO, P: IN, D: IN},
     "hbone-no-cert from another workload's address": {S: NO, P: NO, D: NO},
-    "hbone from another workload's address": {S: IN, P: IN, D: IN},  # as whom its certificate names
+    "hbone from another workload's address": {S: IN, P: IN, D: IN},
 }
-"""By client and mode. There is no DISABLE in ambient mode: such a port takes plaintext as well as HBONE."""
+"""There is no DISABLE in ambient mode: such a port takes plaintext as well as HBONE."""
 
 
 class Elsewhere(ProbeTarget, frozen=True):
@@ -94,18 +118,17 @@ CLIENTS: Mapping[str, Client] = {kind.value: Client(kind) for kind in ClientKind
 
 
 class Witness(Ledger):
-    """A workload's application: answers as the probe understands it, and counts who came, by port, IPv6 and how."""
+    """A workload's application: answers as the probe understands it, and notes who came."""
 
-    def __init__(self, key: WorkloadKey) -> None:
+    def __init__(self, key: WorkloadKey, came: Counter[Arrival]) -> None:
         super().__init__()
-        self.came: Counter[tuple[WorkloadKey, int, bool, str]] = Counter()
-        self.key = key
+        self._key, self._came = key, came
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         address, port = writer.get_extra_info("sockname")[:2]
         with contextlib.suppress(OSError):
             said = await reader.read(1 << 16)
-            self.came[self.key, port, ":" in address, _how(said)] += 1
+            self._came[self._key, port, ":" in address, _how(said)] += 1
             writer.write(self._answer(said, port))
             writer.write_eof()
             while await reader.read(1 << 16):  # a reset would take the answer with it
@@ -115,7 +138,7 @@ class Witness(Ledger):
     def _answer(self, said: bytes, port: int) -> bytes:
         if _how(said) == APP:
             return TLS_MARKER + b"\n"
-        return b"HTTP/1.1 200 OK\r\n\r\n" + json.dumps({"workload": str(self.key), "port": port}).encode()
+        return b"HTTP/1.1 200 OK\r\n\r\n" + json.dumps({"workload": str(self._key), "port": port}).encode()
 
 
 def _how(said: bytes) -> str:
@@ -125,38 +148,36 @@ def _how(said: bytes) -> str:
 
 
 @contextlib.asynccontextmanager
-async def witnesses(running: Machine) -> AsyncIterator[tuple[Witness, ...]]:
-    """Applications behind every port of the tables, at the workloads' addresses and on their loopbacks."""
-    found = tuple(Witness(key) for key in (FINANCE, WEB))
-    captured = running.network.capture is Capture.TRANSPARENT
+async def witnesses(running: Machine, ports: Iterable[tuple[WorkloadKey, int]]) -> AsyncIterator[Counter[Arrival]]:
+    """Applications behind ports, at the workloads' addresses and on their loopbacks, and who came to them so far."""
+    came: Counter[Arrival] = Counter()
     async with contextlib.AsyncExitStack() as stack:
-        for witness, ports in zip(found, ((8080, 9000), (8080,)), strict=True):
-            place = running.mesh.places[witness.key]
-            every = (*ports, UNDECLARED) if captured else ports
-            addresses = (*place.addresses, "127.0.0.1", "::1") if captured else (place.application,)
-            for port in every:
-                for address in addresses:
-                    listener = listen_tcp(address, port, sockets=running.network.sockets(witness.key))
-                    await stack.enter_async_context(application(listener, witness))
-        yield found
+        for key, port in ports:
+            place = running.mesh.places[key]
+            at = (*place.addresses, "127.0.0.1", "::1") if _redirected(running) else (place.application,)
+            for address in at:
+                listener = listen_tcp(address, port, sockets=running.network.sockets(key))
+                await stack.enter_async_context(application(listener, Witness(key, came)))
+        yield came
 
 
-async def take_address(running: Machine, victim: WorkloadKey, *, before: Sequence[WorkloadKey]) -> None:
+async def take_address(running: Machine, victim: WorkloadKey, *, before: Iterable[WorkloadKey]) -> None:
     """Lets the client outside the mesh send from a workload's address, and leads what others answer back to it.
 
-    As one who has won the race for the address on the wire; in explicit capture anyone can bind it.
+    As one who has won the race for the address on the wire; without namespaces anyone can bind it.
     """
-    if running.network.capture is Capture.EXPLICIT:
+    if not _redirected(running):
         return
     outside = Path(running.network.outside_namespace).name
     link = json.loads(await run_tool("ip", "-n", outside, "-json", "link", "show", "dev", "eth0"))[0]["address"]
-    for address in running.mesh.places[victim].addresses:
-        # Deprecated: no socket gets it that does not ask for it.
-        how = ("valid_lft", "forever", "preferred_lft", "0", *(["nodad"] if ":" in address else []))
-        await run_tool("ip", "-n", outside, "addr", "add", address, "dev", "eth0", *how)
-        for key in before:
-            there = Path(running.mesh.places[key].namespace).name
-            await run_tool("ip", "-n", there, "neigh", "replace", address, "lladdr", link, "dev", "eth0")
+    addresses = running.mesh.places[victim].addresses
+    # Deprecated: no socket gets it that does not ask for it.
+    how = "dev eth0 nodad valid_lft forever preferred_lft 0"
+    taken = "".join(f"addr replace {each}/{128 if ':' in each else 32} {how}\n" for each in addresses)
+    await run_tool("ip", "-n", outside, "-batch", "-", text=taken)
+    led = "".join(f"neigh replace {address} lladdr {link} dev eth0\n" for address in addresses)
+    for key in before:
+        await run_tool("ip", "-n", Path(running.mesh.places[key].namespace).name, "-batch", "-", text=led)
 
 
 def bound_to(address: str, sockets: SocketFactory) -> SocketFactory:
@@ -174,30 +195,29 @@ def bound_to(address: str, sockets: SocketFactory) -> SocketFactory:
     return make
 
 
-async def differences(running: Machine, wanted: Ports, *, seen_by: Sequence[Witness]) -> list[str]:
+async def differences(running: Machine, wanted: Ports, table: Table) -> list[str]:
     """Every client that did not meet what it had to, and every application that did not see just whom it had to."""
     covered = {at: mode for at, mode in wanted.items() if at[1] != UNDECLARED or _redirected(running)}
-    for witness in seen_by:
-        witness.came.clear()
-    found = await asyncio.gather(
-        *(
-            _difference(running, name, at=at, mode=mode, ipv6=ipv6)
-            for at, mode in covered.items()
-            for ipv6 in _families(running)
-            for name in MEANT
+    await take_address(running, VICTIM, before={key for key, _ in covered})
+    async with witnesses(running, covered) as came:
+        found = await asyncio.gather(
+            *(
+                _difference(running, name, at=at, ipv6=ipv6, meant=meant[mode])
+                for at, mode in covered.items()
+                for ipv6 in _families(running)
+                for name, meant in table.items()
+            )
         )
-    )
-    came = sum((witness.came for witness in seen_by), Counter())
-    meant = Counter(
-        (*at, ipv6, clients[mode])
+    expected = Counter(
+        (*at, ipv6, meant[mode])
         for at, mode in covered.items()
         for ipv6 in _families(running)
-        for clients in MEANT.values()
-        if clients[mode] != NO
+        for meant in table.values()
+        if meant[mode] != NO
     )
     missed = [said for said in found if said]
-    if came != meant:
-        missed.append(f"the applications saw {came - meant} too many, and {meant - came} are missing")
+    if came != expected:
+        missed.append(f"the applications saw {came - expected} too many, and {expected - came} are missing")
     return missed
 
 
@@ -210,12 +230,12 @@ def _families(running: Machine) -> tuple[bool, ...]:
     return (False, True) if _redirected(running) else (False,)
 
 
-async def _difference(running: Machine, name: str, *, at: tuple[WorkloadKey, int], mode: str, ipv6: bool) -> str:
+async def _difference(running: Machine, name: str, *, at: tuple[WorkloadKey, int], ipv6: bool, meant: str) -> str:
     key, port = at
     made = await _attempt(running, CLIENTS[name], key=key, port=port, ipv6=ipv6)
-    meant, seen = MEANT[name][mode], SEEN.get(made.outcome, made.outcome.value)
+    seen = SEEN.get(made.outcome, made.outcome.value)
     where = f"{key}:{port} by IPv{6 if ipv6 else 4}"
-    return "" if seen == meant else f"{name} to {where}, {mode}: {seen} ({made.evidence}), must be: {meant}"
+    return "" if seen == meant else f"{name} to {where}: {seen} ({made.evidence}), must be: {meant}"
 
 
 async def _attempt(running: Machine, client: Client, *, key: WorkloadKey, port: int, ipv6: bool) -> Attempt:
