@@ -23,7 +23,7 @@ from peerauth.dataplane.resources import LISTENER, TypeUrl
 from peerauth.xds import wire
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.session import Session
-from peerauth.xds.wire import Close, CloseCode, Command, ProxyKey, Send, Variant
+from peerauth.xds.wire import Close, CloseCode, Command, ProxyKey, SecondChance, Send, Variant
 
 PROXY = ProxyKey("sidecar~finance.foo")
 
@@ -111,13 +111,15 @@ class Playbook:
         self._sent: deque[Answers] = deque()
         self._transcript: list[object] = []
 
-    def __rshift__(self, step: Says | Changes) -> Playbook:
+    def __rshift__(self, step: Says | Changes | SecondChance) -> Playbook:
         self.quiet()
         self._transcript.append(step)
         match step:
             case Changes(type_url=type_url, bodies=bodies):
                 self.cache.set(PROXY, type_url, bodies)
                 self._feed(wire.ResourcesChanged(self._news.drain()))
+            case SecondChance():
+                self._feed(step)
             case Says():
                 self._feed(wire.RequestReceived(self._encode(step)))
         return self

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -175,6 +176,22 @@ async def test_an_edit_takes_effect_on_live_proxies_and_a_wrong_one_changes_noth
         (documents / "new.yaml").write_text(policy("foo", "STRICT"))
         await plaintext_is(False, address, 9000, outside=outside)
         await plaintext_is(False, address, 8080, outside=outside)
+
+
+async def test_a_port_that_another_program_has_is_taken_as_soon_as_it_is_free(tmp_path: Path, documents: Path) -> None:
+    file = documents / "mesh.yaml"
+    (documents / "policy.yaml").write_text(policy("foo", "STRICT", app="finance", ports={9001: "PERMISSIVE"}))
+    async with peerauth_up(tmp_path / "state", str(documents), "--apps") as up:
+        address = await up.address()
+        with socket.create_server((address, 9001)):
+            declared = "            - containerPort: 9000\n"
+            assert declared in file.read_text()
+            file.write_text(file.read_text().replace(declared, declared + "            - containerPort: 9001\n"))
+            refused = await up.says("refuses inbound_9001", on=up.err)
+            assert "Address already in use" in refused
+        await up.says("no longer: the proxy of foo/finance refuses inbound_9001")
+        await plaintext_is(True, address, 9001)
+        assert len([line for line in up.err if "inbound_9001" in line]) == 1
 
 
 @both_captures

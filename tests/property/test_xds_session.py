@@ -21,7 +21,17 @@ from peerauth.xds import session as session_module
 from peerauth.xds.cache import Changes, ResourceCache
 from peerauth.xds.session import Session
 from peerauth.xds.status import ProxyRecord
-from peerauth.xds.wire import Close, ProxyKey, RequestReceived, Resource, ResourcesChanged, Send, Variant
+from peerauth.xds.wire import (
+    Close,
+    Event,
+    ProxyKey,
+    RequestReceived,
+    Resource,
+    ResourcesChanged,
+    SecondChance,
+    Send,
+    Variant,
+)
 
 PROXY = ProxyKey("proxy")
 TYPES = (CLUSTER, LISTENER, SECRET)
@@ -116,7 +126,7 @@ class Dialogue(RuleBasedStateMachine):
         self.hear(ResourcesChanged(self.changes.drain()))
         self.hear(RequestReceived(data))
 
-    def hear(self, event: RequestReceived | ResourcesChanged) -> None:
+    def hear(self, event: Event) -> None:
         for command in self.session.receive(event):
             assert not isinstance(command, Close)
             if isinstance(command, Send):
@@ -192,6 +202,10 @@ class Dialogue(RuleBasedStateMachine):
     @rule()
     def session_hears_of_it(self) -> None:
         self.hear(ResourcesChanged(self.changes.drain()))
+
+    @rule()
+    def time_passes(self) -> None:
+        self.hear(SecondChance())
 
     @precondition(lambda self: self.inbox)
     @rule()

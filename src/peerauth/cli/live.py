@@ -67,6 +67,9 @@ class ProofStory:
         for diagnostic in diagnostics:
             print(error_text(diagnostic), file=sys.stderr, flush=True)
 
+    def mended(self, sentence: str) -> None:
+        """Too late for a proof."""
+
     def started(self, mesh: LocalMesh, tally: Tally) -> None:
         """What limits the proof."""
         write_all(start_lines(mesh), self.write)
@@ -93,6 +96,10 @@ class LogStory(ProofStory):
         super().refused(diagnostics)
         if any(diagnostic.severity is Severity.ERROR for diagnostic in diagnostics):
             print("nothing was changed: what was in force stays in force", file=sys.stderr, flush=True)
+
+    def mended(self, sentence: str) -> None:
+        """As good as an edit."""
+        self.tell([line(_stamp(), ("  mended ", Role.GOOD), sentence)])
 
     def started(self, mesh: LocalMesh, tally: Tally) -> None:
         """What runs, where, and why it does what it does."""

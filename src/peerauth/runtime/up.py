@@ -75,6 +75,9 @@ class Narrator(Protocol):
     def trouble(self, diagnostics: Sequence[Diagnostic]) -> None:
         """What this machine or a proxy would not do of documents that can be used."""
 
+    def mended(self, sentence: str) -> None:
+        """A proxy has taken what it refused before, or need not take it any more."""
+
     def started(self, mesh: LocalMesh, tally: Tally) -> None:
         """Every proxy is ready."""
 
@@ -152,7 +155,7 @@ class _Run:
         self._folder = folder
         self._authority = authority
         self._reopen = reopen
-        self._refusals: tuple[Diagnostic, ...] = ()
+        self._refusals: dict[str, Diagnostic] = {}
 
     def tell(self) -> None:
         """Says what runs to other processes."""
@@ -160,16 +163,18 @@ class _Run:
 
     def tell_refusals(self) -> None:
         """Says what proxies will not take, each refusal once; until it is mended, their last good one holds."""
-        found = tuple(_refusals(self._mesh))
-        if news := [refusal for refusal in found if refusal not in self._refusals]:
+        before, self._refusals = self._refusals, dict(_refusals(self._mesh))
+        if news := [refusal for what, refusal in self._refusals.items() if before.get(what) != refusal]:
             self._narrator.trouble(news)
-        self._refusals = found
+        for what in before.keys() - self._refusals.keys():
+            self._narrator.mended(f"no longer: {what}")
 
     async def follow(self) -> bool:
         """Takes every edit of the documents in until cancelled, and keeps the authority's own certificate current."""
         async with asyncio.TaskGroup() as group:
             spawn(group, self._keep_authority(), name="authority")
-            spawn(group, self._take_edits(group), name="documents")
+            spawn(group, self._watch_refusals(), name="refusals")
+            spawn(group, self._take_edits(), name="documents")
         return True
 
     async def _keep_authority(self) -> None:
@@ -181,14 +186,13 @@ class _Run:
             except PeerAuthError:
                 _log.exception("the authority's folder cannot be opened; its certificate in use goes on serving")
 
-    async def _take_edits(self, group: asyncio.TaskGroup) -> None:
+    async def _take_edits(self) -> None:
         """One that cannot be used is told and changes nothing."""
         async for loaded in watch(self._options.paths):
             if faults := [*loaded.diagnostics, *self._unchangeable(loaded)]:
                 self._narrator.refused(faults)
             if not has_errors(faults):
                 await self._take(loaded.objects)
-                spawn(group, self._watch_refusals(), name="refusals")
 
     async def _take(self, objects: Sequence[MeshObject]) -> None:
         """What this machine cannot do of an edit is told, and tried again with the next one; the run goes on."""
@@ -201,9 +205,15 @@ class _Run:
             self._narrator.changed(self._mesh, applied)
 
     async def _watch_refusals(self) -> None:
-        """Apart from the edits: a proxy that is slow to answer must not hold the next one up."""
-        await self._mesh.control_plane.settled()
-        self.tell_refusals()
+        """Apart from the edits: a proxy that is slow to answer must not hold the next one up.
+
+        A refusal may also end by itself: what is refused is offered again and again, and an address in use gets free.
+        """
+        while True:
+            news = self._mesh.discovery.refusals_news()
+            await self._mesh.control_plane.settled()
+            self.tell_refusals()
+            await news.wait()
 
     def _unchangeable(self, loaded: files.Loaded) -> list[Diagnostic]:
         """Every certificate in use is of one trust domain; another one is another mesh."""
@@ -248,13 +258,14 @@ def _trust_domain(objects: Iterable[MeshObject]) -> str:
     return next((obj for obj in objects if isinstance(obj, MeshConfig)), DEFAULT_MESH).trust_domain
 
 
-def _refusals(mesh: LocalMesh) -> Iterator[Diagnostic]:
-    """What the proxies refused of what they were last sent, as something to report."""
+def _refusals(mesh: LocalMesh) -> Iterator[tuple[str, Diagnostic]]:
+    """What the proxies refused of what they were last sent: in a few words, and as something to report."""
     status = mesh.discovery.status()
     proxies = {proxy_key(key): f"the proxy of {key}" for key in mesh.control_plane.sidecars()}
     for proxy, whose in (*proxies.items(), (mesh.node_key, "the node's proxy")):
         known = status.get(proxy)
         for refused in known.refused.values() if known else ():
             for name, nack in sorted(refused.items()):
-                message = f"{whose} refuses {name}: {nack.refusal.message.strip()}"
-                yield Diagnostic("proxy-refused", Severity.ERROR, message, hint="its last good one stays in force")
+                what = f"{whose} refuses {name}"
+                message, hint = f"{what}: {nack.refusal.message.strip()}", "its last good one stays in force"
+                yield what, Diagnostic("proxy-refused", Severity.ERROR, message, hint=hint)

@@ -30,6 +30,8 @@ from peerauth.xds.stream import Context, drive
 from peerauth.xds.uds import claim
 from peerauth.xds.wire import Command, ProxyKey, Variant
 
+PATIENCE_S = 5.0
+
 # A resuming client lists all it holds in one message: 100,000 names with versions are about 12 MB.
 MAX_REQUEST_BYTES = 64 << 20
 
@@ -101,13 +103,20 @@ class TlsBinding(msgspec.Struct, frozen=True):
 
 
 class DiscoveryServer:
-    """Serves a cache to proxies and knows what they acknowledged. `clock` gives the time of refusals, in seconds."""
+    """Serves a cache to proxies and knows what they acknowledged.
 
-    def __init__(self, cache: ResourceCache, *, clock: Callable[[], float] = time.time) -> None:
+    `clock` gives the time of refusals, in seconds. What a proxy refused is offered again every `patience` seconds.
+    """
+
+    def __init__(
+        self, cache: ResourceCache, *, clock: Callable[[], float] = time.time, patience: float = PATIENCE_S
+    ) -> None:
         self._cache = cache
         self._clock = clock
+        self._patience = patience
         self._records: defaultdict[ProxyKey, ProxyRecord] = defaultdict(ProxyRecord)
         self._news: defaultdict[ProxyKey, asyncio.Event] = defaultdict(asyncio.Event)
+        self._refusals_news = asyncio.Event()
         self._stream_numbers = itertools.count(1)
         self._servers: dict[Path, grpc.aio.Server] = {}
         self._tls_servers: dict[int, grpc.aio.Server] = {}
@@ -160,6 +169,12 @@ class DiscoveryServer:
         self._cache.remove(proxy)
         if not self.connected(proxy):
             self._records.pop(proxy, None)
+            self._tell(proxy)
+            self._tell_refusals()
+
+    def refusals_news(self) -> asyncio.Event:
+        """Is set once when a proxy refuses something, or something again, or no longer refuses what it did."""
+        return self._refusals_news
 
     def connected(self, proxy: ProxyKey) -> bool:
         """Whether the proxy has a stream open now."""
@@ -206,17 +221,25 @@ class DiscoveryServer:
         number, record = next(self._stream_numbers), self._records[proxy]
 
         def observe(command: Command) -> None:
+            concerns = bool(record.refused)
             record.record(number, command, now=self._clock())
             self._tell(proxy)
+            if concerns or record.refused:
+                self._tell_refusals()
 
         session = Session(proxy, variant=variant, view=self._cache.view(proxy), only=only)
         record.opened(number)
         self._tell(proxy)
         try:
-            await drive(session, context=context, watch=partial(self._cache.watch, proxy), observe=observe)
+            watch = partial(self._cache.watch, proxy)
+            await drive(session, context=context, watch=watch, observe=observe, patience=self._patience)
         finally:
             record.closed(number)
             self._tell(proxy)
+
+    def _tell_refusals(self) -> None:
+        self._refusals_news.set()
+        self._refusals_news = asyncio.Event()
 
     def _tell(self, proxy: ProxyKey) -> None:
         """Wakes those who wait for news of a proxy; the next ones wait for a new event."""

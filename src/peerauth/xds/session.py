@@ -68,12 +68,20 @@ class Session:
             commands.extend(self._flush())
         return commands
 
+    @property
+    def refused(self) -> bool:
+        """Whether the client goes without something that it has refused."""
+        return any(watch.refused for watch in self._watches.values())
+
     def _handle(self, event: Event) -> Iterator[Command]:
         match event:
             case wire.ResourcesChanged(names=changed):
                 for type_url, names in changed.items():
                     if watch := self._watches.get(type_url):
                         watch.mark(names, self._view)
+            case wire.SecondChance():
+                for watch in self._watches.values():
+                    watch.try_again(self._view)
             case wire.RequestReceived(data=data):
                 try:
                     request = wire.parse_state(data) if self._variant is Variant.STATE else wire.parse_delta(data)

@@ -17,7 +17,16 @@ import grpc.aio
 from peerauth.aio import spawn
 from peerauth.xds.cache import Changes
 from peerauth.xds.session import Session
-from peerauth.xds.wire import Close, CloseCode, Command, Event, RequestReceived, ResourcesChanged, Send
+from peerauth.xds.wire import (
+    Close,
+    CloseCode,
+    Command,
+    Event,
+    RequestReceived,
+    ResourcesChanged,
+    SecondChance,
+    Send,
+)
 
 _CODES = {
     CloseCode.INVALID_ARGUMENT: grpc.StatusCode.INVALID_ARGUMENT,
@@ -44,9 +53,13 @@ async def drive(
     context: Context,
     watch: Callable[[Callable[[], None]], Changes],
     observe: Callable[[Command], None],
+    patience: float,
 ) -> None:
-    """Runs until the client ends the stream or the session closes it. `observe` gets the commands that record."""
-    stream = _Stream(session, context, observe)
+    """Runs until the client ends the stream or the session closes it. `observe` gets the commands that record.
+
+    What the client refused is offered again every `patience` seconds.
+    """
+    stream = _Stream(session, context, observe, patience)
     changes = watch(stream.wake.set)
     try:
         async with asyncio.TaskGroup() as group:
@@ -60,7 +73,7 @@ async def drive(
 
 
 class _Stream:
-    def __init__(self, session: Session, context: Context, observe: Callable[[Command], None]) -> None:
+    def __init__(self, session: Session, context: Context, observe: Callable[[Command], None], patience: float) -> None:
         self.wake = asyncio.Event()
         self.close: Close | None = None
         self._session = session
@@ -68,6 +81,8 @@ class _Stream:
         self._observe = observe
         self._outbox: deque[bytes] = deque()
         self._ended = False
+        self._patience = patience
+        self._offer_again_at: float | None = None
 
     async def read(self, changes: Changes) -> None:
         while isinstance(message := await self._context.read(), bytes):
@@ -80,11 +95,24 @@ class _Stream:
 
     async def write(self, changes: Changes) -> None:
         while not self._ended and self.close is None:
-            await self.wake.wait()
-            self.wake.clear()
+            await self._woken()
             self._catch_up(changes)
             while self._outbox:
                 await self._context.write(self._outbox.popleft())
+
+    async def _woken(self) -> None:
+        """Returns when there is news, or when it is time to offer again what was refused."""
+        if not self._session.refused:
+            self._offer_again_at = None
+        elif self._offer_again_at is None:
+            self._offer_again_at = asyncio.get_running_loop().time() + self._patience
+        try:
+            async with asyncio.timeout_at(self._offer_again_at):
+                await self.wake.wait()
+        except TimeoutError:
+            self._offer_again_at = None
+            self._feed(SecondChance())
+        self.wake.clear()
 
     def _catch_up(self, changes: Changes) -> None:
         if names := changes.drain():

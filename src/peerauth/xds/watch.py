@@ -5,7 +5,8 @@ whole set that results, so that a name held back (a cluster still in use, a refu
 has it. This is the only place that knows what ACK and NACK mean; the order between types is `session`'s.
 
 Invariants: at most one answer is in flight. A version that was refused alone is not offered again until it changes, or
-the client asks for it, or another change of the type has gone through (two listeners may have wanted one address).
+the client asks for it, or another change of the type has gone through (two listeners may have wanted one address), or
+the session says that it has waited long enough.
 Memory is bounded by the view, the subscription and what the client claimed.
 """
 
@@ -172,10 +173,16 @@ class Watch:
         for group in self._trials:
             group.difference_update(fresh)
         if self._complete and not self._based and any(self.refused.get(n) != self._target(n, view) for n in fresh):
-            # The client has refused all it was offered on this stream: only a whole new set can follow.
-            self._due.update(self.refused)
-            self.refused.clear()
-            self._greeting = True
+            self._begin_anew()
+
+    def try_again(self, view: View) -> None:
+        """What was refused may be offered once more: what stood in its way may be no part of the configuration."""
+        if not self.refused or self.in_flight is not None:
+            return
+        if self._complete and not self._based:
+            self._begin_anew()
+        else:
+            self._reconsider(view)
 
     # --- answers -----------------------------------------------------------------------------------------------------
 
@@ -194,7 +201,8 @@ class Watch:
 
     def settled(self, view: View) -> bool:
         """The client has what the view has, and said so."""
-        return self.in_flight is None and not self.refused and self.plan(view) == Plan([], [])
+        # The plan first: it forgets refusals of what the view does not have any more.
+        return self.in_flight is None and self.plan(view) == Plan([], []) and not self.refused
 
     def busy(self, view: View) -> bool:
         """Something new is on its way to the client, or waits to be."""
@@ -298,6 +306,12 @@ class Watch:
         self._owed.discard(name)
         if self.in_flight is not None:
             self.in_flight.versions.pop(name, None)
+
+    def _begin_anew(self) -> None:
+        """The client has refused all it was offered on this stream: only a whole set can follow."""
+        self._due.update(self.refused)
+        self.refused.clear()
+        self._greeting = True
 
     def _reconsider(self, view: View) -> None:
         """Gives what was refused one more chance, all together; refused again, it is split as any answer is."""

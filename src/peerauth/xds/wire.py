@@ -226,7 +226,11 @@ class ResourcesChanged(msgspec.Struct, frozen=True):
     names: Mapping[TypeUrl, Collection[str]]
 
 
-Event = RequestReceived | ResourcesChanged
+class SecondChance(msgspec.Struct, frozen=True):
+    """Event: time has passed since a refusal, and with it perhaps its cause: an address in use is free again."""
+
+
+Event = RequestReceived | ResourcesChanged | SecondChance
 
 
 class CloseCode(enum.Enum):

@@ -110,6 +110,23 @@ async def test_a_refusal_is_kept_with_its_message_and_time(
     await client.channel.close(None)
 
 
+async def test_what_was_refused_is_offered_again_until_it_is_taken(cache: ResourceCache, tmp_path: Path) -> None:
+    server = DiscoveryServer(cache, patience=0.01)
+    cache.set(FINANCE, LISTENER, {"a": b"1"})
+    await server.serve(UdsBinding(tmp_path / "run" / "xds", FINANCE))
+    client = Client(tmp_path / "run" / "xds")
+    await client.ask(LISTENER)
+    for _ in range(3):
+        await client.reply(await client.answer(), error="address in use")
+    news = server.refusals_news()
+    assert await client.take() == {"a": b"1"}
+    await news.wait()
+    assert server.status()[FINANCE].refused == {}
+    assert await server.wait_acked(FINANCE, LISTENER) == ()
+    await client.channel.close(None)
+    await server.stop()
+
+
 async def test_a_removal_is_waited_for(cache: ResourceCache, server: DiscoveryServer, tmp_path: Path) -> None:
     cache.set(FINANCE, LISTENER, {"a": b"1"})
     await server.serve(UdsBinding(tmp_path / "run" / "xds", FINANCE))

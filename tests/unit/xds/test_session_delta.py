@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from peerauth.dataplane.resources import CLUSTER, LISTENER, SECRET, TypeUrl
 from peerauth.xds import wire
-from peerauth.xds.wire import CloseCode, RecordAck, RecordHeld, RecordNack, Variant
+from peerauth.xds.wire import CloseCode, RecordAck, RecordHeld, RecordNack, SecondChance, Variant
 from playbook import PROXY, Playbook, Says, ack, change, nack, request, response, subscribe, version_of
 
 
@@ -75,6 +75,17 @@ def test_a_refused_version_is_kept_with_its_message_and_not_sent_again_until_it_
     refusal = wire.Refusal(13, "unknown filter")
     assert playbook.records[-1] == RecordNack(LISTENER, {"a": version_of(b"bad")}, refusal, isolated=True)
     playbook >> change(LISTENER, {"a": b"good"}) << response(LISTENER, {"a": b"good"}) >> ack(LISTENER)
+
+
+def test_what_was_refused_alone_is_offered_again_when_time_has_passed_and_nothing_else_is() -> None:
+    playbook = delta({LISTENER: {"a": b"port 80", "b": b"1"}})
+    playbook >> request(LISTENER) << response(LISTENER, {"a": b"port 80", "b": b"1"}) >> nack(LISTENER, "in use")
+    playbook << response(LISTENER, {"a": b"port 80"}) >> nack(LISTENER, "in use")
+    playbook << response(LISTENER, {"b": b"1"}) >> ack(LISTENER)
+    assert playbook.quiet().session.refused
+    playbook >> SecondChance() << response(LISTENER, {"a": b"port 80"}) >> ack(LISTENER)
+    assert not playbook.session.refused
+    (playbook >> SecondChance()).quiet()
 
 
 def test_going_back_to_what_the_client_kept_ends_a_refusal_without_sending() -> None:
@@ -224,6 +235,14 @@ def test_a_cluster_is_removed_after_the_listener_that_used_it_is_gone() -> None:
     playbook >> request(LISTENER) << response(LISTENER, {"l": b"uses c"}) >> ack(LISTENER)
     playbook.together(change(CLUSTER, {}), change(LISTENER, {})) << response(LISTENER, removed=["l"])
     playbook.quiet() >> ack(LISTENER) << response(CLUSTER, removed=["c"])
+
+
+def test_clusters_go_when_the_listener_that_was_refused_is_gone_before_its_refusal_is_heard() -> None:
+    playbook = delta({CLUSTER: {"c": b"0"}, LISTENER: {"l": b"bad"}})
+    playbook >> request(CLUSTER) << response(CLUSTER, {"c": b"0"}) >> ack(CLUSTER)
+    playbook >> request(LISTENER) << response(LISTENER, {"l": b"bad"})
+    playbook.together(change(CLUSTER, {}), change(LISTENER, {}))
+    playbook >> nack(LISTENER, "no") << response(CLUSTER, removed=["c"])
 
 
 def test_a_cluster_stays_while_the_listener_that_would_free_it_is_refused() -> None:
