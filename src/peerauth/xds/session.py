@@ -22,8 +22,9 @@ from google.protobuf.message import DecodeError
 
 from peerauth.dataplane.resources import CLUSTER, LISTENER, SECRET, TypeUrl
 from peerauth.xds import wire
+from peerauth.xds.answer import Clearance
 from peerauth.xds.subscription import WILDCARD, Subscription
-from peerauth.xds.watch import Clearance, Watch
+from peerauth.xds.watch import Watch
 from peerauth.xds.wire import Close, CloseCode, Command, DeltaRequest, Event, ProxyKey, StateRequest, Variant
 
 # A client that subscribes without end is cut off before it fills memory.

@@ -18,34 +18,9 @@ from dataclasses import dataclass, field
 import msgspec
 
 from peerauth.dataplane.resources import TypeUrl
+from peerauth.xds.answer import ABSENT, Answer, Clearance, Plan
 from peerauth.xds.subscription import Subscription, SubscriptionChange
 from peerauth.xds.wire import FULL_STATE_TYPES, Resource, Variant, View, encode_delta, encode_state, set_version
-
-ABSENT = ""  # the version of a name that does not exist
-
-
-class Answer(msgspec.Struct):
-    """A response on its way. `versions` is what it changes for the client; `trial`: part of a refused answer, alone."""
-
-    nonce: str
-    versions: dict[str, str]
-    resources: dict[str, Resource]
-    trial: bool
-
-
-class Plan(msgspec.Struct, frozen=True):
-    """The names that differ between the client and the view, before anything holds them back; sorted."""
-
-    adds: list[str]
-    drops: list[str]
-
-
-class Clearance(msgspec.Struct, frozen=True):
-    """What the order between types lets through: changes, names the client waits for, removals."""
-
-    changes: bool
-    asked: bool
-    removals: bool
 
 
 @dataclass(slots=True)
