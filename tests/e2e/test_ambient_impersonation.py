@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from captures import transparent_only
 from clients import GREETING, PATIENCE_S, Connection, tunnel
@@ -20,11 +22,14 @@ from levels import D, P, S
 from mesh_clients import bound_to, take_address
 from mesh_on_this_machine import CLIENT, FINANCE, WEB, Ledger, Machine, machine, objects, policy
 from peerauth.agent.commands import run_tool
+from peerauth.agent.echo import listen_tcp
 from peerauth.agent.nft import PROXY_MARK
 from peerauth.dataplane.resources import Capture
+from peerauth.identity.csr import IssuedCertificate, make_csr
+from peerauth.identity.keys import CURVE, private_key_pem
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.world import MeshObject
-from peerauth.probe import ProbeTarget, SocketFactory
+from peerauth.probe import ClientCertificate, ProbeTarget, SocketFactory, foreign_certificate
 from peerauth.probe.credentials import client_context
 from peerauth.telemetry import ConnectionSeen, Outcome
 
@@ -210,3 +215,51 @@ async def test_an_application_that_marks_its_packets_as_the_proxy_does_has_left_
                 seen = await next_arrival(arrivals)
             assert (seen.outcome, seen.peer, seen.tunnel) == (outcome, None, False)
         assert application.connections == 2
+
+
+@transparent_only
+@both_families
+@pytest.mark.parametrize("shown", ["finance's, of another authority", "the mesh's, for another name", "finance's own"])
+async def test_who_takes_a_server_s_address_hears_nothing_without_its_key(
+    tmp_path: Path, ipv6: bool, shown: str
+) -> None:
+    """Neither through HBONE nor in plaintext, to which no failure leads back. With the key it would hear the client."""
+    finance = SpiffeId("cluster.local", "foo", "finance")
+    async with mesh_with_an_application(tmp_path) as (running, _), contextlib.AsyncExitStack() as stack:
+        await take_address(running, FINANCE, before=(CLIENT,))
+        certificates = {
+            "finance's, of another authority": foreign_certificate(finance.uri),
+            "the mesh's, for another name": running.presented.mesh,
+            "finance's own": await certificate_of(running, finance),
+        }
+        heard: list[bytes] = []
+
+        async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            heard.append(await reader.read(1 << 16))
+            writer.close()
+
+        for port, tls in ((15008, server_context(tmp_path, certificates[shown])), (PORT, None)):
+            listener = listen_tcp(running.at(FINANCE, ipv6=ipv6), port, sockets=running.network.outside())
+            await stack.enter_async_context(await asyncio.start_server(listen, sock=listener, ssl=tls))
+        connection = await running.dial(FINANCE, PORT, by=CLIENT, ipv6=ipv6)
+        connection.writer.write(GREETING)
+        assert await connection.ended()
+        assert [said[:14] for said in heard] == ([b"PRI * HTTP/2.0"] if shown == "finance's own" else [])
+
+
+async def certificate_of(running: Machine, identity: SpiffeId) -> ClientCertificate:
+    """What the mesh's authority gives to whoever has an identity."""
+    key = ec.generate_private_key(CURVE)
+    issued = await running.mesh.authority.sign(make_csr(key, identity), caller=identity)
+    assert isinstance(issued, IssuedCertificate)
+    return ClientCertificate(chain=b"".join(issued.chain), key=private_key_pem(key))
+
+
+def server_context(folder: Path, certificate: ClientCertificate) -> ssl.SSLContext:
+    """TLS as a peer's HBONE listener speaks it, to any client."""
+    file = folder / "server.pem"
+    file.write_bytes(certificate.key + certificate.chain)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    context.set_alpn_protocols(["h2"])
+    return context
