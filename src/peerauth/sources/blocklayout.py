@@ -16,14 +16,17 @@ DEEPEST = 60
 
 
 class Head(NamedTuple):
-    """A line without its value: columns of indentation, columns of the dash and its spaces, key, and whether the
-    value is left out, so that it may follow below.
+    """A line without its value: columns of indentation, columns of the dash and its spaces, key, whether the value is
+    left out, so that it may follow below, and the columns (from 0) at which key and value stand. Containers and empty
+    values stand where their key does.
     """
 
     indent: int
     dash: int
     key: str | None
     is_open: bool
+    key_at: int
+    value_at: int
 
 
 Slots = dict[str | int, "tuple[int, Node | None]"]
@@ -40,17 +43,21 @@ class Node:
 
 
 class Layout:
-    """A document's outermost container. It begins on line `first` (from 0), at column `root_at`."""
+    """A document's outermost container. It begins on line `first` (from 0), at column `root_at`; `heads` has its lines
+    that say something.
+    """
 
-    __slots__ = ("_lengths", "_steps", "first", "root", "root_at")
+    __slots__ = ("_lengths", "_steps", "first", "heads", "root", "root_at")
 
-    def __init__(self, root: Node, first: int, root_at: int, *, lines: int) -> None:
+    def __init__(self, root: Node, first: int, heads: Sequence[Head | None]) -> None:
+        begin = heads[first]
         self.root = root
         self.first = first
-        self.root_at = root_at
+        self.root_at = begin.indent if begin else 0
+        self.heads = heads
         self._lengths: list[int] = []  # of each container: how many items a list has, 0 for mappings
         self._steps: list[tuple[int, str | int, int]] = []  # container, key or index, and where `build` has its value
-        self._plan(root, lines)
+        self._plan(root, len(heads))
 
     def _plan(self, node: Node, lines: int) -> None:
         number = len(self._lengths)
@@ -68,6 +75,20 @@ class Layout:
         for container, step, at in self._steps:
             made[container][step] = pool[at]
         return made[0]
+
+    def key_position(self, path: Path) -> tuple[int, int]:
+        """Line and column, from 0, of the key that leads to the value at `path`."""
+        number = self.line_of(path)
+        head = self.heads[number]
+        return number, head.key_at if path and head else self.root_at
+
+    def value_position(self, path: Path) -> tuple[int, int]:
+        """Line and column, from 0, of the value at `path`."""
+        if not path or isinstance(path[-1], int):
+            return self.key_position(path)  # an item of a list stands where it begins, be it a mapping or a scalar
+        number = self.line_of(path)
+        head = self.heads[number]
+        return number, head.value_at if head else self.root_at
 
     def line_of(self, path: Path) -> int:
         """The number of the line on which the value at `path` begins; of one that is not there, its container's."""
@@ -88,8 +109,7 @@ def lay_out(heads: Sequence[Head | None]) -> Layout | None:
             return None
     if stack.first is None:
         return None
-    first = heads[stack.first]
-    return Layout(stack.nodes[0], stack.first, first.indent if first else 0, lines=len(heads))
+    return Layout(stack.nodes[0], stack.first, heads)
 
 
 class _Stack:

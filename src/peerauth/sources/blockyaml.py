@@ -49,12 +49,10 @@ DOUBT = -1
 
 
 class Line(NamedTuple):
-    """One line. `key_at` and `value_at` are columns from 0; containers and empty values stand where their key does."""
+    """One line: the number of its head, and its value."""
 
     head: int
     value: object = None
-    key_at: int = 0
-    value_at: int = 0
 
 
 _NOTHING = Line(NOTHING)
@@ -64,33 +62,46 @@ _value_of = itemgetter(1)
 
 
 class BlockDocument(msgspec.Struct, frozen=True):
-    """A document that was read, and the `Place` of its values."""
+    """A document that was read: its lines, the value of each, and how they hang together."""
 
-    value: object
-    place: BlockPlace
+    chunk: Chunk
+    layout: Layout
+    rows: list[str]
+    lines: list[Line]
+
+    @property
+    def values(self) -> list[object]:
+        """The value of each line."""
+        return list(map(_value_of, self.lines))
+
+    @property
+    def value(self) -> object:
+        """The document as plain JSON values."""
+        return self.layout.build(self.values)
+
+    @property
+    def place(self) -> BlockPlace:
+        """Where its values stand."""
+        return BlockPlace(self.chunk, self.layout)
 
 
 class BlockPlace:
     """Finds positions when they are asked for, by the layout."""
 
-    __slots__ = ("_chunk", "_layout", "_lines")
+    __slots__ = ("_chunk", "_layout")
 
-    def __init__(self, chunk: Chunk, layout: Layout, lines: list[Line]) -> None:
+    def __init__(self, chunk: Chunk, layout: Layout) -> None:
         self._chunk = chunk
         self._layout = layout
-        self._lines = lines
 
     def value(self, path: Path) -> Origin:
-        if not path or isinstance(path[-1], int):
-            return self.key(path)  # an item of a list stands where it begins, be it a mapping or a scalar
-        number = self._layout.line_of(path)
-        chunk = self._chunk
-        return Origin(chunk.file, chunk.line + number, self._lines[number].value_at + 1)
+        return self._origin(self._layout.value_position(path))
 
     def key(self, path: Path) -> Origin:
-        number = self._layout.line_of(path)
-        column = self._lines[number].key_at if path else self._layout.root_at
-        return Origin(self._chunk.file, self._chunk.line + number, column + 1)
+        return self._origin(self._layout.key_position(path))
+
+    def _origin(self, position: tuple[int, int]) -> Origin:
+        return Origin(self._chunk.file, self._chunk.line + position[0], position[1] + 1)
 
     def embedded(self, path: Path, text: str) -> Embedded:
         """Reads a one-line string as YAML."""
@@ -120,7 +131,7 @@ class BlockReader:
         layout = self._layout(tuple(map(_head_of, lines)))
         if layout is None:
             return None
-        return BlockDocument(layout.build(list(map(_value_of, lines))), BlockPlace(chunk, layout, lines))
+        return BlockDocument(chunk, layout, rows, lines)
 
     def _layout(self, heads: tuple[int, ...]) -> Layout | None:
         if heads in self._layouts:
@@ -139,7 +150,7 @@ class _Lines(dict[str, Line]):
         super().__init__()
         self.heads: list[Head | None] = [None]
         self._numbers: dict[Head, int] = {}
-        self._before_value: dict[str, tuple[int, int]] = {}  # `  name`: head and column of a `  name: value`
+        self._before_value: dict[str, int] = {}  # `  name`: the head of a `  name: value`
 
     def __missing__(self, text: str) -> Line:
         before, _, value = text.partition(": ")
@@ -147,8 +158,7 @@ class _Lines(dict[str, Line]):
         if known is None or not _SIMPLE_WORD.fullmatch(value) or isinstance(meant := resolve(value), float):
             line = self._parse(text)
         else:
-            head, key_at = known
-            line = Line(head, meant, key_at, len(before) + 2)
+            line = Line(known, meant)
         if len(text) <= LONGEST_LINE_KEPT:
             self[text] = line
         return line
@@ -164,14 +174,16 @@ class _Lines(dict[str, Line]):
         name = key[1:-1] if key.startswith('"') else resolve_key(key) if key else ""
         if name is None or isinstance(value, float) or not (key or plain or quoted):
             return _DOUBT
-        head = Head(len(indent), len(dash), name if key else None, not (plain or quoted))
         at = found.start(4 if plain else 5)
         key_at = found.start(3) if key else at
         stands_at_key = key and ((value is None and not plain) or isinstance(value, dict | list))
-        number = self._number(head)
+        value_at = key_at if stands_at_key else at
+        number = self._number(
+            Head(len(indent), len(dash), name if key else None, not (plain or quoted), key_at, value_at)
+        )
         if key and plain and at == found.end(3) + 2:
-            self._before_value[text[: found.end(3)]] = number, key_at
-        return Line(number, value, key_at, key_at if stands_at_key else at)
+            self._before_value[text[: found.end(3)]] = number
+        return Line(number, value)
 
     def _number(self, head: Head) -> int:
         if head not in self._numbers:

@@ -18,8 +18,7 @@ from peerauth.errors import SourceError
 from peerauth.model.changes import MeshObject
 from peerauth.model.diagnostic import Diagnostic
 from peerauth.model.schema import DEFAULT_NAMESPACE, Checked
-from peerauth.sources.blockyaml import BlockReader
-from peerauth.sources.reader import read_stream
+from peerauth.sources.reader import DocumentReader
 from peerauth.sources.text import LARGEST_FILE
 from peerauth.sources.tree import STANDARD_INPUT, files_of
 
@@ -53,9 +52,9 @@ def _collector_paused() -> Iterator[None]:
 
 def documents(paths: Sequence[str], *, default_namespace: str = DEFAULT_NAMESPACE) -> Iterator[Checked]:
     """What each document says, in order. Raises SourceError like `load`, before the first document where it can."""
-    reader = BlockReader()
+    reader = DocumentReader(default_namespace=default_namespace)
     for name in list(files_of(paths)):
-        yield from read_stream(read_bytes(name), file=name, default_namespace=default_namespace, reader=reader)
+        yield from reader.stream(read_bytes(name), file=name)
 
 
 def collect(checked: Iterable[Checked]) -> Loaded:

@@ -10,34 +10,41 @@ from collections.abc import Iterator
 from peerauth.model.diagnostic import Diagnostic
 from peerauth.model.schema import DEFAULT_NAMESPACE, Checked, check
 from peerauth.sources.blockyaml import BlockReader
+from peerauth.sources.forms import FormReader
 from peerauth.sources.text import Chunk, decode, split
 from peerauth.sources.yamltree import read_exactly
 
 
-def read_stream(
-    data: bytes, *, file: str, default_namespace: str = DEFAULT_NAMESPACE, reader: BlockReader | None = None
-) -> Iterator[Checked]:
-    """What each document of a file says, in order; a file that is not text is one fault.
+class DocumentReader:
+    """Reads documents, and remembers lines and forms from one to the next, from file to file."""
 
-    A `reader` that is handed from file to file knows the lines of those before.
-    """
-    text = decode(data, file=file)
-    if isinstance(text, Diagnostic):
-        yield Checked(diagnostics=(text,))
-        return
-    reader = reader or BlockReader()
-    for chunk in split(text, file=file):
-        if isinstance(chunk, Diagnostic):
-            yield Checked(diagnostics=(chunk,))
-        else:
-            yield read_chunk(chunk, reader=reader, default_namespace=default_namespace)
+    def __init__(self, *, default_namespace: str = DEFAULT_NAMESPACE) -> None:
+        self._default_namespace = default_namespace
+        self._blocks = BlockReader()
+        self._forms = FormReader(default_namespace=default_namespace)
+
+    def stream(self, data: bytes, *, file: str) -> Iterator[Checked]:
+        """What each document of a file says, in order; a file that is not text is one fault."""
+        text = decode(data, file=file)
+        if isinstance(text, Diagnostic):
+            yield Checked(diagnostics=(text,))
+            return
+        for chunk in split(text, file=file):
+            yield Checked(diagnostics=(chunk,)) if isinstance(chunk, Diagnostic) else self.document(chunk)
+
+    def document(self, chunk: Chunk) -> Checked:
+        """What one document says."""
+        block = self._blocks.read(chunk)
+        if block is not None:
+            return self._forms.check(block)
+        document = read_exactly(chunk)
+        if document is None:
+            return Checked()
+        if isinstance(document, Diagnostic):
+            return Checked(diagnostics=(document,))
+        return check(document.value, place=document.place, default_namespace=self._default_namespace)
 
 
-def read_chunk(chunk: Chunk, *, reader: BlockReader, default_namespace: str = DEFAULT_NAMESPACE) -> Checked:
-    """What one document says."""
-    document = reader.read(chunk) or read_exactly(chunk)
-    if document is None:
-        return Checked()
-    if isinstance(document, Diagnostic):
-        return Checked(diagnostics=(document,))
-    return check(document.value, place=document.place, default_namespace=default_namespace)
+def read_stream(data: bytes, *, file: str, default_namespace: str = DEFAULT_NAMESPACE) -> Iterator[Checked]:
+    """What each document of one file says, in order, by a reader of its own."""
+    return DocumentReader(default_namespace=default_namespace).stream(data, file=file)

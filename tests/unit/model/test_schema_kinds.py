@@ -29,13 +29,12 @@ from peerauth.model.mesh import MeshConfig, TlsVersion
 from peerauth.model.schema import Checked, FixedPlace, check
 from peerauth.model.schema.faults import INVALID_NAME, INVALID_VALUE, NOT_A_RESOURCE, WRONG_TYPE
 from peerauth.model.schema.meshconfig import go_duration
-from peerauth.sources.blockyaml import BlockReader
-from peerauth.sources.reader import read_chunk
+from peerauth.sources.reader import DocumentReader
 from peerauth.sources.text import Chunk
 
 
 def checked(text: str) -> Checked:
-    return read_chunk(Chunk(text, 1, "f"), reader=BlockReader())
+    return DocumentReader().document(Chunk(text, 1, "f"))
 
 
 def only(text: str) -> MeshObject:

@@ -21,6 +21,7 @@ from peerauth.model.schema.faults import (
     Fault,
 )
 from peerauth.model.schema.place import Mapping, Path, Place, path_text
+from peerauth.model.schema.watched import copied, copied_items
 
 HIGHEST_PORT = 65535
 MOST_FAULTS = 100
@@ -76,7 +77,13 @@ class Fields:
 
     def text(self, parent: Mapping, key: str, path: Path, *, default: str = "") -> str:
         """The string `parent[key]`."""
-        value = parent.get(key)
+        return self._text(parent.get(key), key, path, default=default)
+
+    def copied(self, parent: Mapping, key: str, path: Path) -> str:
+        """The same for a string that goes into an object as it is: only `holds` and `made_of` may look at it."""
+        return self._text(copied(parent, key), key, path, default="")
+
+    def _text(self, value: object, key: str, path: Path, *, default: str) -> str:
         if isinstance(value, str):
             return value
         if value is not None:
@@ -148,11 +155,11 @@ class Fields:
         return tuple(found)
 
     def labels(self, parent: Mapping, key: str, path: Path) -> Labels:
-        """The mapping from strings to strings `parent[key]`, as a set of pairs."""
+        """The mapping from strings to strings `parent[key]`, as a set of pairs whose values are `copied`."""
         if parent.get(key) is None:
             return NO_LABELS
         pairs: list[tuple[str, str]] = []
-        for name, text in self.mapping(parent, key, path).items():
+        for name, text in copied_items(self.mapping(parent, key, path)):
             if isinstance(text, str):
                 pairs.append((name, text))
             else:

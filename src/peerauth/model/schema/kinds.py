@@ -17,6 +17,7 @@ from peerauth.model.schema.faults import MISSING_FIELD, NOT_A_RESOURCE, UNKNOWN_
 from peerauth.model.schema.fields import Fields, kind_of, shortened
 from peerauth.model.schema.peerauthentication import peer_authentication
 from peerauth.model.schema.place import Mapping, Path, Place
+from peerauth.model.schema.watched import copied, holds
 
 DEFAULT_NAMESPACE = "default"
 POLICY_KIND = "PeerAuthentication"
@@ -164,11 +165,16 @@ def _subject(kind: str, value: Mapping, default_namespace: str) -> str:
     return f"{kind} {namespace if isinstance(namespace, str) else default_namespace}/{shortened(name)}"
 
 
+def _is_of_mesh_config(name: str) -> bool:
+    return name == meshconfig.CONFIG_MAP
+
+
 def _holds_mesh_config(value: Mapping) -> bool:
     meta, data = value.get("metadata"), value.get("data")
+    name = copied(meta, "name") if isinstance(meta, dict) else None
     return (
-        isinstance(meta, dict)
-        and meta.get("name") == meshconfig.CONFIG_MAP
+        isinstance(name, str)
+        and holds(_is_of_mesh_config, name)
         and isinstance(data, dict)
         and data.get(meshconfig.CONFIG_MAP_KEY) is not None
     )

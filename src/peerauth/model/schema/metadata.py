@@ -14,6 +14,7 @@ from peerauth.model.meta import Meta
 from peerauth.model.schema.faults import INVALID_NAME, INVALID_VALUE
 from peerauth.model.schema.fields import Fields, shortened
 from peerauth.model.schema.place import Mapping, Path
+from peerauth.model.schema.watched import holds, made_of
 
 OBJECT_META_FIELDS = frozenset(
     {
@@ -45,7 +46,7 @@ def metadata(fields: Fields, resource: Mapping, path: Path, *, default_namespace
     """The `metadata` of the resource at `path`. Objects of a namespaced kind that name none are in the default one."""
     where: Path = (*path, "metadata") if path else _METADATA
     meta = fields.mapping(resource, "metadata", path)
-    name = fields.text(meta, "name", where)
+    name = fields.copied(meta, "name", where)
     if not name:
         fields.missing("name", where if meta else path)
     else:
@@ -62,7 +63,7 @@ def metadata(fields: Fields, resource: Mapping, path: Path, *, default_namespace
 
 def check_name(fields: Fields, name: str, path: Path) -> None:
     """Notes a name that is not a DNS subdomain, as names of objects are."""
-    if not _is_subdomain(name):
+    if not holds(_is_subdomain, name):
         fields.fault(
             INVALID_NAME,
             f"{shortened(name)!r} is not a name: lower-case letters, digits, '-' and '.', at most 253",
@@ -72,7 +73,7 @@ def check_name(fields: Fields, name: str, path: Path) -> None:
 
 def check_namespace(fields: Fields, name: str, path: Path) -> None:
     """Notes a namespace that is not a DNS label."""
-    if len(name) > 63 or not _LABEL.fullmatch(name):
+    if not holds(_is_label, name):
         fields.fault(
             INVALID_NAME,
             f"{shortened(name)!r} is not a namespace: lower-case letters, digits and '-', at most 63",
@@ -85,8 +86,13 @@ def _is_subdomain(name: str) -> bool:
     return len(name) <= 253 and _SUBDOMAIN.fullmatch(name) is not None
 
 
+@lru_cache(maxsize=4096)
+def _is_label(name: str) -> bool:
+    return len(name) <= 63 and _LABEL.fullmatch(name) is not None
+
+
 def _namespace(fields: Fields, meta: Mapping, path: Path, default: str) -> str:
-    name = fields.text(meta, "namespace", path)
+    name = fields.copied(meta, "namespace", path)
     if not name:
         return default
     check_namespace(fields, name, (*path, "namespace"))
@@ -94,11 +100,11 @@ def _namespace(fields: Fields, meta: Mapping, path: Path, default: str) -> str:
 
 
 def _created(fields: Fields, meta: Mapping, path: Path) -> datetime | None:
-    text = fields.text(meta, "creationTimestamp", path)
+    text = fields.copied(meta, "creationTimestamp", path)
     if not text:
         return None
     where: Path = (*path, "creationTimestamp")
-    moment = rfc3339(text)
+    moment = made_of(rfc3339, text)
     if moment is None:
         fields.fault(
             INVALID_VALUE,

@@ -21,6 +21,7 @@ from peerauth.model.schema.faults import (
 from peerauth.model.schema.fields import HIGHEST_PORT, Fields, quoting_hint, shortened
 from peerauth.model.schema.metadata import OBJECT_META_FIELDS, metadata
 from peerauth.model.schema.place import Mapping, Path
+from peerauth.model.schema.watched import copied_items, holds
 
 MOST_LABELS = 4096
 LONGEST_LABEL_VALUE = 63
@@ -82,9 +83,10 @@ def _selector(fields: Fields, spec: Mapping, spec_path: Path) -> Labels:
     path = (*path, "matchLabels")
     if len(labels) > MOST_LABELS:
         fields.fault(INVALID_VALUE, f"{len(labels)} labels, and at most {MOST_LABELS} are allowed", path, at_key=True)
-    for key, value in labels.items():
+    pairs = copied_items(labels)
+    for key, value in pairs:
         _check_pair(fields, key, value, (*path, key))
-    return frozenset((key, value) for key, value in labels.items() if isinstance(value, str))
+    return frozenset((key, value) for key, value in pairs if isinstance(value, str))
 
 
 def _check_pair(fields: Fields, key: str, value: object, path: Path) -> None:
@@ -95,12 +97,18 @@ def _check_pair(fields: Fields, key: str, value: object, path: Path) -> None:
     if not isinstance(value, str):
         fields.wrong_type(value, path, "a string", hint=quoting_hint(value))
         return
+    if holds(_is_label_value, value):
+        return
     if "*" in value:
         fields.fault(INVALID_NAME, f"`*` is not allowed in the value {shortened(value)!r}", path, hint=_EXACT)
     if len(value) > LONGEST_LABEL_VALUE:
         fields.fault(
             INVALID_NAME, f"a label value has at most {LONGEST_LABEL_VALUE} characters, this one {len(value)}", path
         )
+
+
+def _is_label_value(text: str) -> bool:
+    return "*" not in text and len(text) <= LONGEST_LABEL_VALUE
 
 
 _EXACT = "labels are compared as they stand: there are no wildcards"

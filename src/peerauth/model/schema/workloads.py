@@ -98,7 +98,7 @@ def _workload(
         service_account=_service_account(fields, spec, "serviceAccountName", path),
         ports=tuple(ports.values()),
         addresses=addresses,
-        node=fields.text(spec, "nodeName", path),
+        node=fields.copied(spec, "nodeName", path),
         host_network=fields.flag(spec, "hostNetwork", path),
         probes=tuple(probes),
     )
@@ -137,9 +137,9 @@ def _probes(fields: Fields, container: Mapping, path: Path) -> Iterator[Probe]:
 
 
 def _service_account(fields: Fields, spec: Mapping, key: str, path: Path) -> str:
-    name = fields.text(spec, key, path)
+    name = fields.copied(spec, key, path)
     if not name and key == "serviceAccountName":
-        name = fields.text(spec, key := "serviceAccount", path)
+        name = fields.copied(spec, key := "serviceAccount", path)
     if not name:
         return "default"
     check_name(fields, name, (*path, key))

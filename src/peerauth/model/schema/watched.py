@@ -1,0 +1,137 @@
+"""A document that notes what of it is looked at, so that its conversion can be repeated for documents of its form.
+
+A conversion is a function of the values that it looks at. Two documents that have the same keys in the same order, and
+agree in every value that the conversion of one looked at, convert alike. A string may also be *copied*: it goes into an
+object as it is, and nothing asks about it but `holds` (does it satisfy this?) and `made_of` (what does this make of
+it?), which the conversion of another document asks again. Whatever is read in any other way counts as looked at.
+Plain mappings, of documents that nobody watches, are taken by the same functions.
+"""
+
+from __future__ import annotations
+
+from _collections_abc import dict_items, dict_values
+from collections.abc import Callable, Collection, Iterator
+from typing import SupportsIndex, TypeVar, overload
+
+from peerauth.model.schema.place import Mapping
+
+Predicate = Callable[[str], bool]
+Lines = dict[str | int, int]
+T = TypeVar("T")
+
+
+class Watch:
+    """What was seen of one document: values are named by the number of their line.
+
+    `looked_at` are those on whose content the conversion may hang; `copied` those that went into objects; `asked` what
+    was asked of them, with the answer; `made` what was made of one, by identity.
+    """
+
+    def __init__(self) -> None:
+        self.looked_at: set[int] = set()
+        self.copied: set[int] = set()
+        self.asked: dict[tuple[int, Predicate], bool] = {}
+        self.made: dict[int, tuple[int, Callable[[str], object], object]] = {}
+
+
+class CopiedText(str):
+    """A string that is not looked at. It is never empty."""
+
+    __slots__ = ("line", "watch")
+    line: int
+    watch: Watch
+
+
+class WatchedMapping(dict[str, object]):
+    """A mapping of a watched document; `lines` has the keys whose values are no containers that are watched too."""
+
+    def __init__(self, entries: Mapping, lines: Lines, watch: Watch) -> None:
+        super().__init__(entries)
+        self._lines = lines
+        self._watch = watch
+
+    def copied(self, key: str) -> object:
+        """The value of a key; a string among them is not looked at, except that it is one and not empty."""
+        value, line = super().get(key), self._lines.get(key)
+        if line is None or type(value) is not str or not value:
+            return self.get(key)
+        text = CopiedText(value)
+        text.line, text.watch = line, self._watch
+        self._watch.copied.add(line)
+        return text
+
+    def get(self, key: str, default: object = None, /) -> object:
+        self._look(key)
+        return super().get(key, default)
+
+    def __getitem__(self, key: str) -> object:
+        self._look(key)
+        return super().__getitem__(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return super().__iter__()  # so that dict() of this asks for each value
+
+    def items(self) -> dict_items[str, object]:
+        self._watch.looked_at.update(self._lines.values())
+        return super().items()
+
+    def values(self) -> dict_values[str, object]:
+        self._watch.looked_at.update(self._lines.values())
+        return super().values()
+
+    def _look(self, key: str) -> None:
+        line = self._lines.get(key)
+        if line is not None:
+            self._watch.looked_at.add(line)
+
+
+class WatchedList(list[object]):
+    """A list of a watched document; whoever takes anything out of it has looked at all its values."""
+
+    def __init__(self, entries: list[object], lines: Lines, watch: Watch) -> None:
+        super().__init__(entries)
+        self._lines = lines
+        self._watch = watch
+
+    def __iter__(self) -> Iterator[object]:
+        self._watch.looked_at.update(self._lines.values())
+        return super().__iter__()
+
+    @overload
+    def __getitem__(self, index: SupportsIndex, /) -> object: ...
+    @overload
+    def __getitem__(self, index: slice, /) -> list[object]: ...
+    def __getitem__(self, index: SupportsIndex | slice, /) -> object:
+        self._watch.looked_at.update(self._lines.values())
+        return super().__getitem__(index)
+
+
+def copied(parent: Mapping, key: str) -> object:
+    """The value `parent[key]`; if it is a string, the caller copies it and does not look at it."""
+    return parent.copied(key) if isinstance(parent, WatchedMapping) else parent.get(key)
+
+
+def copied_items(parent: Mapping) -> Collection[tuple[str, object]]:
+    """All keys with their `copied` values."""
+    if isinstance(parent, WatchedMapping):
+        return [(key, parent.copied(key)) for key in parent]
+    return parent.items()
+
+
+def holds(predicate: Predicate, text: str) -> bool:
+    """Whether `predicate`, a pure function, is true of a text that may be a copied one."""
+    answer = predicate(str(text))
+    if isinstance(text, CopiedText):
+        text.watch.asked[text.line, predicate] = answer
+    return answer
+
+
+def made_of(make: Callable[[str], T | None], text: str) -> T | None:
+    """What `make`, a pure function that returns a new object each time, makes of a text that may be a copied one."""
+    made = make(str(text))
+    if isinstance(text, CopiedText):
+        if made is None:
+            text.watch.looked_at.add(text.line)
+        else:
+            text.watch.made[id(made)] = text.line, make, made
+    return made

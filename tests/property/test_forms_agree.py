@@ -1,0 +1,225 @@
+"""A document that is made by a recipe says what it says when it is read exactly and checked by itself."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from peerauth.model.schema import Checked, check
+from peerauth.sources import forms
+from peerauth.sources.reader import DocumentReader
+from peerauth.sources.text import Chunk
+from peerauth.sources.yamltree import Document, read_exactly
+
+POD = """\
+apiVersion: v1
+kind: Pod
+metadata:
+  name: {a}
+  namespace: {b}
+  creationTimestamp: {c}
+  labels:
+    app: {d}
+    sidecar.istio.io/inject: {f}
+  annotations:
+    sidecar.istio.io/inject: {f}
+spec:
+  serviceAccountName: {a}
+  nodeName: {d}
+  hostNetwork: {e}
+  containers:
+    - name: {b}
+      image: {f}
+      args:
+        - {c}
+      ports:
+        - containerPort: {g}
+          name: {h}
+          protocol: {i}
+      readinessProbe:
+        httpGet:
+          port: {j}
+status:
+  podIP: {k}
+"""
+SERVICE = """\
+apiVersion: v1
+kind: {s}
+metadata:
+  name: {a}
+  namespace: {b}
+spec:
+  clusterIP: {k}
+  selector:
+    app: {d}
+  ports:
+    - name: {h}
+      port: {g}
+      targetPort: {j}
+"""
+POLICY = """\
+apiVersion: security.istio.io/{v}
+kind: PeerAuthentication
+metadata:
+  name: {a}
+  namespace: {b}
+spec:
+  selector:
+    matchLabels:
+      app: {d}
+      version: {f}
+  mtls:
+    mode: {m}
+  portLevelMtls:
+    {g}:
+      mode: {m}
+"""
+CONFIG = """\
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: {a}
+data:
+  mesh: {b}
+"""
+ENTRY = """\
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata:
+  name: {a}
+  labels:
+    app: {b}
+spec:
+  address: {k}
+  labels:
+    app: {c}
+  serviceAccount: {d}
+  ports:
+    http: {g}
+"""
+SLICE = """\
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata:
+  name: {a}
+  labels:
+    kubernetes.io/service-name: {b}
+endpoints:
+  - addresses:
+      - {k}
+    conditions:
+      ready: {e}
+ports:
+  - port: {g}
+    name: {h}
+"""
+RULE = """\
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata:
+  name: {a}
+spec:
+  host: {b}
+  trafficPolicy:
+    tls:
+      mode: {m}
+"""
+NAMESPACE = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {a}\n  labels:\n    istio-injection: {b}\n"
+UNKNOWN = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: {a}\ndata:\n  a: {b}\n"
+
+COMMON = {
+    "a": "pod-1",
+    "b": "ns",
+    "c": "2024-05-01T12:00:00Z",
+    "d": "app1",
+    "e": "true",
+    "f": '"true"',
+    "g": "8080",
+    "h": "http",
+    "i": "TCP",
+    "j": "http",
+    "k": "10.0.0.1",
+    "m": "STRICT",
+    "s": "Service",
+    "v": "v1",
+}
+ODD = [
+    *("a", "b", "v1", "app2", "istio", "istio-proxy", "default", "x.y", "-a", "a-", "A", "a/b", "a*", '"*"', "k" * 64),
+    *("", '""', '" "', "~", "null", "true", "false", '"true"', "yes", "1", "8080", "0", "70000", '"8080"', "1_000"),
+    *("{}", "[]", "{a: b}", "[a]", "TCP", "UDP", "STRICT", "DISABLE", "UNSET", "None", "10.0.0.2", "::1", "Service"),
+    *(
+        "2024-05-01T12:00:00Z",
+        "2025-06-02T01:02:03.123456789Z",
+        "2024-13-01T12:00:00Z",
+        "rootNamespace",
+        "  a",
+        "a # b",
+    ),
+]
+values = st.dictionaries(st.sampled_from(sorted(COMMON)), st.sampled_from(ODD), max_size=3)
+templates = st.sampled_from([POD, SERVICE, POLICY, CONFIG, ENTRY, SLICE, RULE, NAMESPACE, UNKNOWN])
+
+warm = DocumentReader()
+"""Used by every example, so that recipes learnt from one are tried on the next."""
+
+
+def exactly(chunk: Chunk) -> Checked:
+    document = read_exactly(chunk)
+    if isinstance(document, Document):
+        return check(document.value, place=document.place)
+    return Checked() if document is None else Checked(diagnostics=(document,))
+
+
+def filled(template: str, odd: dict[str, str]) -> str:
+    return template.format_map(COMMON | odd)
+
+
+def same(one: Checked, other: Checked) -> bool:
+    """Equal, types included, whatever the order in which sets show their pairs."""
+    shown = [
+        re.sub(r"frozenset\(\{.*?\}\)", lambda found: "".join(sorted(found[0])), repr(said)) for said in (one, other)
+    ]
+    return one == other and shown[0] == shown[1]
+
+
+@settings(max_examples=1500, deadline=None)
+@given(templates, st.lists(values, min_size=1, max_size=5), st.integers(1, 10**6))
+@example(SERVICE, [{}, {"a": "b"}, {"s": "Secret"}, {"k": "None"}], 1)
+@example(POD, [{}, {}, {"a": "x"}, {"f": '""'}, {"c": "2024-13-01T12:00:00Z"}, {"b": "istio-proxy"}], 5)
+@example(POLICY, [{}, {}, {"d": '"*"'}, {"v": "v2"}, {"m": "UNSET"}, {"d": "k" * 64}], 5)
+def test_recipes_say_what_the_check_of_each_document_says(
+    template: str, stream: list[dict[str, str]], line: int
+) -> None:
+    for reader in (DocumentReader(), warm):
+        for number, odd in enumerate(stream):
+            chunk = Chunk(filled(template, odd), line + number, f"f{number % 2}.yaml")
+            assert same(reader.document(chunk), exactly(chunk)), chunk.text
+
+
+def test_most_documents_are_made_by_a_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the comparison above would compare nothing: names, labels and what no one reads make no other form."""
+    differences = {
+        POD: {"a": "other", "d": "app-9", "f": '"false"', "c": "2025-05-01T12:00:00Z"},
+        POLICY: {"a": "other", "b": "team-7", "d": "app-9"},
+        SERVICE: {"a": "other", "b": "team-7", "d": "app-9"},
+        ENTRY: {"a": "other", "b": "x", "c": "w", "d": "z"},
+        SLICE: {"a": "other", "b": "x"},
+        NAMESPACE: {"a": "other", "b": "disabled"},
+        UNKNOWN: {"a": "other", "b": "x"},
+        CONFIG: {"a": "other", "b": "x"},
+    }
+    reader = DocumentReader()
+    for template in differences:
+        for _ in range(forms.SEEN_BEFORE):
+            assert not reader.document(Chunk(filled(template, {}))).diagnostics
+
+    def refuse(*_: object, **__: object) -> Checked:
+        raise AssertionError("this form is known")
+
+    monkeypatch.setattr(forms, "check", refuse)
+    for template, differing in differences.items():
+        chunk = Chunk(filled(template, differing), 9)
+        assert same(reader.document(chunk), exactly(chunk))
