@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from cryptography import x509
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import ConnectionTerminated, DataReceived, ResponseReceived, StreamReset
@@ -213,3 +214,9 @@ async def _tunnelled(connection: Connection, h2: H2Connection) -> tuple[int | No
 
 def _header(headers: Any, wanted: bytes) -> bytes:
     return next(bytes(value) for name, value in headers if name == wanted)
+
+
+def serial_of(connection: Connection) -> int:
+    """The serial number of the certificate that the server showed."""
+    shown = connection.writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    return x509.load_der_x509_certificate(shown).serial_number

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import secrets
 import socket
 import ssl
@@ -20,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from clients import Connection, loopback
-from peerauth.agent.admin import ask
+from envoycounts import envoy_stats
 from peerauth.agent.echo import listen_tcp
 from peerauth.agent.netns import unsupported
 from peerauth.agent.supervisor import find_envoy
@@ -284,12 +283,6 @@ class Machine:
         queue: asyncio.Queue[ConnectionSeen] = asyncio.Queue()
         with self.tally.heard_by(queue.put_nowait):
             yield queue
-
-
-async def envoy_stats(admin: Path) -> dict[str, int]:
-    """The counters and gauges of an Envoy."""
-    answer = await ask(admin, "/stats?format=json")
-    return {each["name"]: each["value"] for each in json.loads(answer.body)["stats"] if "name" in each}
 
 
 async def until(condition: Callable[[], bool], *, seconds: float = PATIENCE_S) -> None:

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from cryptography import x509
 
 import control_plane_process
-from clients import Connection
+from clients import Connection, serial_of
 from control_plane_process import Plan, Proxy
+from envoycounts import STANDS_STILL, envoy_stats, failed_handshakes
 from mesh_on_this_machine import (
     DOCUMENTED_BIND,
     EGRESS,
@@ -28,7 +28,6 @@ from mesh_on_this_machine import (
     WEB,
     Ledger,
     application,
-    envoy_stats,
     example,
     hammering,
     machine,
@@ -53,19 +52,6 @@ from peerauth.runtime.tally import Tally
 from peerauth.runtime.verification import probe_credentials
 
 pytestmark = pytest.mark.envoy
-
-STANDS_STILL = (
-    "listener_manager.listener_added",
-    "listener_manager.listener_modified",
-    "listener_manager.listener_in_place_updated",
-    "listener_manager.listener_removed",
-    "listener_manager.total_listeners_draining",
-    "listener_manager.total_filter_chains_draining",
-    "cluster_manager.cluster_added",
-    "cluster_manager.cluster_modified",
-    "cluster_manager.cluster_removed",
-)
-"""What moves in an Envoy when it takes a configuration that is not the one it has."""
 
 
 class Traffic:
@@ -291,15 +277,3 @@ async def test_certificates_are_renewed_without_a_failed_handshake_or_a_dropped_
         assert len(set(serials)) == 3
         assert set(failed_handshakes(await running.stats(FINANCE)).values()) == {0}
         assert serial_of(direct) == serials[0]
-
-
-def failed_handshakes(stats: dict[str, int]) -> dict[str, int]:
-    """What an Envoy counts when a handshake fails, by port."""
-    kinds = ("connection_error", "fail_verify_no_cert", "fail_verify_error", "fail_verify_san")
-    return {name: value for name, value in stats.items() if name.startswith("listener.") and name.endswith(kinds)}
-
-
-def serial_of(connection: Connection) -> int:
-    """The serial number of the certificate that the server showed."""
-    shown = connection.writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
-    return x509.load_der_x509_certificate(shown).serial_number
