@@ -56,12 +56,13 @@ _Classes = dict[WorkloadClass, None]
 
 
 class ClassTable:
-    """All classes, by key, by namespace, and by each of their pairs."""
+    """All classes, by key, by namespace, and by each of their pairs: by these once someone asks for `candidates`."""
 
     def __init__(self) -> None:
         self._classes: dict[ClassKey, WorkloadClass] = {}
         self._by_namespace: dict[str, _Classes] = {}
         self._by_pair: dict[tuple[str, str], dict[str, _Classes]] = {}
+        self._unfiled: _Classes = {}
 
     def __iter__(self) -> Iterator[WorkloadClass]:
         return iter(self._classes.values())
@@ -77,8 +78,7 @@ class ClassTable:
         """A new class without members; `decision` stands in for the one that is still to be made."""
         made = self._classes[key] = WorkloadClass(key, decision=decision)
         self._by_namespace.setdefault(key.namespace, {})[made] = None
-        for pair in key.labels:
-            self._by_pair.setdefault(pair, {}).setdefault(key.namespace, {})[made] = None
+        self._unfiled[made] = None
         return made
 
     def drop(self, gone: WorkloadClass) -> None:
@@ -86,6 +86,9 @@ class ClassTable:
         key = gone.key
         del self._classes[key]
         _discard(self._by_namespace, key.namespace, gone)
+        if gone in self._unfiled:
+            del self._unfiled[gone]
+            return
         for pair in key.labels:
             namespaces = self._by_pair[pair]
             _discard(namespaces, key.namespace, gone)
@@ -101,10 +104,19 @@ class ClassTable:
 
         `namespace` None looks in all of them.
         """
+        self._file()
         if namespace is not None:
             return min((self._by_pair.get(pair, {}).get(namespace, {}) for pair in selector), key=len)
         namespaces = min((self._by_pair.get(pair, {}) for pair in selector), key=len)
         return (found for classes in namespaces.values() for found in classes)
+
+    def _file(self) -> None:
+        """Files new classes under their pairs."""
+        for found in self._unfiled:
+            namespace = found.key.namespace
+            for pair in found.key.labels:
+                self._by_pair.setdefault(pair, {}).setdefault(namespace, {})[found] = None
+        self._unfiled = {}
 
 
 def _discard(groups: dict[str, _Classes], name: str, gone: WorkloadClass) -> None:

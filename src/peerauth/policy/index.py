@@ -36,13 +36,15 @@ class _Step(msgspec.Struct):
     """What the edits of one step have made stale. Nothing is decided until all of them are in.
 
     `before` has the earlier decision of every workload that appeared, moved to another class or went. `stale` classes
-    are looked at afresh; those of `namespaces` may have another data plane or another namespace policy; if
-    `whole_mesh`, every class has another mesh policy; if `another_root`, all are stale.
+    are looked at afresh, and so are those that the selectors of `selecting` policies match; those of `namespaces` may
+    have another data plane or another namespace policy; if `whole_mesh`, every class has another mesh policy; if
+    `another_root`, all are stale.
     """
 
     before: dict[WorkloadKey, Decision | None] = {}
     stale: dict[WorkloadClass, None] = {}
     left: dict[WorkloadClass, None] = {}
+    selecting: list[PeerAuthentication] = []
     namespaces: dict[str, None] = {}
     whole_mesh: bool = False
     another_root: bool = False
@@ -154,26 +156,36 @@ class PolicyIndex:
 
     def _reach(self, policy: PeerAuthentication, step: _Step) -> None:
         """Marks the classes that a policy speaks about, or would if its selector had an effect."""
-        namespace = policy.meta.namespace
-        in_root = namespace == self._root_namespace
-        if not policy.selector:
-            if in_root:
-                step.whole_mesh = True
-            else:
-                step.namespaces[namespace] = None
-            return
-        for found in self._classes.candidates(policy.selector, namespace=None if in_root else namespace):
-            step.visited += 1
-            if policy.selector <= found.key.labels:
-                step.stale[found] = None
+        if policy.selector:
+            step.selecting.append(policy)
+        elif policy.meta.namespace == self._root_namespace:
+            step.whole_mesh = True
+        else:
+            step.namespaces[policy.meta.namespace] = None
+
+    def _reach_selected(self, step: _Step) -> None:
+        """Makes the classes stale that selectors match; those that are new in this step are stale already."""
+        for policy in step.selecting if len(step.stale) < len(self._classes) else ():
+            namespace = policy.meta.namespace
+            in_root = namespace == self._root_namespace
+            for found in self._classes.candidates(policy.selector, namespace=None if in_root else namespace):
+                step.visited += 1
+                if policy.selector <= found.key.labels:
+                    step.stale[found] = None
 
     def _settle(self, step: _Step) -> Iterator[DecisionChange]:
         if step.other_policies or step.another_root:
             self._decided.clear()
+        self._reach_selected(step)
         for found in self._reached(step):
-            if found.members:
-                step.visited += 1
-                yield from self._redecide(found, step)
+            if not found.members:
+                continue
+            step.visited += 1
+            self._refresh(found, step)
+            old, new = found.decision, self._decide(found)
+            if new != old:
+                found.decision = new
+                yield from (DecisionChange(key, old, new) for key in found.members if key not in step.before)
         for key, before in step.before.items():
             now = self._class_of.get(key)
             after = now.decision if now else None
@@ -182,17 +194,6 @@ class PolicyIndex:
         for emptied in step.left:
             if not emptied.members:
                 self._classes.drop(emptied)
-
-    def _redecide(self, found: WorkloadClass, step: _Step) -> Iterator[DecisionChange]:
-        """Decides anew about a class; yields those of its members that the step has not moved, if that is news."""
-        self._refresh(found, step)
-        old, new = found.decision, self._decide(found)
-        if new == old:
-            return
-        found.decision = new
-        for key in found.members:
-            if key not in step.before:
-                yield DecisionChange(key, old, new)
 
     def _reached(self, step: _Step) -> Collection[WorkloadClass]:
         """Every class that the step may have changed, once, those without members included."""

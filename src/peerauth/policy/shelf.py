@@ -5,7 +5,7 @@ Which namespace is the root is the caller's to know: here it is a namespace like
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from peerauth.model.meta import Labels, age_of
 from peerauth.model.peerauth import PeerAuthentication
@@ -47,10 +47,7 @@ class PolicyShelf:
         """The policies of a namespace that have no selector."""
         found = self._broad_by_age.get(namespace)
         if found is None:
-            policies = self._broad.in_namespace(namespace)
-            if not policies:
-                return ()
-            found = self._broad_by_age[namespace] = _oldest_first(policies.values())
+            found = self._broad_by_age[namespace] = _oldest_first(self._broad.in_namespace(namespace).values())
         return found
 
     def selecting(self, labels: Labels, *, namespace: str) -> tuple[PeerAuthentication, ...]:
@@ -59,5 +56,7 @@ class PolicyShelf:
         return _oldest_first([self._selecting[name] for name in names]) if names else ()
 
 
-def _oldest_first(policies: Iterable[PeerAuthentication]) -> tuple[PeerAuthentication, ...]:
+def _oldest_first(policies: Collection[PeerAuthentication]) -> tuple[PeerAuthentication, ...]:
+    if len(policies) < 2:
+        return tuple(policies)
     return tuple(sorted(policies, key=lambda policy: age_of(policy.meta)))
