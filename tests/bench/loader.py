@@ -39,6 +39,7 @@ class Load(NamedTuple):
 
 
 KEPT = Load("requests on 64 kept connections", "/small", 64)
+ALONE = Load("one request after the other on 1 kept connection", "/small", 1)
 NEW = Load("a connection for each request, 16 at a time", "/small", 16, reconnect=True)
 SINGLE = Load("answers of 1 MB on 1 connection", "/big", 1)
 BULK = Load("answers of 1 MB on 4 connections", "/big", 4)
