@@ -22,7 +22,7 @@ from peerauth.agent.commands import run_tool
 from peerauth.agent.echo import TLS_MARKER, listen_tcp
 from peerauth.dataplane.resources import Capture
 from peerauth.model.inventory import WorkloadKey
-from peerauth.probe import Attempt, ClientCertificate, Credentials, ProbeTarget, SocketFactory, attempt
+from peerauth.probe import Attempt, ProbeTarget, SocketFactory, attempt
 from peerauth.probe.kinds import ClientKind
 
 Arrival = tuple[WorkloadKey, int, bool, str]
@@ -43,8 +43,8 @@ SIDECAR: Table = {
     "other-domain": {S: NO, P: NO, D: APP},
     "hbone": {S: IN, P: IN, D: IN},
     "hbone-no-cert": {S: NO, P: NO, D: NO},
-    "hbone with a certificate of another authority": {S: NO, P: NO, D: NO},
-    "hbone with a certificate of another trust domain": {S: NO, P: NO, D: NO},
+    "hbone-other-ca": {S: NO, P: NO, D: NO},
+    "hbone-other-domain": {S: NO, P: NO, D: NO},
     "hbone to another workload's address": {S: NO, P: NO, D: NO},
     "hbone to the loopback": {S: NO, P: NO, D: NO},
     "hbone to a name": {S: NO, P: NO, D: NO},
@@ -62,8 +62,8 @@ AMBIENT: Table = {
     "other-domain": {S: NO, P: APP, D: APP},
     "hbone": {S: IN, P: IN, D: IN},
     "hbone-no-cert": {S: NO, P: NO, D: NO},
-    "hbone with a certificate of another authority": {S: NO, P: NO, D: NO},
-    "hbone with a certificate of another trust domain": {S: NO, P: NO, D: NO},
+    "hbone-other-ca": {S: NO, P: NO, D: NO},
+    "hbone-other-domain": {S: NO, P: NO, D: NO},
     "hbone to another workload's address": {S: NO, P: NO, D: NO},
     "hbone to the loopback": {S: NO, P: NO, D: NO},
     "hbone to a name": {S: NO, P: NO, D: NO},
@@ -85,10 +85,9 @@ class Elsewhere(ProbeTarget, frozen=True):
 
 
 class Client(msgspec.Struct, frozen=True):
-    """Who dials: as what, what HBONE presents in place of the mesh's certificate and asks for, and from where."""
+    """Who dials: as what, where HBONE asks to go, and from where."""
 
     kind: ClientKind
-    presents: Callable[[Credentials], ClientCertificate | None] = lambda given: given.mesh
     asks_for: Callable[[Machine, WorkloadKey, int, bool], str] | None = None
     at_the_victim_s_address: bool = False
 
@@ -104,10 +103,6 @@ def _loopback(running: Machine, key: WorkloadKey, port: int, ipv6: bool) -> str:
 
 
 CLIENTS: Mapping[str, Client] = {kind.value: Client(kind) for kind in ClientKind} | {
-    "hbone with a certificate of another authority": Client(ClientKind.HBONE, presents=lambda given: given.other_ca),
-    "hbone with a certificate of another trust domain": Client(
-        ClientKind.HBONE, presents=lambda given: given.other_domain
-    ),
     "hbone to another workload's address": Client(ClientKind.HBONE, asks_for=_another_workload),
     "hbone to the loopback": Client(ClientKind.HBONE, asks_for=_loopback),
     "hbone to a name": Client(ClientKind.HBONE, asks_for=lambda _running, _key, port, _ipv6: f"localhost:{port}"),
@@ -243,10 +238,7 @@ async def _attempt(running: Machine, client: Client, *, key: WorkloadKey, port: 
     target = ProbeTarget(address, port)
     if client.asks_for is not None:
         target = Elsewhere(address, port, to=client.asks_for(running, key, port, ipv6))
-    shown = client.presents(running.presented)
-    assert shown is not None
     sockets = running.network.outside()
     if client.at_the_victim_s_address:
         sockets = bound_to(running.at(VICTIM, ipv6=ipv6), sockets)
-    presented = msgspec.structs.replace(running.presented, mesh=shown)
-    return await attempt(target, client.kind, presented, sockets=sockets, connect_seconds=10, answer_seconds=10)
+    return await attempt(target, client.kind, running.presented, sockets=sockets, connect_seconds=10, answer_seconds=10)

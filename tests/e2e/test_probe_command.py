@@ -85,7 +85,7 @@ async def test_a_port_at_an_address_is_probed_with_the_certificates_that_are_giv
             options += [f"--{name}", str(tmp_path / f"{name}.pem")]
         result = await probe("foo/web:8080", "--address", address, "-f", str(EXAMPLE), *options)
         assert result.code == 0, result
-        assert "8 connections to 1 port" in result.out
+        assert "9 connections to 1 port" in result.out
 
 
 async def test_a_port_where_nothing_listens_proves_nothing(tmp_path: Path) -> None:

@@ -22,7 +22,9 @@ HEADINGS = {
     ClientKind.OTHER_CA: "other-ca",
     ClientKind.OTHER_DOMAIN: "other-td",
     ClientKind.HBONE: "hbone",
-    ClientKind.HBONE_NO_CERT: "hbone-anon",
+    ClientKind.HBONE_NO_CERT: "h-anon",
+    ClientKind.HBONE_OTHER_CA: "h-ca",
+    ClientKind.HBONE_OTHER_DOMAIN: "h-td",
 }
 LEGEND = (
     ("plaintext", "no TLS"),
@@ -33,7 +35,9 @@ LEGEND = (
     ("other-ca", "mutual TLS, certificate of another authority"),
     ("other-td", "mutual TLS, certificate of another trust domain"),
     ("hbone", "HBONE tunnel with a certificate of this mesh"),
-    ("hbone-anon", "HBONE tunnel without one"),
+    ("h-anon", "HBONE tunnel without a client certificate"),
+    ("h-ca", "HBONE tunnel, certificate of another authority"),
+    ("h-td", "HBONE tunnel, certificate of another trust domain"),
 )
 WORDS = {
     Outcome.ACCEPTED: "in",

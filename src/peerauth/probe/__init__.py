@@ -9,6 +9,7 @@ from __future__ import annotations
 from peerauth.probe.connect import HBONE_PORT, ProbeTarget, SocketFactory, attempt
 from peerauth.probe.credentials import ClientCertificate, Credentials, foreign_certificate
 from peerauth.probe.kinds import (
+    OF_ANOTHER_DOMAIN,
     Attempt,
     ClientKind,
     Expectation,
@@ -22,6 +23,7 @@ from peerauth.probe.kinds import (
 
 __all__ = [
     "HBONE_PORT",
+    "OF_ANOTHER_DOMAIN",
     "Attempt",
     "ClientCertificate",
     "ClientKind",

@@ -19,7 +19,7 @@ import msgspec
 
 from peerauth.probe import hbone, reading
 from peerauth.probe.credentials import Credentials, client_context, spiffe_identity
-from peerauth.probe.kinds import Attempt, ClientKind, Outcome
+from peerauth.probe.kinds import OF_ANOTHER_DOMAIN, TUNNELS, Attempt, ClientKind, Outcome
 from peerauth.probe.reading import Seen
 from peerauth.probe.tls import TcpStream, TlsStream
 
@@ -36,10 +36,8 @@ _ALPN = {
     ClientKind.MTLS: (ISTIO_ALPN,),
     ClientKind.OTHER_CA: (ISTIO_ALPN,),
     ClientKind.OTHER_DOMAIN: (ISTIO_ALPN,),
-    ClientKind.HBONE: ("h2",),
-    ClientKind.HBONE_NO_CERT: ("h2",),
+    **dict.fromkeys(TUNNELS, ("h2",)),
 }
-_TUNNELS = frozenset({ClientKind.HBONE, ClientKind.HBONE_NO_CERT})
 
 
 class ProbeTarget(msgspec.Struct, frozen=True):
@@ -93,11 +91,12 @@ def _context(kind: ClientKind, credentials: Credentials) -> ssl.SSLContext:
         ClientKind.MTLS_NO_ALPN: credentials.mesh,
         ClientKind.HBONE: credentials.mesh,
         ClientKind.OTHER_CA: credentials.other_ca,
-        ClientKind.OTHER_DOMAIN: credentials.other_domain,
+        ClientKind.HBONE_OTHER_CA: credentials.other_ca,
+        **dict.fromkeys(OF_ANOTHER_DOMAIN, credentials.other_domain),
     }
-    if kind is ClientKind.OTHER_DOMAIN and credentials.other_domain is None:
+    if kind in OF_ANOTHER_DOMAIN and credentials.other_domain is None:
         raise ValueError("no certificate of another trust domain was given")
-    minimum = ssl.TLSVersion.TLSv1_3 if kind in _TUNNELS else ssl.TLSVersion.TLSv1_2
+    minimum = ssl.TLSVersion.TLSv1_3 if kind in TUNNELS else ssl.TLSVersion.TLSv1_2
     return client_context(certificates.get(kind), roots=credentials.roots, alpn=_ALPN.get(kind, ()), minimum=minimum)
 
 
@@ -105,7 +104,7 @@ async def _open(
     target: ProbeTarget, kind: ClientKind, *, sockets: SocketFactory | None, seconds: float
 ) -> socket.socket | Seen:
     family = socket.AF_INET6 if ":" in target.address else socket.AF_INET
-    port = target.hbone_port if kind in _TUNNELS else target.port
+    port = target.hbone_port if kind in TUNNELS else target.port
     made = sockets(family) if sockets is not None else socket.socket(family, socket.SOCK_STREAM)
     made.setblocking(False)
     try:
@@ -150,7 +149,7 @@ async def _over_tls(
     try:
         async with asyncio.timeout(seconds):
             await tls.handshake()
-            if kind in _TUNNELS:
+            if kind in TUNNELS:
                 return await hbone.converse(tls, authority=target.authority, request=_request(target))
             await tls.send(_request(target))
             data = await tls.receive()

@@ -28,6 +28,16 @@ class ClientKind(StrEnum):
     OTHER_DOMAIN = "other-domain"
     HBONE = "hbone"
     HBONE_NO_CERT = "hbone-no-cert"
+    HBONE_OTHER_CA = "hbone-other-ca"
+    HBONE_OTHER_DOMAIN = "hbone-other-domain"
+
+
+TUNNELS = frozenset(
+    {ClientKind.HBONE, ClientKind.HBONE_NO_CERT, ClientKind.HBONE_OTHER_CA, ClientKind.HBONE_OTHER_DOMAIN}
+)
+"""The kinds that open a tunnel on the HBONE port instead of dialling the application's."""
+OF_ANOTHER_DOMAIN = frozenset({ClientKind.OTHER_DOMAIN, ClientKind.HBONE_OTHER_DOMAIN})
+"""The kinds that need a certificate of another trust domain."""
 
 
 class Outcome(StrEnum):
@@ -98,7 +108,7 @@ _INCONCLUSIVE = {
 
 def expectation(mode: EffectiveMode, kind: ClientKind, *, dataplane: Dataplane = Dataplane.SIDECAR) -> Expectation:
     """What a port in this effective mode must do with this kind of client."""
-    if kind in {ClientKind.HBONE, ClientKind.HBONE_NO_CERT}:
+    if kind in TUNNELS:
         return _of_tunnel(kind, dataplane)
     if dataplane is Dataplane.NONE:
         return _untouched(kind, "nothing is enforced outside the mesh")
@@ -128,12 +138,19 @@ _WHY_REFUSED = {
 }
 
 
+_WHY_NO_TUNNEL = {
+    ClientKind.HBONE_NO_CERT: "requires a client certificate",
+    ClientKind.HBONE_OTHER_CA: "admits no certificate of another authority",
+    ClientKind.HBONE_OTHER_DOMAIN: "admits no certificate of another trust domain",
+}
+
+
 def _of_tunnel(kind: ClientKind, dataplane: Dataplane) -> Expectation:
     if dataplane is Dataplane.NONE:
         return Expectation(Outcome.UNREACHABLE, "nothing terminates HBONE outside the mesh")
     if kind is ClientKind.HBONE:
         return Expectation(Outcome.ACCEPTED, "HBONE with a certificate of this mesh is accepted in every mode")
-    return Expectation(Outcome.REFUSED, "HBONE requires a client certificate in every mode")
+    return Expectation(Outcome.REFUSED, f"HBONE {_WHY_NO_TUNNEL[kind]} in every mode")
 
 
 def _untouched(kind: ClientKind, why: str) -> Expectation:

@@ -19,6 +19,7 @@ from peerauth.identity.x509 import Issuer, build_svid, certificate_pem
 from peerauth.model.inventory import WorkloadKey
 from peerauth.policy.decision import Decision, EffectiveMode, Reason
 from peerauth.probe import (
+    OF_ANOTHER_DOMAIN,
     Attempt,
     ClientCertificate,
     ClientKind,
@@ -93,7 +94,7 @@ async def prove(
     kinds: Iterable[ClientKind] = tuple(ClientKind),
 ) -> tuple[PortReport, ...]:
     """Dials every port as every kind that there is a certificate for; the reports stand in the order of the ports."""
-    wanted = [kind for kind in kinds if kind is not ClientKind.OTHER_DOMAIN or presented.other_domain is not None]
+    wanted = [kind for kind in kinds if kind not in OF_ANOTHER_DOMAIN or presented.other_domain is not None]
     gate = asyncio.Semaphore(CONNECTIONS_AT_A_TIME)
 
     async def one(port: PortToProve, kind: ClientKind) -> Attempt:

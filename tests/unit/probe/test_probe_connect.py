@@ -389,8 +389,9 @@ async def test_a_kind_whose_certificate_was_not_given_or_is_broken_is_the_caller
     whole = mesh.credentials()
     target = ProbeTarget("127.0.0.1", 1)
     without = Credentials(roots=whole.roots, mesh=whole.mesh, other_ca=whole.other_ca)
-    with pytest.raises(ValueError, match="another trust domain"):
-        await attempt(target, ClientKind.OTHER_DOMAIN, without)
+    for kind in (ClientKind.OTHER_DOMAIN, ClientKind.HBONE_OTHER_DOMAIN):
+        with pytest.raises(ValueError, match="another trust domain"):
+            await attempt(target, kind, without)
     truncated = ClientCertificate(chain=whole.mesh.chain[:200], key=whole.mesh.key)
     broken = Credentials(roots=whole.roots, mesh=truncated, other_ca=whole.other_ca)
     with pytest.raises(ValueError, match="cannot use the certificates"):

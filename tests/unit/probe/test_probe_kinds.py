@@ -24,6 +24,8 @@ SIDECAR = {
     ClientKind.OTHER_DOMAIN: (R, R, P),
     ClientKind.HBONE: (A, A, A),
     ClientKind.HBONE_NO_CERT: (R, R, R),
+    ClientKind.HBONE_OTHER_CA: (R, R, R),
+    ClientKind.HBONE_OTHER_DOMAIN: (R, R, R),
 }
 MODES = (EffectiveMode.STRICT, EffectiveMode.PERMISSIVE, EffectiveMode.DISABLE)
 
@@ -43,7 +45,7 @@ def test_ambient_admits_the_tunnel_always_and_the_rest_unless_strict(mode: Effec
         seen = expectation(mode, kind, dataplane=Dataplane.AMBIENT).outcome
         if kind is ClientKind.HBONE:
             assert seen is A
-        elif kind is ClientKind.HBONE_NO_CERT or mode is EffectiveMode.STRICT:
+        elif kind.value.startswith("hbone-") or mode is EffectiveMode.STRICT:
             assert seen is R
         else:
             assert seen is (A if kind is ClientKind.PLAINTEXT else P)
@@ -51,7 +53,7 @@ def test_ambient_admits_the_tunnel_always_and_the_rest_unless_strict(mode: Effec
 
 @pytest.mark.parametrize(("kind", "mode"), [*product(ClientKind, MODES)])
 def test_outside_the_mesh_nothing_is_enforced(kind: ClientKind, mode: EffectiveMode) -> None:
-    tunnel = kind in {ClientKind.HBONE, ClientKind.HBONE_NO_CERT}
+    tunnel = kind.value.startswith("hbone")
     plain = kind is ClientKind.PLAINTEXT
     assert expectation(mode, kind, dataplane=Dataplane.NONE).outcome is (U if tunnel else A if plain else P)
 
