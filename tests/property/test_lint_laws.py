@@ -130,6 +130,14 @@ def test_an_explanation_has_every_port_and_agrees_with_the_decision(mesh: list[M
         msgspec.json.encode(document)
 
 
+@given(everything())
+def test_the_numbers_of_declared_ports_are_those_of_the_declared_ports(mesh: list[MeshObject]) -> None:
+    seen = surveyed(mesh)
+    for judged in seen.judged:
+        assert judged.declared == tuple(port.number for port in seen.world.declared_ports(judged.workload))
+        assert judged.services == seen.world.services_selecting(judged.workload)
+
+
 @given(everything(), st.sampled_from([None, 80, 8080]), st.booleans())
 def test_what_workloads_share_is_what_each_would_be_told_alone(
     mesh: list[MeshObject], port: int | None, forgetful: bool

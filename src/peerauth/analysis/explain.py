@@ -7,7 +7,7 @@ A field is added to the contract with the same number, changed or removed only w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Generic, TypeVar
 
 import msgspec
@@ -15,7 +15,6 @@ import msgspec
 from peerauth.model.inventory import Namespace, Workload
 from peerauth.model.mesh import MeshConfig
 from peerauth.model.meta import Origin
-from peerauth.model.world import DeclaredPort
 from peerauth.policy.decision import Dataplane, Decision, EffectiveMode, Enforced, Level, Reason
 from peerauth.policy.membership import DATAPLANE_MODE, INJECT, dataplane_of
 
@@ -59,20 +58,19 @@ class Explainer:
 
     def __init__(self, *, port: int | None = None) -> None:
         self._port = port
-        self._views: dict[tuple[int, frozenset[int], Names], tuple[Decision, tuple[PortView, ...]]] = {}
+        self._views: dict[tuple[int, tuple[int, ...], Names], tuple[Decision, tuple[PortView, ...]]] = {}
 
     def explain(
-        self, workload: Workload, decision: Decision, *, declared: Iterable[DeclaredPort], why_dataplane: str = ""
+        self, workload: Workload, decision: Decision, *, declared: tuple[int, ...], why_dataplane: str = ""
     ) -> Explanation:
         """The explanation of a workload, or of one port of it, whether or not anyone declares it."""
-        said = frozenset([entry.number for entry in declared])
         names = tuple([(own.number, own.name) for own in workload.ports])
-        key = (id(decision), said, names)
+        key = (id(decision), declared, names)
         kept = self._views.get(key)
         if kept is None:
             if len(self._views) >= MOST_KEPT:
                 self._views.clear()
-            kept = self._views[key] = decision, self._views_of(decision, said, names)
+            kept = self._views[key] = decision, self._views_of(decision, frozenset(declared), names)
         return Explanation(workload, decision, kept[1], why_dataplane)
 
     def _views_of(self, decision: Decision, said: frozenset[int], names: Names) -> tuple[PortView, ...]:
@@ -104,11 +102,14 @@ def explain(
     workload: Workload,
     decision: Decision,
     *,
-    declared: Iterable[DeclaredPort],
+    declared: tuple[int, ...],
     why_dataplane: str = "",
     port: int | None = None,
 ) -> Explanation:
-    """The explanation of one workload on its own; given `port`, of that port alone."""
+    """The explanation of one workload on its own; `declared` are the ports that someone says it listens on.
+
+    Given `port`, of that port alone.
+    """
     return Explainer(port=port).explain(workload, decision, declared=declared, why_dataplane=why_dataplane)
 
 

@@ -31,7 +31,7 @@ from peerauth.analysis.report import at_least, counts, in_order, report_document
 from peerauth.cli.explained import body_lines, explanation_lines, heading
 from peerauth.cli.findings import error_text, finding_lines, summary_lines
 from peerauth.cli.reading import Reading, collection_paused, read
-from peerauth.cli.render import plain_text, write_all, writer
+from peerauth.cli.render import plain, plain_text, write_all, writer
 from peerauth.cli.sarif import sarif_document
 from peerauth.model.diagnostic import Diagnostic, Severity
 from peerauth.model.inventory import WorkloadKey
@@ -157,10 +157,11 @@ def _explanations(
     world, explainer = reading.world, Explainer(port=port)
     for key in workloads:
         workload = world.workloads[key]
+        services = world.services_selecting(workload)
         yield explainer.explain(
             workload,
             reading.index.decision(key),
-            declared=world.declared_ports(workload),
+            declared=world.declared_numbers(workload, services),
             why_dataplane=why_dataplane(workload, world.namespaces.get(key.namespace)) if people else "",
         )
 
@@ -192,7 +193,7 @@ def _print_explanations(explanations: Iterator[Explanation], *, port: int | None
         return
     bodies = Shared(lambda explanation: plain_text(body_lines(explanation, port=port)))
     for explanation in explanations:
-        out.write(plain_text([heading(explanation)]) + bodies.of(explanation))
+        out.write(plain(heading(explanation)) + "\n" + bodies.of(explanation))
 
 
 @click.command(epilog=CHECK_EPILOG)

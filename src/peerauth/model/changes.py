@@ -136,19 +136,26 @@ class Ledger:
         for ref in sorted(gone):
             yield from self._take_back(source, ref)
         for ref, obj in said.items():
-            yield from self._say(source, ref, obj)
+            if ref in self._standing:
+                yield from self._say(source, ref, obj)
+            else:
+                yield self._say_first(source, ref, obj)
 
     def _say(self, source: str, ref: ObjectRef, obj: MeshObject) -> Iterable[Edit]:
         standing = self._standing.get(ref)
         if standing is None:
-            self._said_by.setdefault(source, set()).add(ref)
-            self._standing[ref] = _Statement(source, obj)
-            return (Edit(ref, None, obj),)
+            return (self._say_first(source, ref, obj),)
         if any(statement.source == source and statement.obj == obj for statement in _stack(standing)):
             return ()
         self._said_by.setdefault(source, set()).add(ref)
         self._standing[ref] = _Statement(source, obj, _without(source, standing))
         return _edit(ref, standing, self._standing[ref])
+
+    def _say_first(self, source: str, ref: ObjectRef, obj: MeshObject) -> Edit:
+        """The first statement about an object."""
+        self._said_by.setdefault(source, set()).add(ref)
+        self._standing[ref] = _Statement(source, obj)
+        return Edit(ref, None, obj)
 
     def _take_back(self, source: str, ref: ObjectRef) -> Iterable[Edit]:
         refs = self._said_by.get(source, set())

@@ -28,7 +28,8 @@ class SelectorIndex(Generic[K]):
     def add(self, key: K, *, namespace: str, selector: Labels) -> None:
         """Files a key; the anchor is the pair that the fewest others are filed under."""
         filed = self._filed.setdefault(namespace, {})
-        anchor = min(sorted(selector), key=lambda pair: len(filed.get(pair, ())))
+        pairs = sorted(selector)
+        anchor = pairs[0] if len(pairs) == 1 else min(pairs, key=lambda pair: len(filed.get(pair, ())))
         filed.setdefault(anchor, {})[key] = selector
 
     def remove(self, key: K, *, namespace: str, selector: Labels) -> None:

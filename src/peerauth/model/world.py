@@ -8,6 +8,7 @@ Source for Sidecar precedence and ingress: Istio's Sidecar reference.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 import msgspec
@@ -146,31 +147,42 @@ class World:
         """
         said: dict[int, list[Origin]] = {}
         endpoints: dict[int, str] = {}
-        for port in workload.ports:
-            said.setdefault(port.number, []).append(port.origin)
-        for service in self.services_selecting(workload):
-            for service_port in service.ports:
-                number = target_number(service_port, workload)
-                if service_port.protocol == "TCP" and number is not None:
-                    said.setdefault(number, []).append(service_port.origin)
+        for own in workload.ports:
+            said.setdefault(own.number, []).append(own.origin)
+        for port in _tcp_ports(self.services_selecting(workload)):
+            number = target_number(port, workload)
+            if number is not None:
+                said.setdefault(number, []).append(port.origin)
         sidecar = self.sidecar_of(workload)
         for listener in sidecar.ingress if sidecar else ():
             said.setdefault(listener.port, []).append(listener.origin)
             endpoints[listener.port] = listener.default_endpoint
         return tuple([DeclaredPort(number, endpoints.get(number, ""), tuple(said[number])) for number in sorted(said)])
 
+    def declared_numbers(self, workload: Workload, services: Iterable[Service]) -> tuple[int, ...]:
+        """The numbers of the declared ports alone; `services` are those that select the workload."""
+        numbers = {port.number for port in workload.ports}
+        for target in {port.target for port in _tcp_ports(services)}:  # mostly one, however many Services there are
+            number = _number_of(target, workload)
+            if number is not None:
+                numbers.add(number)
+        sidecar = self.sidecar_of(workload)
+        numbers.update([listener.port for listener in sidecar.ingress] if sidecar else ())
+        return tuple(sorted(numbers))
+
     def _add(self, obj: MeshObject) -> None:
+        table = self._tables.get(type(obj))
+        if table is not None:
+            table.put(obj)
         match obj:
+            case Service() | Sidecar() if obj.selector:
+                self._selecting[type(obj)].add(name_of(obj), namespace=obj.meta.namespace, selector=obj.selector)
+            case Sidecar():
+                self._broad_sidecars.put(obj)
             case MeshConfig():
                 self.mesh = obj
             case Namespace():
                 self.namespaces[obj.meta.name] = obj
-            case _:
-                self._tables[type(obj)].put(obj)
-        if isinstance(obj, Service | Sidecar) and obj.selector:
-            self._selecting[type(obj)].add(name_of(obj), namespace=obj.meta.namespace, selector=obj.selector)
-        elif isinstance(obj, Sidecar):
-            self._broad_sidecars.put(obj)
 
     def _remove(self, obj: MeshObject) -> None:
         match obj:
@@ -193,11 +205,19 @@ class _Shelf(Protocol):
     def drop(self, obj: object) -> None: ...
 
 
+def _tcp_ports(services: Iterable[Service]) -> list[ServicePort]:
+    return [port for service in services for port in service.ports if port.protocol == "TCP"]
+
+
 def target_number(port: ServicePort, workload: Workload) -> int | None:
     """The workload port that a Service's port leads to; None if it names a port the workload does not have."""
-    if isinstance(port.target, int):
-        return port.target
+    return _number_of(port.target, workload)
+
+
+def _number_of(target: int | str, workload: Workload) -> int | None:
+    if isinstance(target, int):
+        return target
     for own in workload.ports:
-        if own.name == port.target:
+        if own.name == target:
             return own.number
     return None

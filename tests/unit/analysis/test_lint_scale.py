@@ -74,7 +74,7 @@ def explain_all(seen: Survey) -> None:
     for judged in seen.judged:
         workload = judged.workload
         why = why_dataplane(workload, seen.world.namespaces.get(workload.meta.namespace))
-        declared = seen.world.declared_ports(workload)
+        declared = seen.world.declared_numbers(workload, seen.world.services_selecting(workload))
         workload_document(explain(workload, judged.decision, declared=declared, why_dataplane=why))
 
 

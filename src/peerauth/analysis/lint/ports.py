@@ -42,7 +42,7 @@ def port_entries(survey: Survey) -> Iterator[Diagnostic]:
     for full_name, workloads in sorted(_winners(survey).items()):
         policy = survey.policy(full_name)
         for entry in policy.ports:
-            if any(entry.port == port.number for judged in workloads for port in judged.declared):
+            if any(entry.port in judged.declared for judged in workloads):
                 continue
             meant = list(_service_targets(survey, workloads, entry.port))
             if meant:
@@ -59,7 +59,7 @@ def server_first(survey: Survey) -> Iterator[Diagnostic]:
     for judged in survey.judged:
         if judged.decision.dataplane is not Dataplane.SIDECAR or not _may_be_server_first(judged, named):
             continue
-        for number, protocol in sorted(_server_first_ports(survey, judged)):
+        for number, protocol in sorted(_server_first_ports(judged)):
             if judged.enforced_on(number) is not EffectiveMode.PERMISSIVE:
                 continue
             yield SERVER_FIRST.found(
@@ -92,7 +92,7 @@ def _service_targets(
     """Services of the workloads that have a port with this number which leads to another port of the workload."""
     seen: set[tuple[str, int]] = set()
     for judged in workloads:
-        for service in survey.world.services_selecting(judged.workload):
+        for service in judged.services:
             for port in service.ports:
                 target = target_number(port, judged.workload)
                 place = (service.meta.full_name, target or 0)
@@ -122,7 +122,7 @@ def _service_port(
 
 
 def _unknown_port(policy: PeerAuthentication, entry: PortMode, workloads: Sequence[Judged]) -> Diagnostic:
-    declared = sorted({port.number for judged in workloads for port in judged.declared})
+    declared = sorted({number for judged in workloads for number in judged.declared})
     names = listed(judged.name for judged in workloads)
     return UNKNOWN_PORT.found(
         f"policy {policy.meta.full_name} sets port {entry.port} to {entry.mode}, and nothing says that workload "
@@ -148,29 +148,29 @@ def _named_by_services(survey: Survey) -> set[WorkloadKey]:
 def _may_be_server_first(judged: Judged, named: Container[WorkloadKey]) -> bool:
     """Whether a closer look is worth it: most workloads have nothing of the kind."""
     return (
-        any(port.number in SERVER_FIRST_PORTS for port in judged.declared)
+        not SERVER_FIRST_PORTS.keys().isdisjoint(judged.declared)
         or any(_protocol_in(port.name) in SERVER_FIRST_NAMES for port in judged.workload.ports)
         or judged.workload.key in named
     )
 
 
-def _server_first_ports(survey: Survey, judged: Judged) -> Iterator[tuple[int, str]]:
+def _server_first_ports(judged: Judged) -> Iterator[tuple[int, str]]:
     """Ports and their protocol, by what Services and containers call them, else by their number."""
-    said = _said_protocols(survey, judged)
-    for port in judged.declared:
-        names = said.get(port.number, [])
+    said = _said_protocols(judged)
+    for number in judged.declared:
+        names = said.get(number, [])
         by_name = next((SERVER_FIRST_NAMES[name] for name in names if name in SERVER_FIRST_NAMES), "")
         # A name that says another protocol goes before the number: http on 25 is not SMTP.
-        protocol = by_name or ("" if _is_explicit(names) else SERVER_FIRST_PORTS.get(port.number, ""))
+        protocol = by_name or ("" if _is_explicit(names) else SERVER_FIRST_PORTS.get(number, ""))
         if protocol:
-            yield port.number, protocol
+            yield number, protocol
 
 
-def _said_protocols(survey: Survey, judged: Judged) -> dict[int, list[str]]:
+def _said_protocols(judged: Judged) -> dict[int, list[str]]:
     said: dict[int, list[str]] = {}
     for port in judged.workload.ports:
         said.setdefault(port.number, []).append(_protocol_in(port.name))
-    for service in survey.world.services_selecting(judged.workload):
+    for service in judged.services:
         for service_port in service.ports:
             number = target_number(service_port, judged.workload)
             if number is not None:

@@ -15,7 +15,7 @@ from peerauth.model.inventory import Port, Service, ServicePort, Workload
 from peerauth.model.meta import Labels, label_value
 from peerauth.model.peerauth import PeerAuthentication
 from peerauth.model.tables import Name, name_of
-from peerauth.model.world import DeclaredPort, World
+from peerauth.model.world import World
 from peerauth.policy.decision import Dataplane, Decision, EffectiveMode
 
 Decide = Callable[[Workload], Decision]
@@ -25,11 +25,14 @@ INCLUDE_PORTS = "traffic.sidecar.istio.io/includeInboundPorts"
 
 
 class Judged(msgspec.Struct, frozen=True):
-    """A workload, what was decided for it, and the ports that someone says it listens on."""
+    """A workload, what was decided for it, the Services that select it, and the ports that someone says it listens on,
+    ascending.
+    """
 
     workload: Workload
     decision: Decision
-    declared: tuple[DeclaredPort, ...]
+    services: tuple[Service, ...]
+    declared: tuple[int, ...]
 
     @property
     def name(self) -> str:
@@ -49,7 +52,7 @@ class Judged(msgspec.Struct, frozen=True):
 
     def ports_of_interest(self) -> list[int]:
         """Every port that is declared or that the winning policy names, ascending."""
-        return sorted({*(port.number for port in self.declared), *(entry.port for entry in self.decision.ports)})
+        return sorted({*self.declared, *(entry.port for entry in self.decision.ports)})
 
 
 class Survey(msgspec.Struct, frozen=True):
@@ -82,9 +85,11 @@ def survey(world: World, decide: Decide) -> Survey:
     behind: dict[Name, list[Judged]] = {}
     for key in sorted(world.workloads):
         workload = world.workloads[key]
-        one = Judged(workload=workload, decision=decide(workload), declared=world.declared_ports(workload))
+        services = world.services_selecting(workload)
+        declared = world.declared_numbers(workload, services)
+        one = Judged(workload=workload, decision=decide(workload), services=services, declared=declared)
         judged.append(one)
-        for service in world.services_selecting(workload):
+        for service in services:
             behind.setdefault(name_of(service), []).append(one)
     return Survey(world=world, judged=judged, behind=behind)
 
