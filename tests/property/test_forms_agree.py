@@ -44,6 +44,9 @@ spec:
           port: {j}
 status:
   podIP: {k}
+  podIPs:
+    - ip: {l}
+    - ip: {k}
 """
 SERVICE = """\
 apiVersion: v1
@@ -142,6 +145,7 @@ COMMON = {
     "i": "TCP",
     "j": "http",
     "k": "10.0.0.1",
+    "l": "10.0.0.1",
     "m": "STRICT",
     "s": "Service",
     "v": "v1",
@@ -202,10 +206,10 @@ def test_recipes_say_what_the_check_of_each_document_says(
 def test_most_documents_are_made_by_a_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
     """Or the comparison above would compare nothing: names, labels and what no one reads make no other form."""
     differences = {
-        POD: {"a": "other", "d": "app-9", "f": '"false"', "c": "2025-05-01T12:00:00Z"},
+        POD: {"a": "other", "d": "app-9", "f": '"false"', "c": "2025-05-01T12:00:00Z", "k": "::1", "l": "::1"},
         POLICY: {"a": "other", "b": "team-7", "d": "app-9"},
-        SERVICE: {"a": "other", "b": "team-7", "d": "app-9"},
-        ENTRY: {"a": "other", "b": "x", "c": "w", "d": "z"},
+        SERVICE: {"a": "other", "b": "team-7", "d": "app-9", "k": "10.0.0.2"},
+        ENTRY: {"a": "other", "b": "x", "c": "w", "d": "z", "k": "10.0.0.2"},
         SLICE: {"a": "other", "b": "x"},
         NAMESPACE: {"a": "other", "b": "disabled"},
         UNKNOWN: {"a": "other", "b": "x"},

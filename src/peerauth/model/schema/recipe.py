@@ -30,7 +30,7 @@ class Recipe(msgspec.Struct, frozen=True):
     """
 
     texts: Pick
-    asked: tuple[tuple[Predicate, int, bool], ...]
+    asked: tuple[tuple[Predicate, Pick, bool], ...]
     shared: tuple[object, ...]
     made: tuple[tuple[Make, int], ...]
     origins: tuple[tuple[int, int], ...]
@@ -43,8 +43,8 @@ class Recipe(msgspec.Struct, frozen=True):
             if type(text) is not str or not text:
                 return None
         pool: list[object] = [*texts, *self.shared]
-        for predicate, at, answer in self.asked:
-            if predicate(texts[at]) is not answer:  # type: ignore[arg-type]  # they are strings, as was just seen
+        for predicate, pick, answer in self.asked:
+            if predicate(*pick(pool)) is not answer:
                 return None
         for make, at in self.made:
             made = make(texts[at])
@@ -92,6 +92,7 @@ class _Learner:
         self._steps: list[tuple[Make, tuple[_Ref, ...]]] = []
 
     def recipe(self, checked: Checked) -> Recipe | None:
+        asked = [(ask, tuple(map(self._ref, texts)), answer) for ask, texts, answer in self._watch.asked]
         try:
             self._ref(checked)
         except _Odd:
@@ -102,7 +103,9 @@ class _Learner:
             starts.append(starts[-1] + len(part))
         return Recipe(
             texts=_pick(tuple(self._texts)),
-            asked=tuple((ask, self._texts[number], answer) for (number, ask), answer in self._watch.asked.items()),
+            asked=tuple(
+                (ask, _pick(tuple(starts[ref.part] + ref.at for ref in refs)), answer) for ask, refs, answer in asked
+            ),
             shared=tuple(self._shared),
             made=tuple(self._made),
             origins=tuple(self._origins),

@@ -10,6 +10,7 @@ from peerauth.model.meta import label_value
 from peerauth.model.schema.fields import Fields
 from peerauth.model.schema.metadata import check_namespace, metadata
 from peerauth.model.schema.place import Mapping, Path
+from peerauth.model.schema.watched import holds
 
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
 HEADLESS = "None"
@@ -33,7 +34,7 @@ def service(fields: Fields, resource: Mapping, path: Path, *, default_namespace:
     meta = metadata(fields, resource, path, default_namespace=default_namespace)
     spec = fields.mapping(resource, "spec", path)
     where: Path = (*path, "spec")
-    addresses = fields.texts(spec, "clusterIPs", where) or (fields.text(spec, "clusterIP", where),)
+    addresses = fields.texts(spec, "clusterIPs", where) or (fields.copied(spec, "clusterIP", where),)
     return Service(
         meta=meta,
         selector=fields.labels(spec, "selector", where),
@@ -42,9 +43,13 @@ def service(fields: Fields, resource: Mapping, path: Path, *, default_namespace:
             for at, port in fields.mappings(spec, "ports", where)
             if (found := _service_port(fields, port, at)) is not None
         ),
-        cluster_ips=tuple(address for address in addresses if address not in {"", HEADLESS}),
-        headless=HEADLESS in addresses,
+        cluster_ips=tuple(address for address in addresses if address and not holds(_is_headless, address)),
+        headless=any(holds(_is_headless, address) for address in addresses),
     )
+
+
+def _is_headless(address: str) -> bool:
+    return address == HEADLESS
 
 
 def _service_port(fields: Fields, port: Mapping, path: Path) -> ServicePort | None:

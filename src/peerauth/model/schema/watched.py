@@ -2,8 +2,8 @@
 
 A conversion is a function of the values that it looks at. Two documents that have the same keys in the same order, and
 agree in every value that the conversion of one looked at, convert alike. A string may also be *copied*: it goes into an
-object as it is, and nothing asks about it but `holds` (does it satisfy this?) and `made_of` (what does this make of
-it?), which the conversion of another document asks again. Whatever is read in any other way counts as looked at.
+object as it is, and nothing asks about it but `holds` (is this true of it?) and `made_of` (what does this make of it?),
+which the conversion of another document asks again. Whatever is read in any other way counts as looked at.
 Plain mappings, of documents that nobody watches, are taken by the same functions.
 """
 
@@ -15,7 +15,7 @@ from typing import SupportsIndex, TypeVar, overload
 
 from peerauth.model.schema.place import Mapping
 
-Predicate = Callable[[str], bool]
+Predicate = Callable[..., bool]
 Lines = dict[str | int, int]
 T = TypeVar("T")
 
@@ -24,13 +24,13 @@ class Watch:
     """What was seen of one document: values are named by the number of their line.
 
     `looked_at` are those on whose content the conversion may hang; `copied` those that went into objects; `asked` what
-    was asked of them, with the answer; `made` what was made of one, by identity.
+    was asked of them, with the answers; `made` what was made of one, by identity.
     """
 
     def __init__(self) -> None:
         self.looked_at: set[int] = set()
         self.copied: set[int] = set()
-        self.asked: dict[tuple[int, Predicate], bool] = {}
+        self.asked: list[tuple[Predicate, tuple[str, ...], bool]] = []
         self.made: dict[int, tuple[int, Callable[[str], object], object]] = {}
 
 
@@ -118,11 +118,13 @@ def copied_items(parent: Mapping) -> Collection[tuple[str, object]]:
     return parent.items()
 
 
-def holds(predicate: Predicate, text: str) -> bool:
-    """Whether `predicate`, a pure function, is true of a text that may be a copied one."""
-    answer = predicate(str(text))
-    if isinstance(text, CopiedText):
-        text.watch.asked[text.line, predicate] = answer
+def holds(predicate: Predicate, *texts: str) -> bool:
+    """Whether `predicate`, a pure function, is true of texts that may be copied ones."""
+    answer = predicate(*map(str, texts))
+    for text in texts:
+        if isinstance(text, CopiedText):
+            text.watch.asked.append((predicate, texts, answer))
+            break
     return answer
 
 

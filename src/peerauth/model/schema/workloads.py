@@ -16,6 +16,7 @@ from peerauth.model.schema.faults import INVALID_VALUE
 from peerauth.model.schema.fields import Fields, shortened
 from peerauth.model.schema.metadata import check_name, metadata
 from peerauth.model.schema.place import Mapping, Path
+from peerauth.model.schema.watched import holds
 
 PROXY_CONTAINER = "istio-proxy"
 """The injected proxy of a Pod: its ports are not the application's."""
@@ -73,13 +74,13 @@ def workload_entry(fields: Fields, resource: Mapping, path: Path, *, default_nam
         for name in ports
         if (number := fields.port(ports, name, (*where, "ports"))) is not None
     ]
-    address = fields.text(spec, "address", where)
+    address = fields.copied(spec, "address", where)
     return Workload(
         meta=Meta(meta.name, meta.namespace, frozenset(labels.items()), meta.annotations, meta.created, meta.origin),
         kind="WorkloadEntry",
         service_account=_service_account(fields, spec, "serviceAccount", where),
         ports=tuple(found),
-        addresses=(address,) if _is_address(address) else (),
+        addresses=(address,) if holds(_is_address, address) else (),
     )
 
 
@@ -148,15 +149,25 @@ def _service_account(fields: Fields, spec: Mapping, key: str, path: Path) -> str
 
 def _pod_addresses(fields: Fields, status: Mapping, path: Path) -> tuple[str, ...]:
     where: Path = (*path, "status")
-    found: dict[str, Path] = {}
-    for at, item in fields.mappings(status, "podIPs", where):
-        found[fields.text(item, "ip", at)] = (*at, "ip")
-    found.setdefault(fields.text(status, "podIP", where), (*where, "podIP"))
-    found.pop("", None)
+    items = [(fields.copied(item, "ip", at), at, item) for at, item in fields.mappings(status, "podIPs", where)]
+    if not holds(_differ, *(address for address, _, _ in items)):
+        items = [(fields.text(item, "ip", at), at, item) for _, at, item in items]
+    found = {address: (*at, "ip") for address, at, _ in items if address}
+    own = fields.copied(status, "podIP", where)
+    if own and not holds(_is_among, own, *found):
+        found[own] = (*where, "podIP")
     for address, at in found.items():
-        if not _is_address(address):
+        if not holds(_is_address, address):
             fields.fault(INVALID_VALUE, f"{shortened(address)!r} is not an IP address", at)
     return tuple(found)
+
+
+def _differ(*texts: str) -> bool:
+    return len(set(texts)) == len(texts)
+
+
+def _is_among(text: str, *others: str) -> bool:
+    return text in others
 
 
 def _is_address(text: str) -> bool:
