@@ -30,11 +30,12 @@ from peerauth.analysis.lint.survey import survey
 from peerauth.analysis.report import at_least, counts, in_order, report_document
 from peerauth.cli.explained import body_lines, explanation_lines, heading
 from peerauth.cli.findings import error_text, finding_lines, summary_lines
-from peerauth.cli.reading import Reading, collection_paused, read
+from peerauth.cli.reading import Reading, read
 from peerauth.cli.render import plain, plain_text, write_all, writer
 from peerauth.cli.sarif import sarif_document
 from peerauth.model.diagnostic import Diagnostic, Severity
 from peerauth.model.inventory import WorkloadKey
+from peerauth.sources.files import collection_paused
 
 FINE, FOUND, BAD_INPUT = 0, 1, 2
 

@@ -6,10 +6,8 @@ long says how far it is, on standard error.
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 
 import msgspec
 
@@ -49,21 +47,6 @@ class Reading(msgspec.Struct, frozen=True):
     def decide(self, workload: Workload) -> Decision:
         """What was decided about a workload of this world."""
         return self.index.decision(workload.key)
-
-
-@contextmanager
-def collection_paused() -> Iterator[None]:
-    """Keeps the garbage collector still while a command that soon ends builds what it needs until then.
-
-    Whatever is read stays; looking through it again and again for garbage took half of the time.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def read(paths: Sequence[str]) -> Reading:

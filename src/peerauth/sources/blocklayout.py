@@ -67,7 +67,7 @@ class Layout:
             if child is not None:
                 self._plan(child, lines)
 
-    def build(self, values: list[object]) -> object:
+    def build(self, values: Sequence[object]) -> object:
         """The document; `values` has each line's."""
         # Lists are as long as they will be, so that they are filled like mappings.
         made = cast("list[dict[str | int, object]]", [[None] * length if length else {} for length in self._lengths])

@@ -12,8 +12,7 @@ the same heads (indentation, dash, key, whether a value follows) as one before i
 from __future__ import annotations
 
 import re
-from operator import itemgetter
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import msgspec
 
@@ -48,17 +47,11 @@ NOTHING = 0
 DOUBT = -1
 
 
-class Line(NamedTuple):
-    """One line: the number of its head, and its value."""
+Line = tuple[int, object]
+"""One line: the number of its head, and its value."""
 
-    head: int
-    value: object = None
-
-
-_NOTHING = Line(NOTHING)
-_DOUBT = Line(DOUBT)
-_head_of = itemgetter(0)
-_value_of = itemgetter(1)
+_NOTHING: Line = NOTHING, None
+_DOUBT: Line = DOUBT, None
 
 
 class BlockDocument(msgspec.Struct, frozen=True):
@@ -66,13 +59,8 @@ class BlockDocument(msgspec.Struct, frozen=True):
 
     chunk: Chunk
     layout: Layout
-    rows: list[str]
-    lines: list[Line]
-
-    @property
-    def values(self) -> list[object]:
-        """The value of each line."""
-        return list(map(_value_of, self.lines))
+    rows: Sequence[str]
+    values: Sequence[object]
 
     @property
     def value(self) -> object:
@@ -124,18 +112,16 @@ class BlockReader:
             self._lines, self._layouts = _Lines(), {}
         rows = text.split("\n")
         if rows[0].startswith("---"):
-            if not _START.fullmatch(rows[0]):
+            if rows[0] != "---" and not _START.fullmatch(rows[0]):
                 return None
             rows[0] = ""
-        lines = list(map(self._lines.__getitem__, rows))
-        layout = self._layout(tuple(map(_head_of, lines)))
-        if layout is None:
-            return None
-        return BlockDocument(chunk, layout, rows, lines)
+        heads, values = zip(*map(self._lines.__getitem__, rows), strict=True)
+        layout = self._layouts.get(heads) or self._layout(heads)
+        return None if layout is None else BlockDocument(chunk, layout, rows, values)
 
     def _layout(self, heads: tuple[int, ...]) -> Layout | None:
         if heads in self._layouts:
-            return self._layouts[heads]
+            return None  # as it was found before
         known = self._lines.heads
         layout = None if DOUBT in heads else lay_out([known[head] for head in heads])
         if len(heads) <= LONGEST_LAYOUT_KEPT:
@@ -158,7 +144,7 @@ class _Lines(dict[str, Line]):
         if known is None or not _SIMPLE_WORD.fullmatch(value) or isinstance(meant := resolve(value), float):
             line = self._parse(text)
         else:
-            line = Line(known, meant)
+            line = known, meant
         if len(text) <= LONGEST_LINE_KEPT:
             self[text] = line
         return line
@@ -183,7 +169,7 @@ class _Lines(dict[str, Line]):
         )
         if key and plain and at == found.end(3) + 2:
             self._before_value[text[: found.end(3)]] = number
-        return Line(number, value)
+        return number, value
 
     def _number(self, head: Head) -> int:
         if head not in self._numbers:

@@ -73,22 +73,27 @@ def split(text: str, *, file: str) -> Iterator[Chunk | Diagnostic]:
     """The documents of a stream; those that are empty, or only comments, are left out."""
     start, line = 0, 1
     for end in _boundaries(text):
-        yield from _chunk(text[start:end], line, file)
-        line += text.count("\n", start, end)
+        part = text[start:end]
+        if len(part) <= LARGEST_DOCUMENT and _BEGINS_WITH_A_KEY.match(part):  # most do
+            yield Chunk(part, line, file)
+        else:
+            yield from _chunk(part, line, file)
+        line += part.count("\n")
         start = end
-    yield from _chunk(text[start:], line, file)
 
 
 def _boundaries(text: str) -> Iterator[int]:
-    """Where a line begins that is a marker; one at the very beginning divides nothing."""
+    """Where a line begins that is a marker, and where the text ends; one at the very beginning divides nothing."""
     if "\n..." in text:
         yield from (found.end() - 3 for found in _BOUNDARY.finditer(text))
+        yield len(text)
         return
     at = text.find("\n---")  # several times faster than a pattern
     while at >= 0:
         if text[at + 4 : at + 5] in _AFTER_MARKER:
             yield at + 1
         at = text.find("\n---", at + 4)
+    yield len(text)
 
 
 def _chunk(text: str, line: int, file: str) -> Iterator[Chunk | Diagnostic]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import io
 import sys
 from pathlib import Path
@@ -53,11 +51,3 @@ def test_a_folder_without_documents_is_an_error_that_names_it(tmp_path: Path) ->
     with pytest.raises(SourceError) as raised:
         reading.read([str(tmp_path)])
     assert str(tmp_path) in raised.value.message
-
-
-def test_the_garbage_collector_is_left_as_it_was() -> None:
-    assert gc.isenabled()
-    with contextlib.suppress(RuntimeError), reading.collection_paused():
-        assert not gc.isenabled()
-        raise RuntimeError
-    assert gc.isenabled()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import io
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 
 from peerauth.errors import SourceError
 from peerauth.model.inventory import Namespace
-from peerauth.sources.files import documents, load
+from peerauth.sources.files import collection_paused, documents, load
 from peerauth.sources.tree import files_of
 
 NAMESPACE = "apiVersion: v1\nkind: Namespace\nmetadata: {{name: {}}}\n"
@@ -89,3 +91,11 @@ def test_documents_come_one_at_a_time(tmp_path: Path) -> None:
     stream = documents([str(tmp_path)])
     assert len(next(stream).objects) == 1
     assert len(list(stream)) == 2
+
+
+def test_the_garbage_collector_is_left_as_it_was() -> None:
+    assert gc.isenabled()
+    with contextlib.suppress(RuntimeError), collection_paused():
+        assert not gc.isenabled()
+        raise RuntimeError
+    assert gc.isenabled()
