@@ -56,16 +56,16 @@ def root_selectors(survey: Survey) -> Iterator[Diagnostic]:
 def downgrades(survey: Survey) -> Iterator[Diagnostic]:
     """Policies, or port entries, that admit plaintext where the next wider level would have refused it."""
     concerned: dict[tuple[Reason, Reason], list[str]] = {}
-    for judged in survey.judged:
-        if survey.is_outside(judged):
-            continue
-        for pair in _weaker_steps(judged.decision):
-            concerned.setdefault(pair, []).append(judged.name)
-    for (narrow, wide), workloads in sorted(concerned.items(), key=lambda item: _place(item[0][0])):
+    for decision, workloads in survey.decided:
+        pairs = list(_weaker_steps(decision))
+        names = [judged.name for judged in workloads if not survey.is_outside(judged)] if pairs else []
+        for pair in pairs if names else ():
+            concerned.setdefault(pair, []).extend(names)
+    for (narrow, wide), concerns in sorted(concerned.items(), key=lambda item: _place(item[0][0])):
         entry = "" if narrow.port is None else f" for port {narrow.port}"
         yield DOWNGRADE.found(
             f"policy {narrow.policy} says {narrow.said}{entry} where {wide.policy} ({wide.level}) says {wide.said}: "
-            f"workload {listed(workloads)} takes plaintext{_where(narrow)}",
+            f"workload {listed(concerns)} takes plaintext{_where(narrow)}",
             subject=f"PeerAuthentication {narrow.policy}",
             origin=narrow.origin,
             path="spec.mtls.mode" if narrow.port is None else f"spec.portLevelMtls.{narrow.port}.mode",
@@ -108,10 +108,15 @@ def _broad(survey: Survey) -> Iterator[tuple[Level, str, tuple[PeerAuthenticatio
 def _lost_workloads(survey: Survey) -> dict[Pair, list[str]]:
     """For each winner and loser at the level of workloads, the workloads that both select."""
     lost: dict[Pair, list[str]] = {}
-    for judged in survey.judged:
-        for reason in judged.decision.reasons:
-            if reason.verdict is Verdict.LOSES and reason.level is Level.WORKLOAD and reason.port is None:
-                lost.setdefault((reason.lost_to, reason.policy), []).append(judged.name)
+    for decision, workloads in survey.decided:
+        pairs = [
+            (reason.lost_to, reason.policy)
+            for reason in decision.reasons
+            if reason.verdict is Verdict.LOSES and reason.level is Level.WORKLOAD and reason.port is None
+        ]
+        names = [judged.name for judged in workloads] if pairs else []
+        for pair in pairs:
+            lost.setdefault(pair, []).extend(names)
     return lost
 
 

@@ -8,6 +8,7 @@ really speaks first on the wire.
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
+from functools import lru_cache
 
 from peerauth.analysis.lint.codes import SERVER_FIRST, SERVICE_PORT, UNKNOWN_PORT
 from peerauth.analysis.lint.survey import Judged, Survey, listed
@@ -44,7 +45,7 @@ def port_entries(survey: Survey) -> Iterator[Diagnostic]:
         for entry in policy.ports:
             if any(entry.port in judged.declared for judged in workloads):
                 continue
-            meant = list(_service_targets(survey, workloads, entry.port))
+            meant = list(_service_targets(sorted(workloads, key=_key_of), entry.port))
             if meant:
                 yield _service_port(policy, entry, meant)
             elif all(judged.declared for judged in workloads):
@@ -75,20 +76,22 @@ def server_first(survey: Survey) -> Iterator[Diagnostic]:
             )
 
 
+def _key_of(judged: Judged) -> WorkloadKey:
+    return judged.workload.key
+
+
 def _winners(survey: Survey) -> dict[str, list[Judged]]:
     """The policies with port entries that won the level of workloads, and the workloads they won."""
     won: dict[str, list[Judged]] = {}
-    for judged in survey.judged:
-        for reason in judged.decision.reasons:
+    for decision, workloads in survey.decided:
+        for reason in decision.reasons if decision.ports else ():
             heard = reason.verdict not in (Verdict.LOSES, Verdict.IGNORED)
-            if reason.level is Level.WORKLOAD and heard and judged.decision.ports:
-                won.setdefault(reason.policy, []).append(judged)
+            if reason.level is Level.WORKLOAD and heard:
+                won.setdefault(reason.policy, []).extend(workloads)
     return won
 
 
-def _service_targets(
-    survey: Survey, workloads: Sequence[Judged], number: int
-) -> Iterator[tuple[Service, ServicePort, int]]:
+def _service_targets(workloads: Sequence[Judged], number: int) -> Iterator[tuple[Service, ServicePort, int]]:
     """Services of the workloads that have a port with this number which leads to another port of the workload."""
     seen: set[tuple[str, int]] = set()
     for judged in workloads:
@@ -182,6 +185,7 @@ def _said_by(port: ServicePort) -> str:
     return port.app_protocol.lower() or _protocol_in(port.name)
 
 
+@lru_cache(maxsize=1024)
 def _protocol_in(name: str) -> str:
     """The protocol that Istio reads in a port's name: what stands before the first dash."""
     return name.lower().partition("-")[0]

@@ -56,8 +56,8 @@ def _selecting(survey: Survey) -> set[str]:
     """The policies that select some workload, winners and losers alike."""
     return {
         reason.policy
-        for judged in survey.judged
-        for reason in judged.decision.reasons
+        for decision, _ in survey.decided
+        for reason in decision.reasons
         if reason.level is Level.WORKLOAD and reason.verdict is not Verdict.IGNORED
     }
 

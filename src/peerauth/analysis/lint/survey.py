@@ -56,10 +56,15 @@ class Judged(msgspec.Struct, frozen=True):
 
 
 class Survey(msgspec.Struct, frozen=True):
-    """Everything the checks need: the world, every workload judged, and the workloads behind each Service."""
+    """Everything the checks need: the world, every workload judged, those that share a decision, and the workloads
+    behind each Service.
+
+    What hangs on a decision alone is asked once for each of `decided`.
+    """
 
     world: World
     judged: Sequence[Judged]
+    decided: Sequence[tuple[Decision, Sequence[Judged]]]
     behind: Mapping[Name, Sequence[Judged]]
 
     def policy(self, full_name: str) -> PeerAuthentication:
@@ -82,16 +87,29 @@ class Survey(msgspec.Struct, frozen=True):
 def survey(world: World, decide: Decide) -> Survey:
     """One walk over the workloads of the world, in the order of their names."""
     judged: list[Judged] = []
-    behind: dict[Name, list[Judged]] = {}
+    # Both by identity: one object is found for many workloads, and cheaper to hash by far.
+    decided: dict[int, tuple[Decision, list[Judged]]] = {}
+    behind: dict[int, tuple[Service, list[Judged]]] = {}
     for key in sorted(world.workloads):
         workload = world.workloads[key]
         services = world.services_selecting(workload)
         declared = world.declared_numbers(workload, services)
-        one = Judged(workload=workload, decision=decide(workload), services=services, declared=declared)
+        decision = decide(workload)
+        one = Judged(workload, decision, services, declared)
         judged.append(one)
+        if id(decision) not in decided:
+            decided[id(decision)] = decision, []
+        decided[id(decision)][1].append(one)
         for service in services:
-            behind.setdefault(name_of(service), []).append(one)
-    return Survey(world=world, judged=judged, behind=behind)
+            if id(service) not in behind:
+                behind[id(service)] = service, []
+            behind[id(service)][1].append(one)
+    return Survey(
+        world=world,
+        judged=judged,
+        decided=tuple(decided.values()),
+        behind={name_of(service): workloads for service, workloads in behind.values()},
+    )
 
 
 def excluded_by(workload: Workload, dataplane: Dataplane, port: int) -> str:
