@@ -13,19 +13,32 @@ from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.listener.v3 import listener_pb2
 
 from peerauth.dataplane.ambient import node_inbound, node_outbound
+from peerauth.dataplane.ambient.node_mesh import MESH, MeshListener
 from peerauth.dataplane.ambient.node_values import HbonePeer, NodeProxy, NodeWorkload
 from peerauth.dataplane.resources import CLUSTER, LISTENER, Resources, serialize
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.mesh import MeshConfig
 
-__all__ = ["HbonePeer", "NodeProxy", "NodeWorkload", "render_mesh", "render_node", "render_source", "render_workload"]
+__all__ = [
+    "HbonePeer",
+    "MeshListener",
+    "NodeProxy",
+    "NodeWorkload",
+    "render_mesh",
+    "render_node",
+    "render_source",
+    "render_workload",
+]
 
 
 def render_node(node: NodeProxy) -> Resources:
     """All resources of one node's Envoy, serialized: clusters, then listeners. Equal nodes give equal bytes."""
+    mesh = MeshListener()
+    for number, peer in enumerate(node.peers):
+        mesh.put(number, peer)
     clusters: dict[str, bytes] = {}
     listeners: dict[str, bytes] = {}
-    pieces = [render_mesh(node.peers)]
+    pieces = [render_mesh(mesh)]
     pieces += [render_source(identity, mesh=node.mesh) for identity in {w.identity for w in node.workloads}]
     pieces += [render_workload(workload, mesh=node.mesh) for workload in node.workloads]
     for piece in pieces:
@@ -47,10 +60,10 @@ def render_source(identity: SpiffeId, *, mesh: MeshConfig) -> Resources:
     return {CLUSTER: _serialized([node_outbound.source_cluster(identity, mesh=mesh)])}
 
 
-def render_mesh(peers: tuple[HbonePeer, ...]) -> Resources:
+def render_mesh(mesh: MeshListener) -> Resources:
     """What all workloads share: the mesh as they may dial it, and the ways to applications and past the mesh."""
     clusters = [*node_inbound.inbound_clusters(), *node_outbound.shared_clusters()]
-    return {CLUSTER: _serialized(clusters), LISTENER: _serialized([node_outbound.mesh_listener(peers)])}
+    return {CLUSTER: _serialized(clusters), LISTENER: {MESH: mesh.encoded()}}
 
 
 def _serialized(messages: Iterable[cluster_pb2.Cluster | listener_pb2.Listener]) -> dict[str, bytes]:

@@ -1,9 +1,9 @@
 """What a sidecar writes about connections: one JSON object a line on standard output.
 
 `event` is `end` once for every connection that ended, whatever became of it (the listener's own log, which alone sees
-connections that no filter chain took and handshakes that failed), and `start` for those that reached an application,
-when they did. The keys are a contract with `peerauth.telemetry`. The format never depends on a mode: it is part of the
-listener, and a listener that changes outside its filter chains drops every connection.
+connections that no filter chain took and handshakes that failed), and `start` for those that reached the workload's
+application, when they did. The keys are a contract with `peerauth.telemetry`. The format never depends on a mode: it is
+part of the listener, and a listener that changes outside its filter chains drops every connection.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _TCP = {
     "started": "%START_TIME(%s.%6f)%",
     "duration_ms": "%DURATION%",
 }
-_START = ("chain", "cluster", "why_cluster", "source", "destination", "peer", "upstream_peer", "started", "duration_ms")
+_START = ("chain", "cluster", "why_cluster", "source", "destination", "peer", "started", "duration_ms")
 """What is known when a connection starts: lines are a good part of what a short connection costs."""
 
 _HTTP = {
@@ -63,10 +63,10 @@ def connection_end(
     return _stdout({"kind": kind, "event": "end", **_whose(workload, direction), **_TCP})
 
 
-def connection_start(workload: WorkloadKey | str, *, direction: str = INBOUND) -> accesslog_pb2.AccessLog:
-    """For a TCP proxy that flushes its log when connected: one line when the application was reached."""
+def connection_start(workload: WorkloadKey) -> accesslog_pb2.AccessLog:
+    """For an inbound TCP proxy that flushes its log when connected: one line when the application was reached."""
     log = _stdout(
-        {"kind": CONNECTION, "event": "start", **_whose(workload, direction), **{key: _TCP[key] for key in _START}}
+        {"kind": CONNECTION, "event": "start", **_whose(workload, INBOUND), **{key: _TCP[key] for key in _START}}
     )
     log.filter.log_type_filter.types.append(data_pb2.AccessLogType.TcpUpstreamConnected)
     return log

@@ -62,11 +62,11 @@ def outbound_clusters(workload: SidecarWorkload) -> list[cluster_pb2.Cluster]:
 
 
 def _virtual_outbound(workload: SidecarWorkload) -> listener_pb2.Listener:
-    chains = [_chain(workload, PASSTHROUGH, PASSTHROUGH), _chain(workload, LOOP, parts.BLACKHOLE)]
+    chains = [_chain(PASSTHROUGH, PASSTHROUGH), _chain(LOOP, parts.BLACKHOLE)]
     for transport, identity in _spoken(workload.peers):
         name = _peer_name(transport, identity)
         tunnel = _tunnel("%DOWNSTREAM_LOCAL_ADDRESS%") if transport is Transport.HBONE else None
-        chains.append(_chain(workload, name, name, tunnel=tunnel))
+        chains.append(_chain(name, name, tunnel=tunnel))
     listener = _listener(workload, VIRTUAL_OUTBOUND, chains)
     parts.bind(listener, parts.wildcards(workload.addresses), parts.OUTBOUND_PORT)
     listener.listener_filters.add(
@@ -133,7 +133,7 @@ def _egress_name(port: EgressPort) -> str:
 
 def _egress_listener(workload: SidecarWorkload, port: EgressPort) -> listener_pb2.Listener:
     name = _egress_name(port)
-    listener = _listener(workload, name, [_chain(workload, name, name)])
+    listener = _listener(workload, name, [_chain(name, name)])
     parts.bind(listener, [port.bind], port.port)
     return listener
 
@@ -218,11 +218,9 @@ def _listener(
 
 
 def _chain(
-    workload: SidecarWorkload, name: str, cluster: str, *, tunnel: tcp_proxy_pb2.TcpProxy.TunnelingConfig | None = None
+    name: str, cluster: str, *, tunnel: tcp_proxy_pb2.TcpProxy.TunnelingConfig | None = None
 ) -> listener_components_pb2.FilterChain:
-    log = accesslog.connection_start(workload.key, direction=accesslog.OUTBOUND)
-    proxy = parts.tcp_proxy(name, cluster, log=log, tunnel=tunnel)
-    return listener_components_pb2.FilterChain(name=name, filters=[proxy])
+    return listener_components_pb2.FilterChain(name=name, filters=[parts.tcp_proxy(name, cluster, tunnel=tunnel)])
 
 
 def _tunnel(authority: str) -> tcp_proxy_pb2.TcpProxy.TunnelingConfig:
