@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from peerauth.cli.findings import error_text
 from peerauth.cli.proved import because, decider, proof_lines
-from peerauth.cli.render import BLANK, MODE_ROLES, Cell, Line, Role, columns, count, line, write_all, writer
+from peerauth.cli.render import BLANK, MODE_ROLES, Cell, Line, Role, columns, count, line, writer
 from peerauth.dataplane.resources import Capture
 from peerauth.model.diagnostic import Diagnostic, Severity
 from peerauth.policy.decision import Decision
@@ -72,7 +72,7 @@ class ProofStory:
 
     def started(self, mesh: LocalMesh, tally: Tally) -> None:
         """What limits the proof."""
-        write_all(start_lines(mesh), self.write)
+        self.write(start_lines(mesh))
 
     def seen(self, connection: ConnectionSeen) -> None:
         """The probe provokes them; the table says what became of them."""
@@ -82,7 +82,7 @@ class ProofStory:
 
     def proved(self, reports: Sequence[PortReport], flows: Sequence[FlowReport]) -> None:
         """The tables and the verdict."""
-        write_all(proof_lines(reports, flows), self.write)
+        self.write(proof_lines(reports, flows))
 
     def ended(self) -> None:
         """Nothing is open."""
@@ -116,7 +116,7 @@ class LogStory(ProofStory):
 
     def tell(self, lines: Sequence[Line]) -> None:
         """Writes lines at once: a log is read while it grows."""
-        write_all(lines, self.write)
+        self.write(lines)
         sys.stdout.flush()
 
 

@@ -31,7 +31,7 @@ from peerauth.analysis.report import at_least, counts, in_order, report_document
 from peerauth.cli.explained import body_lines, explanation_lines, heading
 from peerauth.cli.findings import error_text, finding_lines, summary_lines
 from peerauth.cli.reading import Reading, read
-from peerauth.cli.render import plain, plain_text, write_all, writer
+from peerauth.cli.render import plain, plain_text, writer
 from peerauth.cli.sarif import sarif_document
 from peerauth.model.diagnostic import Diagnostic, Severity
 from peerauth.model.inventory import WorkloadKey
@@ -190,7 +190,7 @@ def _print_explanations(explanations: Iterator[Explanation], *, port: int | None
     if out.isatty():
         write = writer()
         for explanation in explanations:
-            write_all(explanation_lines(explanation, port=port), write)
+            write(explanation_lines(explanation, port=port))
         return
     bodies = Shared(lambda explanation: plain_text(body_lines(explanation, port=port)))
     for explanation in explanations:
@@ -241,8 +241,8 @@ def _write_findings(reading: Reading, findings: list[Diagnostic], *, output: str
         case _:
             write = writer()
             for finding in findings:
-                write_all(finding_lines(finding), write)
-            write_all(summary_lines(summary), write)
+                write(finding_lines(finding))
+            write(summary_lines(summary))
 
 
 def _write_json(document: dict[str, object]) -> None:

@@ -19,7 +19,7 @@ from peerauth.agent.ztunnel import SHORTEST_LIFETIME
 from peerauth.cli.live import story_of
 from peerauth.cli.offline import Target, TargetType
 from peerauth.cli.proved import proof_lines
-from peerauth.cli.render import write_all, writer
+from peerauth.cli.render import writer
 from peerauth.dataplane.resources import Capture
 from peerauth.model.schema.meshconfig import go_duration
 from peerauth.runtime import probing, settings
@@ -185,7 +185,7 @@ def probe(
         sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(report_document(reports)), indent=2) + b"\n")
     else:
         write = writer()
-        write_all(proof_lines(reports), write)
+        write(proof_lines(reports))
     return FINE if reports and all(report.ok for report in reports) else REFUTED
 
 

@@ -31,7 +31,7 @@ class Role(StrEnum):
 Span = tuple[str, Role]
 Line = tuple[Span, ...]
 Cell = str | Span
-WriteLine = Callable[[Line], None]
+Write = Callable[[Iterable[Line]], None]
 
 MODE_ROLES = {
     EffectiveMode.STRICT: Role.GOOD,
@@ -90,30 +90,25 @@ def plain_text(lines: Iterable[Line]) -> str:
     return "".join([plain(text_line).rstrip() + "\n" for text_line in lines])
 
 
-def writer(stream: TextIO | None = None) -> WriteLine:
+def writer(stream: TextIO | None = None) -> Write:
     """What writes lines to `stream` (standard output): coloured on a terminal, plain elsewhere."""
     out = sys.stdout if stream is None else stream
     if not out.isatty():
-        return lambda text_line: _write_plain(out, text_line)
+        return lambda lines: _write_plain(out, lines)
     from rich.console import Console  # noqa: PLC0415  (slow to import, and needed on a terminal only)
     from rich.text import Text  # noqa: PLC0415
 
     console = Console(file=out, highlight=False, soft_wrap=True)
 
-    def write(text_line: Line) -> None:
-        console.print(Text.assemble(*text_line), soft_wrap=True)
+    def write(lines: Iterable[Line]) -> None:
+        for text_line in lines:
+            console.print(Text.assemble(*text_line), soft_wrap=True)
 
     return write
 
 
-def write_all(lines: Iterable[Line], write: WriteLine) -> None:
-    """Write every line."""
-    for text_line in lines:
-        write(text_line)
-
-
-def _write_plain(out: TextIO, text_line: Line) -> None:
-    out.write(plain_text((text_line,)))
+def _write_plain(out: TextIO, lines: Iterable[Line]) -> None:
+    out.write(plain_text(lines))
 
 
 def _span(cell: Cell) -> Span:

@@ -94,6 +94,7 @@ class World:
             Service: SelectorIndex(),
             Sidecar: SelectorIndex(),
         }
+        self._services_by_name: dict[tuple[Name, ...], tuple[Service, ...]] = {}  # what was asked for since a change
         self._broad_sidecars: Table[Name, Sidecar] = Table(Sidecar, name_of)
         self._tables: dict[type[MeshObject], _Shelf] = {
             Workload: self.workloads,
@@ -109,6 +110,7 @@ class World:
     def apply(self, change: Change) -> tuple[Edit, ...]:
         """Takes one change in; returns what it really changed, for those who keep something derived from it."""
         edits = self._ledger.apply(change)
+        self._services_by_name = {}
         for edit in edits:
             if edit.before is not None:
                 self._remove(edit.before)
@@ -119,9 +121,12 @@ class World:
     def services_selecting(self, workload: Workload) -> tuple[Service, ...]:
         """The Services of the workload's namespace whose selector its labels contain, by name."""
         namespace = workload.meta.namespace
-        names = self._selecting[Service].matching(workload.meta.labels, namespace=namespace)
-        services = self.services.in_namespace(namespace)
-        return tuple([services[name] for name in sorted(names)])
+        names = tuple(self._selecting[Service].matching(workload.meta.labels, namespace=namespace))
+        found = self._services_by_name.get(names)
+        if found is None:
+            services = self.services.in_namespace(namespace)
+            found = self._services_by_name[names] = tuple([services[name] for name in sorted(names)])
+        return found
 
     def sidecar_of(self, workload: Workload) -> Sidecar | None:
         """The Sidecar resource that applies: one that selects the workload, else its namespace's, else the root's.

@@ -67,7 +67,7 @@ class PolicyIndex:
         self._classes = ClassTable()
         self._class_of: dict[WorkloadKey, WorkloadClass] = {}
         self._undecided = decide(Contenders(), dataplane=Dataplane.NONE)
-        self._decided: dict[_Speakers, Decision] = {}
+        self._decided: dict[_Speakers, tuple[Contenders, Decision]] = {}
 
     def __len__(self) -> int:
         return len(self._class_of)
@@ -224,13 +224,13 @@ class PolicyIndex:
         namespace = found.key.namespace
         mesh = self._policies.broad(self._root_namespace)
         own = () if namespace == self._root_namespace else self._policies.broad(namespace)
-        # Identity stands for content: while `_decided` lives, so does every policy that its keys were made from.
-        who = (id(mesh), id(own), tuple(map(id, found.selecting)), tuple(map(id, found.ignored)), found.dataplane)
-        decision = self._decided.get(who)
-        if decision is None:
-            decision = decide(Contenders(mesh, own, found.selecting, found.ignored), dataplane=found.dataplane)
-            self._decided[who] = decision
-        return decision
+        # Identity stands for content: `_decided` holds every tuple that its keys were made from.
+        who = (id(mesh), id(own), id(found.selecting), id(found.ignored), found.dataplane)
+        decided = self._decided.get(who)
+        if decided is None:
+            speakers = Contenders(mesh, own, found.selecting, found.ignored)
+            decided = self._decided[who] = speakers, decide(speakers, dataplane=found.dataplane)
+        return decided[1]
 
 
-_Speakers = tuple[int, int, tuple[int, ...], tuple[int, ...], Dataplane]
+_Speakers = tuple[int, int, int, int, Dataplane]

@@ -14,7 +14,7 @@ from peerauth.model.tables import Name, Table, name_of
 
 
 class PolicyShelf:
-    """All policies in force. A tuple that `broad` returns stays the same object until its namespace's policies change.
+    """All policies in force. Equal answers of `broad` or `selecting` are one object until such policies change.
 
     Tuples are made when they are asked for: a load of many policies sorts each namespace's once.
     """
@@ -24,10 +24,12 @@ class PolicyShelf:
         self._broad_by_age: dict[str, tuple[PeerAuthentication, ...]] = {}
         self._selecting: dict[Name, PeerAuthentication] = {}
         self._selectors: SelectorIndex[Name] = SelectorIndex()
+        self._selecting_by_age: dict[tuple[Name, ...], tuple[PeerAuthentication, ...]] = {}
 
     def put(self, policy: PeerAuthentication) -> None:
         """Adds a policy whose name is not on the shelf."""
         if policy.selector:
+            self._selecting_by_age = {}
             self._selecting[name_of(policy)] = policy
             self._selectors.add(name_of(policy), namespace=policy.meta.namespace, selector=policy.selector)
         else:
@@ -37,6 +39,7 @@ class PolicyShelf:
     def drop(self, policy: PeerAuthentication) -> None:
         """Takes off a policy that was put."""
         if policy.selector:
+            self._selecting_by_age = {}
             del self._selecting[name_of(policy)]
             self._selectors.remove(name_of(policy), namespace=policy.meta.namespace, selector=policy.selector)
         else:
@@ -52,8 +55,13 @@ class PolicyShelf:
 
     def selecting(self, labels: Labels, *, namespace: str) -> tuple[PeerAuthentication, ...]:
         """The policies of a namespace whose selector these labels contain."""
-        names = self._selectors.matching(labels, namespace=namespace)
-        return _oldest_first([self._selecting[name] for name in names]) if names else ()
+        names = tuple(self._selectors.matching(labels, namespace=namespace))
+        if not names:
+            return ()
+        found = self._selecting_by_age.get(names)
+        if found is None:
+            found = self._selecting_by_age[names] = _oldest_first([self._selecting[name] for name in names])
+        return found
 
 
 def _oldest_first(policies: Collection[PeerAuthentication]) -> tuple[PeerAuthentication, ...]:

@@ -33,7 +33,7 @@ def test_a_label_stands_before_the_first_line_only() -> None:
 
 def test_off_a_terminal_there_are_no_colours() -> None:
     out = io.StringIO()
-    writer(out)(line(("STRICT", Role.GOOD), "  x "))
+    writer(out)([line(("STRICT", Role.GOOD), "  x ")])
     assert out.getvalue() == "STRICT  x\n"
 
 
@@ -41,7 +41,7 @@ def test_on_a_terminal_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
     out = Terminal()
-    writer(out)(line(("STRICT", Role.GOOD)))
+    writer(out)([line(("STRICT", Role.GOOD))])
     assert out.getvalue() == "\x1b[32mSTRICT\x1b[0m\n"
 
 
@@ -49,7 +49,7 @@ def test_no_color_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("NO_COLOR", "1")
     out = Terminal()
-    writer(out)(line(("STRICT", Role.GOOD)))
+    writer(out)([line(("STRICT", Role.GOOD))])
     assert out.getvalue() == "STRICT\n"
 
 
@@ -58,7 +58,7 @@ def test_long_names_are_neither_cut_nor_wrapped_on_a_terminal(monkeypatch: pytes
     monkeypatch.setenv("COLUMNS", "20")
     out = Terminal()
     name = "namespace/" + "x" * 200 + " " + "y" * 100
-    writer(out)(line(name, "[markup] is text"))
+    writer(out)([line(name, "[markup] is text")])
     assert out.getvalue() == name + "[markup] is text\n"
 
 
