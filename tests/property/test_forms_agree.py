@@ -9,6 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from peerauth.model.schema import Checked, check
+from peerauth.model.schema.recipe import Recipe, learn
+from peerauth.model.schema.watched import Watch
 from peerauth.sources import forms
 from peerauth.sources.reader import DocumentReader
 from peerauth.sources.text import Chunk
@@ -201,6 +203,22 @@ def test_recipes_say_what_the_check_of_each_document_says(
         for number, odd in enumerate(stream):
             chunk = Chunk(filled(template, odd), line + number, f"f{number % 2}.yaml")
             assert same(reader.document(chunk), exactly(chunk)), chunk.text
+
+
+def test_documents_without_a_form_in_common_are_not_learnt_from_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each declares a port of its own, which is looked at."""
+    learnt = 0
+
+    def counted(checked: Checked, watch: Watch, *, file: str, line: int) -> Recipe | None:
+        nonlocal learnt
+        learnt += 1
+        return learn(checked, watch, file=file, line=line)
+
+    monkeypatch.setattr(forms, "learn", counted)
+    reader = DocumentReader()
+    for port in range(1, 1000):
+        reader.document(Chunk(filled(POD, {"g": str(port)})))
+    assert learnt == forms.ON_TRUST
 
 
 def test_most_documents_are_made_by_a_recipe(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -192,9 +192,13 @@ def _print_explanations(explanations: Iterator[Explanation], *, port: int | None
         for explanation in explanations:
             write(explanation_lines(explanation, port=port))
         return
-    bodies = Shared(lambda explanation: plain_text(body_lines(explanation, port=port)))
+    encoding, errors = out.encoding, out.errors or "strict"
+    bodies = Shared(lambda explanation: plain_text(body_lines(explanation, port=port)).encode(encoding, errors))
+    out.flush()
+    write_bytes = out.buffer.write
     for explanation in explanations:
-        out.write(plain(heading(explanation)) + "\n" + bodies.of(explanation))
+        write_bytes((plain(heading(explanation)) + "\n").encode(encoding, errors) + bodies.of(explanation))
+    out.buffer.flush()
 
 
 @click.command(epilog=CHECK_EPILOG)
@@ -246,5 +250,7 @@ def _write_findings(reading: Reading, findings: list[Diagnostic], *, output: str
 
 
 def _write_json(document: dict[str, object]) -> None:
-    encoded = msgspec.json.format(msgspec.json.encode(document), indent=2)
-    sys.stdout.write(encoded.decode() + "\n")
+    out = sys.stdout.buffer
+    out.write(msgspec.json.format(msgspec.json.encode(document), indent=2))
+    out.write(b"\n")
+    out.flush()

@@ -6,7 +6,7 @@ lines, anchors, tags, tabs, doubtful indentation, a key that comes twice) it lea
 and reports. It never refuses. Property tests hold it to the exact reader, values and positions alike.
 
 It is fast because manifests repeat themselves. A line seen before is not parsed again, and a document whose lines have
-the same heads (indentation, dash, key, whether a value follows) as one before it has that one's `Layout`.
+the same heads (indentation, dash, key, where a value begins) as one before it has that one's `Layout`.
 """
 
 from __future__ import annotations

@@ -21,18 +21,30 @@ MOST_RECIPES_OF_LAYOUT = 64
 SEEN_BEFORE = 2
 """Documents of a layout that are checked before one is watched: most layouts of a small mesh occur once."""
 
+ON_TRUST = 4
+"""Recipes of a layout that are learnt before one was of use; then one more for each document that was made by one, so
+that documents without a form in common cost little more than their checks.
+"""
+
 Looks = Callable[[Sequence[str]], object]
 
 
 class _Forms:
     """The recipes of one layout: by which lines they look at, and by those lines."""
 
-    __slots__ = ("known", "learnt", "seen")
+    __slots__ = ("followed", "known", "learnt", "seen")
 
     def __init__(self) -> None:
         self.seen = 0
         self.learnt = 0
+        self.followed = 0
         self.known: dict[tuple[int, ...], tuple[Looks, dict[object, Recipe]]] = {}
+
+    @property
+    def may_learn(self) -> bool:
+        """Whether another recipe is likely to be of use."""
+        most = min(ON_TRUST + self.followed, MOST_RECIPES_OF_LAYOUT)
+        return self.seen >= SEEN_BEFORE and self.learnt < most
 
 
 class FormReader:
@@ -55,10 +67,11 @@ class FormReader:
             if recipe is not None:
                 made = recipe.follow(document.values, file=document.chunk.file, line=document.chunk.line)
                 if made is not None:
+                    forms.followed += 1
                     return made
         checked = check(document.value, place=document.place, default_namespace=self.default_namespace)
         forms.seen += 1
-        if forms.seen >= SEEN_BEFORE and forms.learnt < MOST_RECIPES_OF_LAYOUT and not checked.diagnostics:
+        if forms.may_learn and not checked.diagnostics:
             self._learn(document, forms)
         return checked
 
