@@ -2,8 +2,8 @@
 
 A real Envoy for each size, told by the control plane as in the product (node_bed.py): what it takes in memory, how long
 until it listens, and how long a change takes until it is acknowledged. The sizes take turns in every round; a ratio is
-that of medians, to the smallest size. Times are in milliseconds; `decide`, `gather` and `render` are the control
-plane's, `envoy` is from there to the acknowledgement, `CPU` Envoy's processor time on all threads until then.
+that of medians, to the smallest size. Times are in milliseconds; `decide` and `render` are the control plane's, `envoy`
+is from there to the acknowledgement, `CPU` Envoy's processor time on all threads until then.
 
 Three things are asserted, because they are no times: a changed policy of one workload changes one resource; it and a
 remote workload that comes or goes make no listener drain; the latter closes no filter chain either.
@@ -45,7 +45,7 @@ REMOTE_COMES = "a remote workload comes"
 REMOTE_GOES = "a remote workload goes"
 LOCAL_COMES = "a workload of the node comes"
 LOCAL_GOES = "a workload of the node goes"
-STEPS = ("decide", "gather", "render", "envoy")
+STEPS = ("decide", "render", "envoy")
 
 
 class Sizes(NamedTuple):

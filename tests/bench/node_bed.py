@@ -15,7 +15,7 @@ import contextlib
 import itertools
 import os
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,7 +33,8 @@ from peerauth.model.mesh import DEFAULT_MESH
 from peerauth.model.meta import Meta
 from peerauth.policy.outbound import identity_of
 from peerauth.runtime.control_plane import ControlPlane
-from peerauth.runtime.node_configuration import NodeConfiguration, node_workload, peers_of
+from peerauth.runtime.networks import Placed
+from peerauth.runtime.node_configuration import NodeConfiguration
 from peerauth.xds.wire import ProxyKey
 
 NODE = ProxyKey("node")
@@ -58,13 +59,12 @@ class Draining(NamedTuple):
 class Taken(NamedTuple):
     """One change, in seconds, from the control plane's word to Envoy's acknowledgement.
 
-    `decide`: what the policies say now. `gather`: the node's workloads and the mesh's peers as values. `render`: the
-    pieces that are new. `envoy`: from there to the acknowledgement, with what discovery does. `processor` is Envoy's
-    time on all threads. `names` are the resources that changed, `wire` the bytes that Envoy received for them.
+    `decide`: what the policies say now. `render`: the pieces that are new. `envoy`: from there to the acknowledgement,
+    with what discovery does. `processor` is Envoy's time on all threads. `names` are the resources that changed, `wire`
+    the bytes that Envoy received for them.
     """
 
     decide: float
-    gather: float
     render: float
     envoy: float
     processor: float
@@ -74,7 +74,7 @@ class Taken(NamedTuple):
 
     @property
     def whole(self) -> float:
-        return self.decide + self.gather + self.render + self.envoy
+        return self.decide + self.render + self.envoy
 
 
 class Started(NamedTuple):
@@ -97,7 +97,9 @@ class Bed:
         capture = Capture.TRANSPARENT if any(places.values()) else Capture.EXPLICIT
         discovery = self._proxies.discovery
         self._control = ControlPlane(self._proxies.cache, acknowledgements=discovery, capture=capture)
-        self._configuration = NodeConfiguration(self._proxies.cache, proxy=NODE)
+        world, decisions = self._control.world, self._control.decisions
+        self._configuration = NodeConfiguration(self._proxies.cache, proxy=NODE, world=world, decisions=decisions)
+        self._control.follow(self._configuration.take)
         self._places = places
         self._authority = authority
         self.first, *_, self.spare = places
@@ -124,40 +126,24 @@ class Bed:
         moments = [time.perf_counter()]
         self._control.apply(change)
         moments.append(time.perf_counter())
-        names = self._reconcile(moments)
+        names = self._reconcile()
+        moments.append(time.perf_counter())
         await self._acknowledged(names)
         moments.append(time.perf_counter())
         used = processor_seconds([self.process]) - used
         await self._accepted()
         after = await self._proxies.counters(NODE, _COUNTERS)
         draining = Draining(*(after[each] for each in DRAINING))
-        decide, gather, render, envoy = (later - earlier for earlier, later in itertools.pairwise(moments))
-        return Taken(decide, gather, render, envoy, used, names, after[RECEIVED] - before[RECEIVED], draining)
+        decide, render, envoy = (later - earlier for earlier, later in itertools.pairwise(moments))
+        return Taken(decide, render, envoy, used, names, after[RECEIVED] - before[RECEIVED], draining)
 
     async def stop(self) -> None:
         await self._proxies.stop()
 
-    def _reconcile(self, moments: list[float] | None = None) -> frozenset[str]:
-        world, decisions = self._control.world, self._control.decisions
-        ambient = self._control.ambient()
-        workloads = [
-            node_workload(key, namespace=place, application="127.0.0.1", world=world, decisions=decisions)
-            for key, place in self._placed()
-            if key in ambient
-        ]
-        peers = peers_of(world, decisions)
-        if moments is not None:
-            moments.append(time.perf_counter())
-        names = self._configuration.configure(workloads, peers=peers, mesh=world.mesh)
-        if moments is not None:
-            moments.append(time.perf_counter())
-        return names
-
-    def _placed(self) -> Iterator[tuple[WorkloadKey, str]]:
-        for number, place in self._places.items():
-            key = _local_key(number)
-            if key in self._control.world.workloads:
-                yield key, place
+    def _reconcile(self) -> frozenset[str]:
+        known = self._control.world.workloads
+        places = {_local_key(number): Placed((), "127.0.0.1", place) for number, place in self._places.items()}
+        return self._configuration.serve({key: place for key, place in places.items() if key in known})
 
     async def _acknowledged(self, names: frozenset[str]) -> None:
         """Looks at these names alone: `wait_acked` looks at all, which at this size is more than Envoy's share."""

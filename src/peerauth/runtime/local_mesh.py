@@ -115,7 +115,7 @@ class LocalMesh:
             applications={key: place.application for key, place in self.places.items()},
         )
         await self._reconcile_agents()
-        await self._node.reconcile(self.control_plane, self.places, group=self._tasks())
+        await self._node.reconcile(self.places, group=self._tasks())
         if self._applications is not None:
             await self._applications.serve(self._application_ports())
         return applied
@@ -159,6 +159,7 @@ class LocalMesh:
         return LocalNode(
             self._cache,
             self.discovery,
+            plane=self.control_plane,
             folder=self._folder / "node",
             envoy=self._envoy,
             sign=self._signer,

@@ -14,7 +14,7 @@ from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.inventory import WorkloadKey
 from peerauth.runtime.control_plane import ControlPlane
 from peerauth.runtime.networks import Placed
-from peerauth.runtime.node_configuration import NodeConfiguration, node_workload, peers_of
+from peerauth.runtime.node_configuration import NodeConfiguration
 from peerauth.runtime.node_proxy import NODE, NodeProxy
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.server import DiscoveryServer, Service, UdsBinding
@@ -31,6 +31,7 @@ class LocalNode:
         cache: ResourceCache,
         discovery: DiscoveryServer,
         *,
+        plane: ControlPlane,
         folder: Path,
         envoy: Path,
         sign: Callable[[SpiffeId], Signer],
@@ -38,7 +39,8 @@ class LocalNode:
         now: Callable[[], datetime],
     ) -> None:
         self._discovery = discovery
-        self.configuration = NodeConfiguration(cache, proxy=NODE)
+        self.configuration = NodeConfiguration(cache, proxy=NODE, world=plane.world, decisions=plane.decisions)
+        plane.follow(self.configuration.take)
         self.proxy = NodeProxy(folder=folder, envoy=envoy, sign=sign, on_line=on_line, now=now)
         self._task: asyncio.Task[None] | None = None
 
@@ -46,30 +48,12 @@ class LocalNode:
         """The workloads that the node proxy serves."""
         return tuple(sorted(self.configuration.workloads))
 
-    async def reconcile(
-        self, plane: ControlPlane, places: Mapping[WorkloadKey, Placed], *, group: asyncio.TaskGroup
-    ) -> bool:
-        """Serves the ambient workloads that have a place here; returns whether the proxy is told anything new.
-
-        Certificates of new identities are asked for first: a listener waits for its own.
-        """
-        ambient = plane.ambient()
-        workloads = [
-            node_workload(
-                key,
-                namespace=place.namespace,
-                application=place.application,
-                world=plane.world,
-                decisions=plane.decisions,
-            )
-            for key, place in sorted(places.items())
-            if key in ambient
-        ]
-        if self._task is None and not workloads:
+    async def reconcile(self, places: Mapping[WorkloadKey, Placed], *, group: asyncio.TaskGroup) -> bool:
+        """Serves the ambient workloads that have a place here; returns whether the proxy is told anything new."""
+        changed = self.configuration.serve(places)
+        self.proxy.hold(self.configuration.identities())
+        if self._task is None and not self.configuration.workloads:
             return False
-        self.proxy.hold(workload.identity for workload in workloads)
-        peers = peers_of(plane.world, plane.decisions)
-        changed = self.configuration.configure(workloads, peers=peers, mesh=plane.world.mesh)
         if self._task is None:
             self.proxy.prepare()
             await self._discovery.serve(UdsBinding(self.proxy.discovery, NODE, (Service.AGGREGATED,)))

@@ -70,6 +70,7 @@ class LocalZtunnel:
         self._now = now
         self._feed = ZtunnelFeed(cache, world=plane.world, decisions=plane.decisions)
         plane.follow(self._feed.update)
+        self._plane = plane
         self._token_key = ec.generate_private_key(CURVE)
         self._serving: ServingCertificate | None = None
         self._workloads: tuple[WorkloadKey, ...] = ()
@@ -81,14 +82,12 @@ class LocalZtunnel:
         """The workloads that ztunnel serves."""
         return self._workloads
 
-    async def reconcile(
-        self, plane: ControlPlane, places: Mapping[WorkloadKey, Placed], *, group: asyncio.TaskGroup
-    ) -> bool:
+    async def reconcile(self, places: Mapping[WorkloadKey, Placed], *, group: asyncio.TaskGroup) -> bool:
         """Hands over the namespaces of the ambient workloads that have one; returns whether others have one now.
 
         What the control plane says of them has been told before, by `ControlPlane.apply`.
         """
-        ambient = plane.ambient()
+        ambient = self._plane.ambient()
         wanted = tuple(key for key, place in sorted(places.items()) if place.namespace and key in ambient)
         changed, self._workloads = wanted != self._workloads, wanted
         self._zds.serve(
@@ -96,7 +95,7 @@ class LocalZtunnel:
                 uid=places[key].namespace,
                 name=key.name,
                 namespace=key.namespace,
-                service_account=plane.world.workloads[key].service_account,
+                service_account=self._plane.world.workloads[key].service_account,
                 network_namespace=places[key].namespace,
             )
             for key in wanted

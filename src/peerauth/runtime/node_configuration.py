@@ -1,22 +1,27 @@
 """What the node's Envoy is told: pieces rendered once each, and pushed when their bytes are new.
 
-A policy's change costs its workload's piece, whatever else the node or the mesh holds. Nothing is staged: clients speak
-HBONE to an ambient workload under every mode, so no mode has to wait for them.
+It follows the control plane step by step: `take` notes what a step made stale, `serve` renders that and nothing else. A
+policy's change costs its workload's piece, a workload of another node its identity's piece of the mesh listener,
+whatever else the node or the mesh holds. Nothing is staged: clients speak HBONE to an ambient workload under every
+mode, so no mode has to wait for them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from peerauth.dataplane.ambient.node import HbonePeer, NodeWorkload, render_mesh, render_source, render_workload
+from peerauth.dataplane.ambient.node import MeshListener, NodeWorkload, render_mesh, render_source, render_workload
+from peerauth.dataplane.ambient.node_values import HbonePeer
 from peerauth.dataplane.resources import CLUSTER, LISTENER, Resources
 from peerauth.identity.spiffe import SpiffeId
-from peerauth.model.inventory import WorkloadKey
-from peerauth.model.mesh import DEFAULT_MESH, MeshConfig
+from peerauth.model.changes import Edit
+from peerauth.model.inventory import Service, Sidecar, Workload, WorkloadKey
+from peerauth.model.mesh import MeshConfig
 from peerauth.model.world import World
-from peerauth.policy.decision import Dataplane
-from peerauth.policy.index import PolicyIndex
+from peerauth.policy.decision import Dataplane, Decision
+from peerauth.policy.index import DecisionChange, PolicyIndex
 from peerauth.policy.outbound import identity_of
+from peerauth.runtime.networks import Placed
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.wire import ProxyKey
 
@@ -25,45 +30,91 @@ Piece = WorkloadKey | SpiffeId | None
 
 
 class NodeConfiguration:
-    """One node's resources in a cache. Synchronous; `workloads` is what the node serves now."""
+    """One node's resources in a cache. Synchronous; `workloads` is what the node serves now.
 
-    def __init__(self, cache: ResourceCache, *, proxy: ProxyKey) -> None:
+    `take` is a follower of the control plane that `world` and `decisions` belong to, from before its first step.
+    """
+
+    def __init__(self, cache: ResourceCache, *, proxy: ProxyKey, world: World, decisions: PolicyIndex) -> None:
         self._cache = cache
         self._proxy = proxy
-        self._mesh = DEFAULT_MESH
-        self._peers: tuple[HbonePeer, ...] | None = None
+        self._world = world
+        self._decisions = decisions
+        self._places: dict[WorkloadKey, Placed] = {}
         self._pieces: dict[Piece, Resources] = {}
+        self._mesh = MeshListener()
+        self._mesh_stale = True
+        self._anew = False
+        self._stale: set[WorkloadKey] = set()
+        self._stale_peers: set[WorkloadKey] = set()
         self.workloads: dict[WorkloadKey, NodeWorkload] = {}
 
     def identities(self) -> frozenset[SpiffeId]:
         """The identities that the node needs certificates for: those of its own workloads."""
         return frozenset(workload.identity for workload in self.workloads.values())
 
-    def configure(
-        self, workloads: Iterable[NodeWorkload], *, peers: tuple[HbonePeer, ...], mesh: MeshConfig
-    ) -> frozenset[str]:
-        """Makes the node be this; returns the names of the resources that changed."""
-        wanted = {workload.key: workload for workload in workloads}
-        anew, self._mesh = mesh != self._mesh, mesh
-        before, old = self.identities(), self.workloads
-        self.workloads = wanted
-        after = self.identities()
-        names = self._take_peers(peers)
-        for identity in after if anew else after - before:
-            names |= self._put(identity, render_source(identity, mesh=mesh))
-        for key, workload in wanted.items():
-            if anew or old.get(key) != workload:
-                names |= self._put(key, render_workload(workload, mesh=mesh))
-        gone: list[Piece] = [*(old.keys() - wanted.keys()), *(before - after)]
-        for piece in gone:
-            names |= self._put(piece, {})
-        return names
+    def take(self, edits: Iterable[Edit], changes: Iterable[DecisionChange]) -> None:
+        """Notes what a step of the world and of the decisions made stale."""
+        for change in changes:
+            self._stale.add(change.key)
+            if _takes_hbone(change.old) is not _takes_hbone(change.new):
+                self._stale_peers.add(change.key)
+        for edit in edits:
+            for side in (edit.before, edit.after):
+                self._take(side)
 
-    def _take_peers(self, peers: tuple[HbonePeer, ...]) -> frozenset[str]:
-        if peers == self._peers:
+    def serve(self, places: Mapping[WorkloadKey, Placed]) -> frozenset[str]:
+        """Makes the node serve the ambient workloads that have a place; returns the names of what changed."""
+        anew, self._anew = self._anew, False
+        if anew:
+            self._stale.update(places)
+            self._stale_peers.update(self._world.workloads)
+        if places != self._places:
+            self._stale.update(key for key in {*places, *self._places} if places.get(key) != self._places.get(key))
+            self._places = dict(places)
+        before = self.identities()
+        names = frozenset[str]()
+        for key in sorted(self._stale):
+            names |= self._renew(key, anew=anew)
+        self._stale.clear()
+        after = self.identities()
+        for identity in before | after if anew else before ^ after:
+            names |= self._put(identity, render_source(identity, mesh=self._world.mesh) if identity in after else {})
+        return names | self._renew_mesh()
+
+    def _take(self, side: object) -> None:
+        match side:
+            case Workload():
+                self._stale.add(side.key)
+                self._stale_peers.add(side.key)
+            case Service():
+                self._stale.update(key for key in self.workloads if key.namespace == side.meta.namespace)
+            case Sidecar():
+                self._stale.update(self.workloads)
+            case MeshConfig():
+                self._anew = True
+            case _:
+                pass  # what else says anything about a workload says it through a decision
+
+    def _renew(self, key: WorkloadKey, *, anew: bool) -> frozenset[str]:
+        wanted = self._workload(key)
+        if wanted == self.workloads.get(key) and not anew:
             return frozenset()
-        self._peers = peers
-        return self._put(None, render_mesh(peers))
+        if wanted is None:
+            self.workloads.pop(key, None)
+            return self._put(key, {})
+        self.workloads[key] = wanted
+        return self._put(key, render_workload(wanted, mesh=self._world.mesh))
+
+    def _renew_mesh(self) -> frozenset[str]:
+        """The mesh as the node's workloads may dial it, if there are any."""
+        for key in self._stale_peers:
+            self._mesh_stale |= self._mesh.put(key, self._peer(key))
+        self._stale_peers.clear()
+        if not self._mesh_stale or not self.workloads:
+            return frozenset()
+        self._mesh_stale = False
+        return self._put(None, render_mesh(self._mesh))
 
     def _put(self, piece: Piece, resources: Resources) -> frozenset[str]:
         """Replaces one part; what it does not have any more is removed."""
@@ -80,29 +131,31 @@ class NodeConfiguration:
             self._pieces.pop(piece, None)
         return changed
 
+    def _peer(self, key: WorkloadKey) -> HbonePeer | None:
+        workload = self._world.workloads.get(key)
+        if workload is None or not workload.addresses or not _takes_hbone(self._decisions.decision(key)):
+            return None
+        return HbonePeer(identity_of(workload, mesh=self._world.mesh), workload.addresses)
 
-def peers_of(world: World, decisions: PolicyIndex) -> tuple[HbonePeer, ...]:
-    """Every workload of the mesh: the ambient ones, and those whose sidecar terminates HBONE, which all do."""
-    return tuple(
-        sorted(
-            HbonePeer(identity_of(workload, mesh=world.mesh), workload.addresses)
-            for key, workload in world.workloads.items()
-            if workload.addresses and decisions.decision(key).dataplane is not Dataplane.NONE
+    def _workload(self, key: WorkloadKey) -> NodeWorkload | None:
+        """An ambient workload with its network namespace, or in explicit capture with its application's address."""
+        place, workload = self._places.get(key), self._world.workloads.get(key)
+        if place is None or workload is None:
+            return None
+        decision = self._decisions.decision(key)
+        if decision.dataplane is not Dataplane.AMBIENT:
+            return None
+        return NodeWorkload(
+            key,
+            identity_of(workload, mesh=self._world.mesh),
+            workload.addresses,
+            decision,
+            place.namespace,
+            ports=tuple(sorted({port.number for port in self._world.declared_ports(workload)})),
+            application=place.application,
         )
-    )
 
 
-def node_workload(
-    key: WorkloadKey, *, namespace: str, application: str, world: World, decisions: PolicyIndex
-) -> NodeWorkload:
-    """One ambient workload with its network namespace, or in explicit capture with its application's address."""
-    workload = world.workloads[key]
-    return NodeWorkload(
-        key,
-        identity_of(workload, mesh=world.mesh),
-        workload.addresses,
-        decisions.decision(key),
-        namespace,
-        ports=tuple(sorted({port.number for port in world.declared_ports(workload)})),
-        application=application,
-    )
+def _takes_hbone(decision: Decision | None) -> bool:
+    """Whether tunnels to a workload are terminated: all ambient ones, and those whose sidecar does it, which all do."""
+    return decision is not None and decision.dataplane is not Dataplane.NONE

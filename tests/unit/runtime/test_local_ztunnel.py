@@ -122,7 +122,7 @@ async def test_it_is_ready_when_it_has_the_workloads_and_what_is_said_of_them(tm
         for names in (("finance",), ("finance", "web"), ("web",)):
             plane.apply(ambient(*names))
             places = {key: Placed((), namespace=namespace(tmp_path / key.name)) for key in plane.world.workloads}
-            await node.reconcile(plane, places, group=group)
+            await node.reconcile(places, group=group)
             async with asyncio.timeout(20):
                 await node.ready()
             assert [key.name for key in node.workloads()] == list(names)
@@ -134,8 +134,8 @@ async def test_it_is_ready_when_it_has_the_workloads_and_what_is_said_of_them(tm
 
 
 async def test_without_ambient_workloads_nothing_is_started(tmp_path: Path) -> None:
-    async with served(tmp_path) as (node, plane, group):
-        assert not await node.reconcile(plane, {}, group=group)
+    async with served(tmp_path) as (node, _, group):
+        assert not await node.reconcile({}, group=group)
         await node.ready()
         assert node.supervisor is None
         assert not (tmp_path / "node").exists()
