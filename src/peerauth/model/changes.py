@@ -39,7 +39,7 @@ MeshObject = (
 )
 
 
-class ObjectRef(msgspec.Struct, frozen=True, order=True, gc=False):
+class ObjectRef(msgspec.Struct, frozen=True, order=True, gc=False, cache_hash=True):
     """The name of an object in its mesh, unique together with its kind (Pod, Deployment, Service...)."""
 
     kind: str

@@ -12,7 +12,7 @@ import msgspec
 from peerauth.model.meta import NO_LABELS, NOWHERE, Labels, Meta, Origin
 
 
-class WorkloadKey(msgspec.Struct, frozen=True, order=True, gc=False):
+class WorkloadKey(msgspec.Struct, frozen=True, order=True, gc=False, cache_hash=True):
     """The name of a workload: unique in a mesh together with its kind."""
 
     namespace: str

@@ -21,6 +21,7 @@ from peerauth.dataplane.envoy.sidecar import render_sidecar
 from peerauth.dataplane.resources import CLUSTER, LISTENER, Capture, DeclaredPort, EgressPort, SidecarWorkload, TypeUrl
 from peerauth.model.changes import Edit
 from peerauth.model.inventory import Workload, WorkloadKey
+from peerauth.model.mesh import MeshConfig
 from peerauth.model.peerauth import PeerAuthentication
 from peerauth.model.world import Change, World
 from peerauth.policy.decision import Dataplane, Decision
@@ -144,8 +145,7 @@ class ControlPlane:
         for changed in changes:
             self._take(changed.key, changed.new)
         inventory = moved or any(not isinstance(edit.after or edit.before, PeerAuthentication) for edit in edits)
-        reannounce = self.world.workloads.keys() | self._announced.keys() if inventory else {c.key for c in changes}
-        news = sum(map(self._announce, reannounce)) > 0
+        news = sum(map(self._announce, self._announced_anew(edits) | {change.key for change in changes})) > 0
         dirty = self.sidecars() if inventory or news else sorted(c.key for c in changes if c.key in self._in_force)
         return Applied(changes, frozenset(key for key in dirty if self._push(key)))
 
@@ -186,6 +186,13 @@ class ControlPlane:
 
     def _is_live(self, key: WorkloadKey) -> bool:
         return key in self._rendered and self._acknowledgements.connected(proxy_key(key))
+
+    def _announced_anew(self, edits: Iterable[Edit]) -> set[WorkloadKey]:
+        """The workloads that clients may have to be told of anew, beside those with another decision."""
+        sides = [side for edit in edits for side in (edit.before, edit.after)]
+        if any(isinstance(side, MeshConfig) for side in sides):
+            return {*self.world.workloads, *self._announced}
+        return {side.key for side in sides if isinstance(side, Workload)}
 
     def _announce(self, key: WorkloadKey) -> bool:
         """Tells clients how to connect to a workload, but for one in a stage; returns whether that is news."""
