@@ -48,17 +48,14 @@ class LocalNode:
         """The workloads that the node proxy serves."""
         return tuple(sorted(self.configuration.workloads))
 
-    async def reconcile(self, places: Mapping[WorkloadKey, Placed], *, group: asyncio.TaskGroup) -> bool:
-        """Serves the ambient workloads that have a place here; returns whether the proxy is told anything new."""
-        changed = self.configuration.serve(places)
+    async def reconcile(self, places: Mapping[WorkloadKey, Placed], *, group: asyncio.TaskGroup) -> None:
+        """Serves the ambient workloads that have a place here."""
+        self.configuration.serve(places)
         self.proxy.hold(self.configuration.identities())
-        if self._task is None and not self.configuration.workloads:
-            return False
-        if self._task is None:
+        if self._task is None and self.configuration.workloads:
             self.proxy.prepare()
             await self._discovery.serve(UdsBinding(self.proxy.discovery, NODE, (Service.AGGREGATED,)))
             self._task = spawn(group, self.proxy.run(), name="node proxy")
-        return bool(changed)
 
     async def ready(self) -> None:
         """Waits until the proxy is live and has, or has refused, what it is told. Raises ProxyError."""

@@ -82,14 +82,14 @@ class LocalZtunnel:
         """The workloads that ztunnel serves."""
         return self._workloads
 
-    async def reconcile(self, places: Mapping[WorkloadKey, Placed], *, group: asyncio.TaskGroup) -> bool:
-        """Hands over the namespaces of the ambient workloads that have one; returns whether others have one now.
+    async def reconcile(self, places: Mapping[WorkloadKey, Placed], *, group: asyncio.TaskGroup) -> None:
+        """Hands over the namespaces of the ambient workloads that have one.
 
         What the control plane says of them has been told before, by `ControlPlane.apply`.
         """
         ambient = self._plane.ambient()
         wanted = tuple(key for key, place in sorted(places.items()) if place.namespace and key in ambient)
-        changed, self._workloads = wanted != self._workloads, wanted
+        self._workloads = wanted
         self._zds.serve(
             NodeWorkload(
                 uid=places[key].namespace,
@@ -103,7 +103,6 @@ class LocalZtunnel:
         if self._task is None and wanted:
             self.supervisor = Supervisor(await self._prepare(), on_line=self._on_line)
             self._task = spawn(group, self._run(self.supervisor), name="ztunnel")
-        return changed
 
     async def ready(self) -> None:
         """Waits until ztunnel is live, has what it is told, and has every workload. Raises ProxyError."""
