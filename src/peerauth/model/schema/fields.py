@@ -21,7 +21,7 @@ from peerauth.model.schema.faults import (
     Fault,
 )
 from peerauth.model.schema.place import Mapping, Path, Place, path_text
-from peerauth.model.schema.watched import copied, copied_items
+from peerauth.model.schema.watched import copied, copied_items, label_set
 
 HIGHEST_PORT = 65535
 MOST_FAULTS = 100
@@ -164,7 +164,7 @@ class Fields:
                 pairs.append((name, text))
             else:
                 self.wrong_type(text, (*path, key, name), "a string", hint=quoting_hint(text))
-        return frozenset(pairs)
+        return label_set(pairs)
 
     def only(self, parent: Mapping, known: Iterable[str], path: Path, *, hints: Mapping | None = None) -> None:
         """Notes each key of `parent` that is not one of `known`, with the nearest that is."""

@@ -21,7 +21,7 @@ from peerauth.model.schema.faults import (
 from peerauth.model.schema.fields import HIGHEST_PORT, Fields, quoting_hint, shortened
 from peerauth.model.schema.metadata import OBJECT_META_FIELDS, metadata
 from peerauth.model.schema.place import Mapping, Path
-from peerauth.model.schema.watched import copied_items, holds
+from peerauth.model.schema.watched import copied_items, holds, label_set
 
 MOST_LABELS = 4096
 LONGEST_LABEL_VALUE = 63
@@ -86,7 +86,7 @@ def _selector(fields: Fields, spec: Mapping, spec_path: Path) -> Labels:
     pairs = copied_items(labels)
     for key, value in pairs:
         _check_pair(fields, key, value, (*path, key))
-    return frozenset((key, value) for key, value in pairs if isinstance(value, str))
+    return label_set([(key, value) for key, value in pairs if isinstance(value, str)])
 
 
 def _check_pair(fields: Fields, key: str, value: object, path: Path) -> None:

@@ -13,7 +13,13 @@ from _collections_abc import dict_items, dict_values
 from collections.abc import Callable, Collection, Iterator
 from typing import SupportsIndex, TypeVar, overload
 
+from peerauth.model.meta import Labels
 from peerauth.model.schema.place import Mapping
+
+_COMPARING = frozenset({"__contains__", "__eq__", "__ge__", "__gt__", "__le__", "__lt__", "__ne__"})
+_USING = frozenset({"__add__", "__format__", "__getitem__", "__iter__", "__len__", "__mod__", "__mul__", "__repr__"})
+_ASKING = _COMPARING | _USING | {"__rmod__", "__rmul__", "__str__"}
+"""What Python calls on a string beside its named methods."""
 
 Predicate = Callable[..., bool]
 Lines = dict[str | int, int]
@@ -24,7 +30,8 @@ class Watch:
     """What was seen of one document: values are named by the number of their line.
 
     `looked_at` are those on whose content the conversion may hang; `copied` those that went into objects; `asked` what
-    was asked of them, with the answers; `made` what was made of one, by identity.
+    was asked of them, with the answers; `made` what was made of one, by identity. `only_collects`: copied texts are put
+    into a set in which nothing is compared.
     """
 
     def __init__(self) -> None:
@@ -32,14 +39,46 @@ class Watch:
         self.copied: set[int] = set()
         self.asked: list[tuple[Predicate, tuple[str, ...], bool]] = []
         self.made: dict[int, tuple[int, Callable[[str], object], object]] = {}
+        self.only_collects = False
 
 
 class CopiedText(str):
-    """A string that is not looked at. It is never empty."""
+    """A string that goes from one place to another. It is never empty, so that asking for its truth tells nothing.
 
-    __slots__ = ("line", "watch")
+    Whoever asks it for anything else, as one who does not know what it is, has looked at it. What reads a string's
+    memory without asking (a regular expression, `int`) must be given `plain`, by `holds` or `made_of`.
+    """
+
+    __slots__ = ("line", "plain", "watch")
     line: int
+    plain: str
     watch: Watch
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __radd__(self, before: str) -> str:
+        return before + str(self)
+
+    def __hash__(self) -> int:
+        if not self.watch.only_collects:
+            self.watch.looked_at.add(self.line)
+        return hash(self.plain)
+
+
+def _looking(name: str) -> Callable[..., object]:
+    """The string's own method of this name, which notes that it was called."""
+
+    def look(self: CopiedText, *arguments: object, **options: object) -> object:
+        self.watch.looked_at.add(self.line)
+        return getattr(self.plain, name)(*arguments, **options)
+
+    return look
+
+
+for _name in dir(str):
+    if not _name.startswith("__") or _name in _ASKING:
+        setattr(CopiedText, _name, _looking(_name))
 
 
 class WatchedMapping(dict[str, object]):
@@ -56,7 +95,7 @@ class WatchedMapping(dict[str, object]):
         if line is None or type(value) is not str or not value:
             return self.get(key)
         text = CopiedText(value)
-        text.line, text.watch = line, self._watch
+        text.line, text.plain, text.watch = line, value, self._watch
         self._watch.copied.add(line)
         return text
 
@@ -120,7 +159,7 @@ def copied_items(parent: Mapping) -> Collection[tuple[str, object]]:
 
 def holds(predicate: Predicate, *texts: str) -> bool:
     """Whether `predicate`, a pure function, is true of texts that may be copied ones."""
-    answer = predicate(*map(str, texts))
+    answer = predicate(*map(_plain, texts))
     for text in texts:
         if isinstance(text, CopiedText):
             text.watch.asked.append((predicate, texts, answer))
@@ -130,10 +169,26 @@ def holds(predicate: Predicate, *texts: str) -> bool:
 
 def made_of(make: Callable[[str], T | None], text: str) -> T | None:
     """What `make`, a pure function that returns a new object each time, makes of a text that may be a copied one."""
-    made = make(str(text))
+    made = make(_plain(text))
     if isinstance(text, CopiedText):
         if made is None:
             text.watch.looked_at.add(text.line)
         else:
             text.watch.made[id(made)] = text.line, make, made
     return made
+
+
+def label_set(pairs: Collection[tuple[str, str]]) -> Labels:
+    """Names, each of them once, with texts that may be copied ones."""
+    watch = next((text.watch for _, text in pairs if isinstance(text, CopiedText)), None)
+    if watch is None:
+        return frozenset(pairs)
+    watch.only_collects = True
+    try:
+        return frozenset(pairs)
+    finally:
+        watch.only_collects = False
+
+
+def _plain(text: str) -> str:
+    return text.plain if isinstance(text, CopiedText) else text

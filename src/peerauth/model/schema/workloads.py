@@ -16,7 +16,7 @@ from peerauth.model.schema.faults import INVALID_VALUE
 from peerauth.model.schema.fields import Fields, shortened
 from peerauth.model.schema.metadata import check_name, metadata
 from peerauth.model.schema.place import Mapping, Path
-from peerauth.model.schema.watched import holds
+from peerauth.model.schema.watched import holds, label_set
 
 PROXY_CONTAINER = "istio-proxy"
 """The injected proxy of a Pod: its ports are not the application's."""
@@ -67,7 +67,7 @@ def workload_entry(fields: Fields, resource: Mapping, path: Path, *, default_nam
     meta = metadata(fields, resource, path, default_namespace=default_namespace)
     spec = fields.mapping(resource, "spec", path)
     where: Path = (*path, "spec")
-    labels = dict(fields.labels(spec, "labels", where)) | dict(meta.labels)
+    labels = label_set([*(dict(fields.labels(spec, "labels", where)) | dict(meta.labels)).items()])
     ports = fields.mapping(spec, "ports", where)
     found = [
         Port(number, name, fields.origin((*where, "ports", name)))
@@ -76,7 +76,7 @@ def workload_entry(fields: Fields, resource: Mapping, path: Path, *, default_nam
     ]
     address = fields.copied(spec, "address", where)
     return Workload(
-        meta=Meta(meta.name, meta.namespace, frozenset(labels.items()), meta.annotations, meta.created, meta.origin),
+        meta=Meta(meta.name, meta.namespace, labels, meta.annotations, meta.created, meta.origin),
         kind="WorkloadEntry",
         service_account=_service_account(fields, spec, "serviceAccount", where),
         ports=tuple(found),
@@ -149,17 +149,17 @@ def _service_account(fields: Fields, spec: Mapping, key: str, path: Path) -> str
 
 def _pod_addresses(fields: Fields, status: Mapping, path: Path) -> tuple[str, ...]:
     where: Path = (*path, "status")
-    items = [(fields.copied(item, "ip", at), at, item) for at, item in fields.mappings(status, "podIPs", where)]
-    if not holds(_differ, *(address for address, _, _ in items)):
-        items = [(fields.text(item, "ip", at), at, item) for _, at, item in items]
-    found = {address: (*at, "ip") for address, at, _ in items if address}
+    items = fields.mappings(status, "podIPs", where)
+    found = [(text, (*at, "ip")) for at, item in items if (text := fields.copied(item, "ip", at))]
+    if not holds(_differ, *(address for address, _ in found)):
+        found = list({address: (address, at) for address, at in found}.values())
     own = fields.copied(status, "podIP", where)
-    if own and not holds(_is_among, own, *found):
-        found[own] = (*where, "podIP")
-    for address, at in found.items():
+    if own and not holds(_is_among, own, *(address for address, _ in found)):
+        found.append((own, (*where, "podIP")))
+    for address, at in found:
         if not holds(_is_address, address):
             fields.fault(INVALID_VALUE, f"{shortened(address)!r} is not an IP address", at)
-    return tuple(found)
+    return tuple(address for address, _ in found)
 
 
 def _differ(*texts: str) -> bool:
