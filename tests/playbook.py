@@ -140,6 +140,10 @@ class Playbook:
         self._transcript.append(answer)
         return self
 
+    def next_answer(self) -> Answers | None:
+        """Whatever the session has sent next, taken as expected; None if it has sent nothing more."""
+        return self._sent.popleft() if self._sent else None
+
     def quiet(self) -> Playbook:
         assert not self._sent, self._story(f"not expected: {list(self._sent)}")
         return self

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 
 import msgspec
 
@@ -21,6 +22,9 @@ from peerauth.dataplane.resources import TypeUrl
 from peerauth.xds.answer import ABSENT, Answer, Clearance, Plan
 from peerauth.xds.subscription import Subscription, SubscriptionChange
 from peerauth.xds.wire import FULL_STATE_TYPES, Resource, Variant, View, encode_delta, encode_state, set_version
+
+# Of a thousand refused resources, each tried alone, a client that is asked again and again would do little else.
+MOST_AGAIN = 16
 
 
 @dataclass(slots=True)
@@ -157,7 +161,7 @@ class Watch:
         if self._complete and not self._based:
             self._begin_anew()
         else:
-            self._reconsider(view)
+            self._reconsider(view, most=MOST_AGAIN)
 
     # --- answers -----------------------------------------------------------------------------------------------------
 
@@ -288,10 +292,12 @@ class Watch:
         self.refused.clear()
         self._greeting = True
 
-    def _reconsider(self, view: View) -> None:
-        """Gives what was refused one more chance, all together; refused again, it is split as any answer is."""
-        group = {name for name, version in self.refused.items() if self._target(name, view) == version}
-        self.refused.clear()
+    def _reconsider(self, view: View, *, most: int | None = None) -> None:
+        """Gives what was refused first one more chance, all together; refused again, it is split as any answer is."""
+        refused = dict(islice(self.refused.items(), most))
+        group = {name for name, version in refused.items() if self._target(name, view) == version}
+        for name in refused:
+            del self.refused[name]
         self._due |= group
         self._trials.append(group)
 

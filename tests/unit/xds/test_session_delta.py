@@ -88,6 +88,28 @@ def test_what_was_refused_alone_is_offered_again_when_time_has_passed_and_nothin
     (playbook >> SecondChance()).quiet()
 
 
+def test_of_many_refused_resources_some_at_a_time_are_offered_again_and_in_turn_all() -> None:
+    names = {f"l{number:02}": b"bad" for number in range(40)}
+    playbook = delta({LISTENER: names})
+    playbook >> request(LISTENER)
+    refuse_all(playbook)
+    offered: list[set[str]] = []
+    for _ in range(3):
+        playbook >> SecondChance()
+        offered.append(set(refuse_all(playbook)))
+    assert [len(each) for each in offered] == [16, 16, 16]
+    assert set.union(*offered) == names.keys()
+
+
+def refuse_all(playbook: Playbook) -> dict[str, bytes]:
+    """Refuses whatever comes until nothing does; returns the first answer."""
+    first: dict[str, bytes] = {}
+    while (answer := playbook.next_answer()) is not None:
+        first = first or dict(answer.bodies)
+        playbook >> nack(LISTENER, "no")
+    return first
+
+
 def test_going_back_to_what_the_client_kept_ends_a_refusal_without_sending() -> None:
     playbook = delta({LISTENER: {"a": b"1"}})
     playbook >> request(LISTENER) << response(LISTENER, {"a": b"1"}) >> ack(LISTENER)
