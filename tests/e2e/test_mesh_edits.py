@@ -320,6 +320,7 @@ async def test_workloads_that_come_go_and_leave_the_mesh_leave_the_others_connec
         web = running.at(WEB)
         await running.load(without_web)
         assert WEB not in running.mesh.agents()
+        assert proxy_key(WEB) not in running.mesh.discovery.status()
         with pytest.raises(ConnectionRefusedError):
             await running.dial_at(web, 8080)
         assert await mutual.echoes()

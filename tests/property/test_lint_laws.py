@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshes import objects, pairs
-from peerauth.analysis.explain import Explainer, Shared, explain, why_dataplane, workload_document
+from peerauth.analysis.explain import Explainer, Shared, decision_document, explain, why_dataplane
 from peerauth.analysis.lint import lint
 from peerauth.analysis.lint.codes import LINT_CODES
 from peerauth.analysis.lint.survey import Survey, survey
@@ -122,7 +122,7 @@ def test_an_explanation_has_every_port_and_agrees_with_the_decision(mesh: list[M
     for judged in seen.judged:
         why = why_dataplane(judged.workload, seen.world.namespaces.get(judged.workload.meta.namespace))
         explained = explain(judged.workload, judged.decision, declared=judged.declared, why_dataplane=why, port=port)
-        document = workload_document(explained)
+        document = decision_document(explained)
         expected = judged.ports_of_interest() if port is None else [port]
         assert document["ports"] == {str(number): judged.decision.mode_of(number).value for number in expected}
         assert (document["enforced"] is None) == (judged.decision.dataplane is Dataplane.NONE)

@@ -152,13 +152,8 @@ def mesh_document(mesh: MeshConfig) -> dict[str, object]:
     return {"rootNamespace": mesh.root_namespace, "trustDomain": mesh.trust_domain}
 
 
-def workload_document(explanation: Explanation) -> dict[str, object]:
-    """One element of `workloads` in the JSON contract."""
-    return name_document(explanation.workload) | decision_document(explanation)
-
-
 def name_document(workload: Workload) -> dict[str, object]:
-    """The first members of an element of `workloads`: whom it is about."""
+    """The first members of an element of `workloads` in the JSON contract: whom it is about."""
     return {"namespace": workload.meta.namespace, "name": workload.meta.name, "kind": workload.kind}
 
 

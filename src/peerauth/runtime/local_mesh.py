@@ -184,6 +184,9 @@ class LocalMesh:
         for key, running in tuple(self._agents.items()):
             if (wanted.get(key), self.places.get(key)) != (running.identity, running.place):
                 await self._stop(key)
+                if key not in wanted:
+                    await self.discovery.wait_connected(proxy_key(key), connected=False)
+                    self.discovery.forget(proxy_key(key))
         for key, identity in wanted.items():
             if key not in self._agents:
                 await self._start(key, identity)

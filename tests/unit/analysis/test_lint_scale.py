@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from manifests import destination_rule, namespace, pod, policy, service, surveyed
-from peerauth.analysis.explain import explain, why_dataplane, workload_document
+from peerauth.analysis.explain import decision_document, explain, why_dataplane
 from peerauth.analysis.lint import CHECKS, Check
 from peerauth.analysis.lint.require import not_strict
 from peerauth.analysis.lint.survey import Survey, survey
@@ -75,7 +75,7 @@ def explain_all(seen: Survey) -> None:
         workload = judged.workload
         why = why_dataplane(workload, seen.world.namespaces.get(workload.meta.namespace))
         declared = seen.world.declared_numbers(workload, seen.world.services_selecting(workload))
-        workload_document(explain(workload, judged.decision, declared=declared, why_dataplane=why))
+        decision_document(explain(workload, judged.decision, declared=declared, why_dataplane=why))
 
 
 def resurvey(seen: Survey) -> None:
