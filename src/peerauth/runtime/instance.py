@@ -1,7 +1,7 @@
 """One run on this machine, apart from every other: a number, a private folder and a lock that dies with the process.
 
 The number names what runs must not share: the block of loopback addresses, the network namespaces, the sockets. A run
-that was killed leaves its folder but not its lock, so the next run with that number finds an empty house to clean.
+that was killed leaves its folder but not its lock: by that the next run, whatever its number, knows what to clean.
 Folders are a user's own, addresses the machine's: so a number is taken by a lock in the folder and, for all users, by a
 Unix socket's abstract name, which like the lock is gone with its process.
 """
@@ -49,6 +49,7 @@ def claim(sockets: Path) -> Iterator[Instance]:
             continue
         folder = sockets / str(number)
         try:
+            _clean(sockets)
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(mode=0o700)
             yield Instance(number, folder)
@@ -58,6 +59,20 @@ def claim(sockets: Path) -> Iterator[Instance]:
             os.close(lock)
         return
     raise PlatformError(f"{LIMIT} runs are in progress on this machine", hint="stop one of them")
+
+
+def _clean(sockets: Path) -> None:
+    """Removes the folders of runs that were killed. Who wants such a number meanwhile finds it taken, and goes on."""
+    for lock_file in sockets.glob("*.lock"):
+        lock = os.open(lock_file, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        else:
+            shutil.rmtree(lock_file.with_suffix(""), ignore_errors=True)
+        finally:
+            os.close(lock)
 
 
 def _take_for_all_users(number: int) -> socket.socket | None:

@@ -41,6 +41,20 @@ def test_what_a_killed_run_left_is_gone_at_the_next_start(tmp_path: Path) -> Non
         assert stat.S_IMODE(instance.folder.stat().st_mode) == 0o700
 
 
+def test_what_a_killed_run_left_is_cleaned_by_a_run_with_another_number_and_a_living_one_s_is_not(
+    tmp_path: Path,
+) -> None:
+    with claim(tmp_path / "run") as living:
+        left = tmp_path / "run" / "7"
+        left.mkdir()
+        (tmp_path / "run" / "7.lock").touch()
+        (living.folder / "xds.sock").touch()
+        with claim(tmp_path / "run") as another:
+            assert another.number != 7
+            assert not left.exists()
+            assert (living.folder / "xds.sock").exists()
+
+
 def test_a_folder_that_others_can_open_is_refused(tmp_path: Path) -> None:
     shared = tmp_path / "run"
     shared.mkdir()
