@@ -19,7 +19,7 @@ from peerauth.dataplane.ambient.node import HbonePeer, NodeProxy, NodeWorkload, 
 from peerauth.dataplane.resources import Resources
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.inventory import WorkloadKey
-from sidecars import decided
+from sidecars import CLIENT, FINANCE, decided
 
 OUTSIDER = "outsider"
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -140,3 +140,13 @@ async def serving(node: Node, folder: Path, authority: Authority, *later: Spiffe
     identities = {workload.identity for workload in node.workloads.values()} | set(later)
     async with running_envoy(folder, node.rendered(), node_secrets(authority, *sorted(identities))) as envoy:
         yield envoy
+
+
+@contextlib.asynccontextmanager
+async def served_pair(folder: Path, authority: Authority) -> AsyncIterator[Node]:
+    """A client and a server, and one Envoy for both."""
+    async with new_node() as made:
+        await made.add("client", CLIENT)
+        await made.add("server", FINANCE)
+        async with serving(made, folder, authority):
+            yield made

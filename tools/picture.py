@@ -20,7 +20,7 @@ from rich.text import Text
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "docs" / "up.svg"
 COMMAND = ("up", "examples/finance", "--apps", "--once")
-WIDTH = 118
+WIDTH = 116
 
 
 def main() -> int:

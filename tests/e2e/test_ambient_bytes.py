@@ -12,12 +12,12 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import ConnectionTerminated, DataReceived, ResponseReceived, StreamReset
 
-from ambientnode import OUTSIDER, Node, new_node, serving
+from ambientnode import OUTSIDER, Node, served_pair
 from bulk import BLOCK, LARGE, send
 from clients import Connection, client_context
 from envoyrig import Authority
 from peerauth.agent.netns import unsupported
-from sidecars import CLIENT, FINANCE
+from sidecars import CLIENT
 
 pytestmark = [
     pytest.mark.envoy,
@@ -37,11 +37,8 @@ def authority() -> Authority:
 
 @pytest.fixture
 async def node(tmp_path: Path, authority: Authority) -> AsyncIterator[Node]:
-    async with new_node() as made:
-        await made.add("client", CLIENT)
-        await made.add("server", FINANCE)
-        async with serving(made, tmp_path, authority):
-            yield made
+    async with served_pair(tmp_path, authority) as made:
+        yield made
 
 
 @ways

@@ -14,7 +14,7 @@ from peerauth.runtime.flows import FlowReport
 from peerauth.runtime.verification import PortReport
 
 HEADINGS = {
-    ClientKind.PLAINTEXT: "plaintext",
+    ClientKind.PLAINTEXT: "plain",
     ClientKind.TLS: "tls",
     ClientKind.ISTIO_ALPN_NO_CERT: "tls+alpn",
     ClientKind.MTLS: "mtls",
@@ -27,7 +27,7 @@ HEADINGS = {
     ClientKind.HBONE_OTHER_DOMAIN: "h-td",
 }
 LEGEND = (
-    ("plaintext", "no TLS"),
+    ("plain", "no TLS"),
     ("tls", "TLS without a client certificate"),
     ("tls+alpn", "the same, claiming to be a mesh client by its ALPN"),
     ("mtls", "mutual TLS with a certificate of this mesh"),
