@@ -14,10 +14,11 @@ from peerauth.model.world import Reset, World
 from peerauth.policy.decision import Dataplane
 from peerauth.policy.index import PolicyIndex
 from peerauth.probe import ClientCertificate, Credentials, foreign_certificate
+from peerauth.runtime.authority import now, open_authority
 from peerauth.runtime.networks import ordinary_socket
 from peerauth.runtime.running_mesh import RunningMesh, find
 from peerauth.runtime.settings import Settings
-from peerauth.runtime.up import has_errors, now, open_authority
+from peerauth.runtime.up import has_errors
 from peerauth.runtime.verification import PortReport, PortToProve, probe_credentials, prove
 from peerauth.sources import files
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -21,14 +20,14 @@ import msgspec
 from peerauth.agent.supervisor import find_envoy
 from peerauth.aio import spawn
 from peerauth.ca.service import CertificateAuthority
-from peerauth.ca.store import load_plugged_in, open_state
 from peerauth.dataplane.resources import Capture
-from peerauth.errors import PeerAuthError, PlatformError, SourceError
+from peerauth.errors import PlatformError, SourceError
 from peerauth.identity.x509 import SVID_LIFETIME, Issuer
 from peerauth.model.diagnostic import Diagnostic, Severity
 from peerauth.model.mesh import DEFAULT_MESH, MeshConfig
 from peerauth.model.world import MeshObject
 from peerauth.probe import Credentials
+from peerauth.runtime.authority import follow_authority, now, open_authority
 from peerauth.runtime.control_plane import Applied, proxy_key
 from peerauth.runtime.flows import FlowReport, prove_flows
 from peerauth.runtime.instance import claim
@@ -41,10 +40,6 @@ from peerauth.runtime.verification import PortReport, ports_to_prove, probe_cred
 from peerauth.sources import files
 from peerauth.sources.watching import watch
 from peerauth.telemetry import ConnectionSeen
-
-AUTHORITY_LOOK_SECONDS = 24 * 3600.0
-
-_log = logging.getLogger(__name__)
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -120,7 +115,7 @@ async def up(options: Options, *, settings: Settings, narrator: Narrator) -> boo
             ztunnel=options.ztunnel,
             on_line=tally.feed,
         )
-        run = _Run(mesh, options, narrator, folder=instance.folder, authority=authority, reopen=reopen)
+        run = _Run(mesh, options, narrator, folder=instance.folder, authority=authority, issuer=issuer, reopen=reopen)
         async with mesh.running():
             narrator.progress("starting the proxies")
             await mesh.load(loaded.objects)
@@ -147,6 +142,7 @@ class _Run:
         *,
         folder: Path,
         authority: Path,
+        issuer: Issuer,
         reopen: Callable[[], Issuer],
     ) -> None:
         self._mesh = mesh
@@ -154,6 +150,7 @@ class _Run:
         self._narrator = narrator
         self._folder = folder
         self._authority = authority
+        self._issuer = issuer
         self._reopen = reopen
         self._refusals: dict[str, Diagnostic] = {}
 
@@ -172,19 +169,16 @@ class _Run:
     async def follow(self) -> bool:
         """Takes every edit of the documents in until cancelled, and keeps the authority's own certificate current."""
         async with asyncio.TaskGroup() as group:
-            spawn(group, self._keep_authority(), name="authority")
+            spawn(group, self._follow_authority(), name="authority")
             spawn(group, self._watch_refusals(), name="refusals")
             spawn(group, self._take_edits(), name="documents")
         return True
 
-    async def _keep_authority(self) -> None:
-        """Opening the authority's folder renews its issuing certificate when that is due."""
-        while True:
-            await asyncio.sleep(AUTHORITY_LOOK_SECONDS)
-            try:
-                self._mesh.authority.use(self._reopen())
-            except PeerAuthError:
-                _log.exception("the authority's folder cannot be opened; its certificate in use goes on serving")
+    async def _follow_authority(self) -> None:
+        def tell(trouble: Diagnostic) -> None:
+            self._narrator.trouble([trouble])
+
+        await follow_authority(self._mesh.authority, self._issuer, reopen=self._reopen, tell=tell)
 
     async def _take_edits(self) -> None:
         """One that cannot be used is told and changes nothing."""
@@ -233,13 +227,6 @@ async def _prove_all(mesh: LocalMesh, presented: Credentials, *, narrator: Narra
     return bool(reports) and all(report.ok for report in reports) and all(flow.ok for flow in flows)
 
 
-def open_authority(folder: Path, *, trust_domain: str, plugged_in: bool) -> Issuer:
-    """The authority in a folder: made at first use, unless the operator plugged its own in. Raises IdentityError."""
-    if plugged_in:
-        return load_plugged_in(folder, trust_domain=trust_domain, now=now())
-    return open_state(folder, trust_domain=trust_domain, now=now())
-
-
 def _authority(issuer: Issuer, *, trust_domain: str, lifetime: timedelta) -> CertificateAuthority:
     return CertificateAuthority(issuer, trust_domain=trust_domain, now=now, default_lifetime=lifetime)
 
@@ -247,11 +234,6 @@ def _authority(issuer: Issuer, *, trust_domain: str, lifetime: timedelta) -> Cer
 def has_errors(diagnostics: Sequence[Diagnostic]) -> bool:
     """Whether documents with these diagnostics must not be used."""
     return any(diagnostic.severity is Severity.ERROR for diagnostic in diagnostics)
-
-
-def now() -> datetime:
-    """The time, aware of its zone."""
-    return datetime.now(UTC)
 
 
 def _trust_domain(objects: Iterable[MeshObject]) -> str:
