@@ -205,6 +205,7 @@ class Dialogue(RuleBasedStateMachine):
 
     @rule()
     def time_passes(self) -> None:
+        self.session_hears_of_it()
         self.hear(SecondChance())
 
     @precondition(lambda self: self.inbox)

@@ -95,13 +95,15 @@ class _Stream:
 
     async def write(self, changes: Changes) -> None:
         while not self._ended and self.close is None:
-            await self._woken()
+            waited_long_enough = await self._woken()
             self._catch_up(changes)
+            if waited_long_enough:
+                self._feed(SecondChance())
             while self._outbox:
                 await self._context.write(self._outbox.popleft())
 
-    async def _woken(self) -> None:
-        """Returns when there is news, or when it is time to offer again what was refused."""
+    async def _woken(self) -> bool:
+        """Returns when there is news, or when it is time to offer again what was refused: then it is true."""
         if not self._session.refused:
             self._offer_again_at = None
         elif self._offer_again_at is None:
@@ -111,8 +113,10 @@ class _Stream:
                 await self.wake.wait()
         except TimeoutError:
             self._offer_again_at = None
-            self._feed(SecondChance())
-        self.wake.clear()
+            return True
+        finally:
+            self.wake.clear()
+        return False
 
     def _catch_up(self, changes: Changes) -> None:
         if names := changes.drain():
