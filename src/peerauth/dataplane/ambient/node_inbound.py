@@ -31,8 +31,6 @@ from peerauth.dataplane.resources import Endpoint
 from peerauth.model.mesh import MeshConfig
 from peerauth.policy.decision import EffectiveMode
 
-LOOP = "loop"
-"""The chain of what is not for this workload: another address, or a port of the proxy's own."""
 PLAINTEXT = "inbound|plaintext"
 TUNNELED = hbone.TUNNELED
 MAX_STREAMS = 2048
@@ -70,10 +68,10 @@ def inbound_clusters() -> list[cluster_pb2.Cluster]:
 
 def _plaintext(workload: NodeWorkload) -> listener_pb2.Listener:
     ports = _ports_apart(workload)
-    chains = [_chain(workload, LOOP, parts.BLACKHOLE), *(_port_chain(workload, port) for port in (*ports, None))]
+    chains = [_chain(workload, parts.LOOP, parts.BLACKHOLE), *(_port_chain(workload, port) for port in (*ports, None))]
     listener = _listener(workload, f"inbound|{workload.key}", chains)
     node_parts.bind_inside(listener, workload, parts.INBOUND_PORT)
-    node_parts.restore_destination(listener)
+    parts.restore_destination(listener)
     listener.filter_chain_matcher.CopyFrom(_matcher(workload, ports))
     return listener
 
@@ -100,12 +98,12 @@ def _ports_apart(workload: NodeWorkload) -> tuple[int, ...]:
 
 def _matcher(workload: NodeWorkload, ports: tuple[int, ...]) -> matcher_pb2.Matcher:
     """Own addresses only: the redirection takes whatever is sent to the namespace, and this is no router."""
-    by_port = {str(port): matching.to_chain(LOOP) for port in parts.PROXY_PORTS}
+    by_port = {str(port): matching.to_chain(parts.LOOP) for port in parts.PROXY_PORTS}
     by_port |= {str(port): matching.to_chain(_chain_name(workload, port)) for port in ports}
     any_port = matching.to_chain(_chain_name(workload, None))
     to_port = matching.lookup(network_inputs_pb2.DestinationPortInput(), by_port, otherwise=any_port)
     own = {ipaddress.ip_address(address).compressed: to_port for address in workload.addresses}
-    elsewhere = matching.to_chain(LOOP)
+    elsewhere = matching.to_chain(parts.LOOP)
     return matching.lookup(network_inputs_pb2.DestinationIPInput(), own, otherwise=elsewhere).matcher
 
 

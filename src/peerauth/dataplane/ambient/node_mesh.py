@@ -22,7 +22,6 @@ from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from envoy.extensions.matching.common_inputs.network.v3 import network_inputs_pb2
 
 from peerauth.dataplane.ambient import node_parts
-from peerauth.dataplane.ambient.node_inbound import LOOP
 from peerauth.dataplane.ambient.node_parts import state
 from peerauth.dataplane.ambient.node_values import HbonePeer
 from peerauth.dataplane.envoy import accesslog, matching, parts
@@ -31,7 +30,6 @@ from peerauth.identity.spiffe import SpiffeId
 
 MESH = "mesh"
 """The listener inside the proxy, and the cluster that leads to it."""
-PASSTHROUGH = "outbound|passthrough"
 SOURCE = "peerauth.source_cluster"
 WORKLOAD = "peerauth.workload"
 """Filter state of the workload's own listener: the cluster with its certificate, and its name."""
@@ -105,18 +103,15 @@ def _base(*, any_address: bool) -> listener_pb2.Listener:
         name=MESH,
         stat_prefix=MESH,
         traffic_direction=base_pb2.OUTBOUND,
-        filter_chains=[_chain(LOOP, parts.BLACKHOLE), _chain(PASSTHROUGH, PASSTHROUGH)],
+        filter_chains=[_chain(parts.LOOP, parts.BLACKHOLE), _chain(parts.PASSTHROUGH, parts.PASSTHROUGH)],
         access_log=[accesslog.connection_end(f"%FILTER_STATE({WORKLOAD}:PLAIN)%", direction=accesslog.OUTBOUND)],
     )
     listener.internal_listener.SetInParent()
-    node_parts.restore_destination(listener)
-    # The proxy's own ports come first: what is sent there would come back for ever.
-    own = {str(port): matching.to_chain(LOOP) for port in (parts.OUTBOUND_PORT, parts.INBOUND_PORT)}
-    otherwise = matching.to_chain(PASSTHROUGH)
+    parts.restore_destination(listener)
+    otherwise = matching.to_chain(parts.PASSTHROUGH)
     if any_address:  # Envoy takes no table that is empty
         otherwise = matching.lookup(network_inputs_pb2.DestinationIPInput(), {}, otherwise=otherwise)
-    by_port = matching.lookup(network_inputs_pb2.DestinationPortInput(), own, otherwise=otherwise)
-    listener.filter_chain_matcher.CopyFrom(by_port.matcher)
+    listener.filter_chain_matcher.CopyFrom(matching.past_own_ports(otherwise))
     return listener
 
 

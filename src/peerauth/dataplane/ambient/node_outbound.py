@@ -16,7 +16,7 @@ from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 
 from peerauth.dataplane.ambient import node_parts
 from peerauth.dataplane.ambient.node_inbound import MAX_STREAMS
-from peerauth.dataplane.ambient.node_mesh import MESH, PASSTHROUGH, SOURCE, WORKLOAD
+from peerauth.dataplane.ambient.node_mesh import MESH, SOURCE, WORKLOAD
 from peerauth.dataplane.ambient.node_parts import NEXT_HOP, STRING, state
 from peerauth.dataplane.ambient.node_values import NodeWorkload
 from peerauth.dataplane.envoy import hbone, parts, tls
@@ -48,7 +48,7 @@ def workload_listener(workload: NodeWorkload) -> listener_pb2.Listener:
         filter_chains=[chain],
     )
     node_parts.bind_inside(listener, workload, parts.OUTBOUND_PORT)
-    node_parts.restore_destination(listener)
+    parts.restore_destination(listener)
     return listener
 
 
@@ -67,7 +67,7 @@ def shared_clusters() -> list[cluster_pb2.Cluster]:
             typed_config=tls.packed(internal_upstream_pb2.InternalUpstreamTransport(transport_socket=tls.raw_socket())),
         )
     )
-    passthrough = parts.original_destination_cluster(PASSTHROUGH, marked=True)
+    passthrough = parts.original_destination_cluster(parts.PASSTHROUGH, marked=True)
     return [inside, node_parts.connect_inside(passthrough)]
 
 

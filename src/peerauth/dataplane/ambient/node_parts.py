@@ -14,7 +14,6 @@ from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.core.v3 import address_pb2, extension_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from envoy.extensions.filters.common.set_filter_state.v3 import value_pb2
-from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2
 from envoy.extensions.filters.network.set_filter_state.v3 import set_filter_state_pb2
 from envoy.extensions.local_address_selectors.filter_state_override.v3 import config_pb2
 
@@ -77,13 +76,6 @@ def bind_inside(listener: listener_pb2.Listener, workload: NodeWorkload, port: i
     listener.address.socket_address.network_namespace_filepath = workload.namespace
     for other in listener.additional_addresses:
         other.address.socket_address.network_namespace_filepath = workload.namespace
-
-
-def restore_destination(listener: listener_pb2.Listener) -> None:
-    """Finds out where a redirected connection was going."""
-    listener.listener_filters.add(
-        name="envoy.filters.listener.original_dst", typed_config=tls.packed(original_dst_pb2.OriginalDst())
-    )
 
 
 def connect_inside(cluster: cluster_pb2.Cluster) -> cluster_pb2.Cluster:

@@ -15,7 +15,6 @@ from envoy.config.accesslog.v3 import accesslog_pb2
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.core.v3 import base_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
-from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2
 from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 from google.protobuf import duration_pb2
 
@@ -90,9 +89,7 @@ def _virtual_inbound(workload: SidecarWorkload) -> listener_pb2.Listener:
     listener = _listener(workload, VIRTUAL_INBOUND, chains)
     parts.bind(listener, parts.wildcards(workload.addresses), parts.INBOUND_PORT)
     listener.use_original_dst.value = True
-    listener.listener_filters.add(
-        name="envoy.filters.listener.original_dst", typed_config=tls.packed(original_dst_pb2.OriginalDst())
-    )
+    parts.restore_destination(listener)
     if mode is not EffectiveMode.DISABLE:
         _inspect(listener, workload)
         # Ports with a listener of their own are handed to it after these filters: it decides whether to wait.
@@ -178,7 +175,7 @@ def _loop_chain(workload: SidecarWorkload) -> listener_components_pb2.FilterChai
     """Connections to the sidecar's own port would come back to it for ever."""
     match = _Match()
     match.destination_port.value = parts.INBOUND_PORT
-    return _chain("loop", match, parts.BLACKHOLE, None)
+    return _chain(parts.LOOP, match, parts.BLACKHOLE, None)
 
 
 def _application(workload: SidecarWorkload, port: DeclaredPort) -> cluster_pb2.Cluster:

@@ -19,7 +19,6 @@ from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.core.v3 import base_pb2
 from envoy.config.endpoint.v3 import endpoint_components_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
-from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from envoy.extensions.matching.common_inputs.network.v3 import network_inputs_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
@@ -32,8 +31,6 @@ from peerauth.identity.spiffe import SpiffeId
 from peerauth.policy.outbound import OutboundPeer, Transport
 
 VIRTUAL_OUTBOUND = "virtualOutbound"
-PASSTHROUGH = "outbound|passthrough"
-LOOP = "loop"
 _MATCH_KEY = "envoy.transport_socket_match"
 
 
@@ -50,7 +47,7 @@ def outbound_clusters(workload: SidecarWorkload) -> list[cluster_pb2.Cluster]:
     """Where those connections go on to."""
     if workload.capture is Capture.TRANSPARENT:
         return [
-            parts.original_destination_cluster(PASSTHROUGH, marked=True),
+            parts.original_destination_cluster(parts.PASSTHROUGH, marked=True),
             *(_peer_cluster(transport, identity) for transport, identity in _spoken(workload.peers)),
         ]
     clusters = [_egress_cluster(port) for port in sorted(workload.egress)]
@@ -62,16 +59,14 @@ def outbound_clusters(workload: SidecarWorkload) -> list[cluster_pb2.Cluster]:
 
 
 def _virtual_outbound(workload: SidecarWorkload) -> listener_pb2.Listener:
-    chains = [_chain(PASSTHROUGH, PASSTHROUGH), _chain(LOOP, parts.BLACKHOLE)]
+    chains = [_chain(parts.PASSTHROUGH, parts.PASSTHROUGH), _chain(parts.LOOP, parts.BLACKHOLE)]
     for transport, identity in _spoken(workload.peers):
         name = _peer_name(transport, identity)
         tunnel = _tunnel("%DOWNSTREAM_LOCAL_ADDRESS%") if transport is Transport.HBONE else None
         chains.append(_chain(name, name, tunnel=tunnel))
     listener = _listener(workload, VIRTUAL_OUTBOUND, chains)
     parts.bind(listener, parts.wildcards(workload.addresses), parts.OUTBOUND_PORT)
-    listener.listener_filters.add(
-        name="envoy.filters.listener.original_dst", typed_config=tls.packed(original_dst_pb2.OriginalDst())
-    )
+    parts.restore_destination(listener)
     listener.filter_chain_matcher.CopyFrom(_matcher(workload.peers))
     return listener
 
@@ -87,17 +82,16 @@ def _transports(peer: OutboundPeer) -> set[Transport]:
 
 
 def _matcher(peers: tuple[OutboundPeer, ...]) -> matcher_pb2.Matcher:
-    """From destination to chain. The proxy's own ports come first: what is sent there would come back for ever."""
+    """From destination to chain."""
     by_address: dict[str, matcher_pb2.Matcher.OnMatch] = {}
     # Two peers on one address (host networking): the first by identity; a wrong guess is refused by the server's name.
     for peer in sorted(peers, key=lambda peer: (peer.identity, peer.addresses)):
         for address in peer.addresses:
             by_address.setdefault(ipaddress.ip_address(address).compressed, _to_peer(peer))
-    own = {str(port): matching.to_chain(LOOP) for port in (parts.OUTBOUND_PORT, parts.INBOUND_PORT)}
-    otherwise = matching.to_chain(PASSTHROUGH)
+    otherwise = matching.to_chain(parts.PASSTHROUGH)
     if by_address:
         otherwise = matching.lookup(network_inputs_pb2.DestinationIPInput(), by_address, otherwise=otherwise)
-    return matching.lookup(network_inputs_pb2.DestinationPortInput(), own, otherwise=otherwise).matcher
+    return matching.past_own_ports(otherwise)
 
 
 def _to_peer(peer: OutboundPeer) -> matcher_pb2.Matcher.OnMatch:
@@ -111,7 +105,7 @@ def _to_peer(peer: OutboundPeer) -> matcher_pb2.Matcher.OnMatch:
 
 
 def _peer_name(transport: Transport, identity: SpiffeId) -> str:
-    return PASSTHROUGH if transport is Transport.PLAINTEXT else f"outbound|{transport.value}|{identity.uri}"
+    return parts.PASSTHROUGH if transport is Transport.PLAINTEXT else f"outbound|{transport.value}|{identity.uri}"
 
 
 def _peer_cluster(transport: Transport, identity: SpiffeId) -> cluster_pb2.Cluster:

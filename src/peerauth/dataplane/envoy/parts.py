@@ -9,6 +9,7 @@ from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2
 from envoy.config.core.v3 import address_pb2, base_pb2, socket_option_pb2
 from envoy.config.endpoint.v3 import endpoint_components_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
+from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from google.protobuf import duration_pb2
 
@@ -25,6 +26,10 @@ PROXY_MARK = 0x539
 """The mark on the sidecar's own connections; the redirection rules let them by."""
 
 BLACKHOLE = "blackhole"
+LOOP = "loop"
+"""The chain of what must lead nowhere: it would come back to the proxy, or is not for its workload."""
+PASSTHROUGH = "outbound|passthrough"
+"""The chain and the cluster of what goes out as the application sent it."""
 UNLIMITED = 0xFFFFFFFF
 CONNECT_TIMEOUT_S = 10
 
@@ -70,6 +75,13 @@ def bind(listener: listener_pb2.Listener, addresses: Iterable[str], port: int) -
             (_IPPROTO_TCP, _TCP_KEEPINTVL, KEEPALIVE_IDLE_S),
             (_IPPROTO_TCP, _TCP_KEEPCNT, KEEPALIVE_PROBES),
         )
+    )
+
+
+def restore_destination(listener: listener_pb2.Listener) -> None:
+    """Finds out where a redirected connection was going."""
+    listener.listener_filters.add(
+        name="envoy.filters.listener.original_dst", typed_config=packed(original_dst_pb2.OriginalDst())
     )
 
 
