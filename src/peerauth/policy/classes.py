@@ -1,8 +1,8 @@
 """Workloads that no policy can tell apart, as one: the classes that `index` decides about.
 
-A policy sees a workload's namespace and labels; its data plane follows from these, an annotation and the host's
-network. Workloads that agree in all of them are one class and share one decision. The inverted index leads from a
-selector to the classes it matches: among the classes that have one of its pairs, the rarest, the rest is checked.
+A policy sees a workload's namespace and labels; its data plane follows from these and a few traits. Workloads that
+agree in all of them are one class and share one decision. The inverted index leads from a selector to the classes it
+matches: among the classes that have one of its pairs, the rarest, the rest is checked.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from peerauth.model.inventory import Workload, WorkloadKey
-from peerauth.model.meta import Labels, label_value
+from peerauth.model.meta import Labels
 from peerauth.model.peerauth import PeerAuthentication
 from peerauth.policy.decision import Dataplane, Decision
-from peerauth.policy.membership import INJECT
+from peerauth.policy.membership import Traits, traits_of
 
 
 class ClassKey(NamedTuple):
@@ -22,15 +22,12 @@ class ClassKey(NamedTuple):
 
     namespace: str
     labels: Labels
-    annotated: str | None
-    host_network: bool
+    traits: Traits
 
 
 def class_key(workload: Workload) -> ClassKey:
     """The class that a workload belongs to."""
-    meta = workload.meta
-    annotated = label_value(meta.annotations, INJECT) if meta.annotations else None
-    return ClassKey(meta.namespace, meta.labels, annotated, workload.host_network)
+    return ClassKey(workload.meta.namespace, workload.meta.labels, traits_of(workload))
 
 
 class WorkloadClass:

@@ -206,15 +206,11 @@ class PolicyIndex:
 
     def _refresh(self, found: WorkloadClass, step: _Step) -> None:
         """Brings up to date what a class keeps of the policies and of its namespace."""
-        namespace, labels, annotated, host_network = found.key
+        namespace, labels, traits = found.key
         stale = step.another_root or found in step.stale
         if stale or namespace in step.namespaces:
-            found.dataplane = membership_of(
-                labels,
-                annotated=annotated,
-                host_network=host_network,
-                namespace_labels=self._namespace_labels.get(namespace, NO_LABELS),
-            ).dataplane
+            own = self._namespace_labels.get(namespace, NO_LABELS)
+            found.dataplane = membership_of(labels, traits, namespace_labels=own).dataplane
         if stale:
             in_root = namespace == self._root_namespace
             found.ignored = self._policies.selecting(labels, namespace=self._root_namespace)

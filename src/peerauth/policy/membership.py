@@ -9,6 +9,7 @@ Source: Istio's sidecar injection and ambient references: `sidecar.istio.io/inje
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import msgspec
 
@@ -34,27 +35,44 @@ class Membership(msgspec.Struct, frozen=True):
     why: str
 
 
+class Traits(NamedTuple):
+    """What of a workload, beside its labels and its namespace, its data plane hangs on.
+
+    `annotated` is its `sidecar.istio.io/inject` annotation.
+    """
+
+    annotated: str | None = None
+    host_network: bool = False
+
+
+_NO_TRAITS = Traits()
+
+
+def traits_of(workload: Workload) -> Traits:
+    """The traits of a workload; most have none."""
+    annotations = workload.meta.annotations
+    annotated = label_value(annotations, INJECT) if annotations else None
+    if annotated is None and not workload.host_network:
+        return _NO_TRAITS
+    return Traits(annotated, workload.host_network)
+
+
 def dataplane_of(workload: Workload, namespace: Namespace | None) -> Membership:
     """The data plane of a workload; `namespace` is None if nothing is known of it, which is no labels."""
-    return membership_of(
-        workload.meta.labels,
-        annotated=label_value(workload.meta.annotations, INJECT),
-        host_network=workload.host_network,
-        namespace_labels=namespace.meta.labels if namespace else NO_LABELS,
-    )
+    labels = namespace.meta.labels if namespace else NO_LABELS
+    return membership_of(workload.meta.labels, traits_of(workload), namespace_labels=labels)
 
 
-def membership_of(
-    labels: Labels, *, annotated: str | None, host_network: bool, namespace_labels: Labels = NO_LABELS
-) -> Membership:
-    """The same from just the facts that count. `annotated` is the workload's `sidecar.istio.io/inject` annotation."""
+def membership_of(labels: Labels, traits: Traits, *, namespace_labels: Labels = NO_LABELS) -> Membership:
+    """The same from just the facts that count."""
     heard = frozenset([pair for pair in labels if pair[0] in _LABELS])
-    return _membership(heard, annotated, host_network, namespace_labels)
+    return _membership(heard, traits, namespace_labels)
 
 
 @lru_cache(maxsize=1024)
-def _membership(labels: Labels, annotated: str | None, host_network: bool, namespace_labels: Labels) -> Membership:
-    if host_network:
+def _membership(labels: Labels, traits: Traits, namespace_labels: Labels) -> Membership:
+    annotated = traits.annotated
+    if traits.host_network:
         return Membership(Dataplane.NONE, "it uses the host's network, which no data plane captures")
     refused = _sidecar_refused(labels, annotated, namespace_labels)
     wanted = _sidecar_wanted(labels, namespace_labels)
