@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from manifests import found, found_of, namespace, pod, policy
 from peerauth.model.diagnostic import Severity
 
@@ -100,6 +102,14 @@ def test_a_selector_does_not_match_across_namespaces() -> None:
 
 def test_selectors_are_not_judged_where_no_workloads_were_given() -> None:
     assert found(namespace(), policy("foo/x", "STRICT", app="finanse")) == []
+
+
+@pytest.mark.parametrize("workloads", [(), MESH])
+@pytest.mark.parametrize("value", ["a b", "finance-", "-a"])
+def test_a_selector_that_no_label_can_match_is_always_said(value: str, workloads: tuple[str, ...]) -> None:
+    (finding,) = found(*workloads, policy("foo/x", "STRICT", app=repr(value)))
+    assert (finding.code, finding.severity) == ("PA0103", Severity.WARNING)
+    assert [fact.text for fact in finding.evidence] == [f"{value!r} cannot be the value of a label"]
 
 
 def test_a_policy_that_selects_and_loses_still_selects() -> None:

@@ -292,7 +292,6 @@ def test_a_list_is_what_its_items_are() -> None:
     assert len(result.objects) == 2
     assert [(found.code, found.path, found.origin.line) for found in result.diagnostics] == [
         (INVALID_NAME.code, "items[1].metadata.name", 5),
-        (INVALID_NAME.code, "items[1].metadata.name", 5),
         (NOT_A_RESOURCE.code, "items[3]", 7),
     ]
     assert result.passed_over == ("Foo",)

@@ -1,18 +1,21 @@
 """Selectors that match nothing, and what was probably meant.
 
-Only where workloads were given at all: a folder of policies alone says nothing about what they match.
+Only where workloads were given at all: a folder of policies alone says nothing about what they match, except of those
+that no labels can match.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from peerauth.analysis.lint.codes import NOTHING_SELECTED
 from peerauth.analysis.lint.survey import Survey, listed
 from peerauth.model.diagnostic import Diagnostic, Evidence
 from peerauth.model.meta import NOWHERE
 from peerauth.model.peerauth import PeerAuthentication
+from peerauth.model.schema.fields import shortened
+from peerauth.model.schema.names import is_label_key, is_label_value
 from peerauth.policy.decision import Level, Verdict
 
 Values = Mapping[str, Mapping[str, str]]
@@ -36,9 +39,7 @@ class _Guesses:
 
 
 def nothing_selected(survey: Survey) -> Iterator[Diagnostic]:
-    """Policies whose selector matches no workload of their namespace."""
-    if not survey.judged:
-        return
+    """Policies whose selector matches no workload of their namespace, or never could."""
     heard = _selecting(survey)
     seen: dict[str, Values] = {}
     guesses = _Guesses()
@@ -47,9 +48,35 @@ def nothing_selected(survey: Survey) -> Iterator[Diagnostic]:
         namespace = policy.meta.namespace
         if not policy.selector or policy.meta.full_name in heard or namespace == survey.world.mesh.root_namespace:
             continue
+        impossible = list(_impossible(policy))
+        if impossible:
+            yield _never(policy, impossible)
+            continue
+        if not survey.judged:
+            continue
         if namespace not in seen:
             seen[namespace] = _labels_of(survey, namespace)
         yield _finding(policy, seen[namespace], guesses)
+
+
+def _impossible(policy: PeerAuthentication) -> Iterator[Evidence]:
+    """The pairs of a selector that no label can be: the resource allows them, the API server lets nothing have them."""
+    for key, value in sorted(policy.selector):
+        if not is_label_key(key):
+            yield Evidence(f"{shortened(key)!r} cannot be the key of a label")
+        elif not is_label_value(value):
+            yield Evidence(f"{value!r} cannot be the value of a label")
+
+
+def _never(policy: PeerAuthentication, impossible: Sequence[Evidence]) -> Diagnostic:
+    return NOTHING_SELECTED.found(
+        f"policy {policy.meta.full_name} selects by a label that nothing can have: it has no effect",
+        subject=f"PeerAuthentication {policy.meta.full_name}",
+        origin=policy.meta.origin if policy.selector_origin == NOWHERE else policy.selector_origin,
+        path="spec.selector.matchLabels",
+        hint="labels have at most 63 letters, digits, '-', '_' and '.', a letter or digit at either end",
+        evidence=tuple(impossible),
+    )
 
 
 def _selecting(survey: Survey) -> set[str]:

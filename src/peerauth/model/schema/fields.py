@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from peerauth.model.diagnostic import Diagnostic
 from peerauth.model.meta import NO_LABELS, Labels, Origin
+from peerauth.model.schema import names
 from peerauth.model.schema.faults import (
+    INVALID_NAME,
     INVALID_PORT,
     INVALID_VALUE,
     MISSING_FIELD,
@@ -21,12 +24,14 @@ from peerauth.model.schema.faults import (
     Fault,
 )
 from peerauth.model.schema.place import Mapping, Path, Place, path_text
-from peerauth.model.schema.watched import copied, copied_items, label_set
+from peerauth.model.schema.watched import copied, copied_items, holds, label_set
 
 HIGHEST_PORT = 65535
 MOST_FAULTS = 100
 """Of one document."""
 _NO_FIELDS: Mapping = {}
+_LABEL_KEY = "at most 63 letters, digits, '-', '_' and '.', which may follow a DNS name and a slash"
+_LABEL_VALUE = "at most 63 letters, digits, '-', '_' and '.', a letter or digit at either end"
 
 
 class Fields:
@@ -154,16 +159,47 @@ class Fields:
                 self.wrong_type(item, where, "a string", hint=quoting_hint(item))
         return tuple(found)
 
-    def labels(self, parent: Mapping, key: str, path: Path) -> Labels:
-        """The mapping from strings to strings `parent[key]`, as a set of pairs whose values are `copied`."""
+    def pairs(self, parent: Mapping, key: str, path: Path) -> Sequence[tuple[str, str]]:
+        """The mapping from strings to strings `parent[key]`, whose values are `copied`."""
         if parent.get(key) is None:
-            return NO_LABELS
-        pairs: list[tuple[str, str]] = []
+            return ()
+        found: list[tuple[str, str]] = []
         for name, text in copied_items(self.mapping(parent, key, path)):
             if isinstance(text, str):
-                pairs.append((name, text))
+                found.append((name, text))
             else:
                 self.wrong_type(text, (*path, key, name), "a string", hint=quoting_hint(text))
+        return found
+
+    def labels(self, parent: Mapping, key: str, path: Path) -> Labels:
+        """The labels `parent[key]`, as a set of pairs; what cannot be a label is a fault."""
+        pairs = self.pairs(parent, key, path)
+        if not pairs:
+            return NO_LABELS
+        fit = holds(names.are_label_values, *(text for _, text in pairs))
+        for name, text in pairs:
+            where = (*path, key, name)
+            if not names.is_label_key(name):
+                message = f"{shortened(name)!r} is not the key of a label: {_LABEL_KEY}"
+                self.fault(INVALID_NAME, message, where, at_key=True)
+            if not (fit or holds(names.is_label_value, text)):
+                message = f"{shortened(text)!r} is not the value of a label: {_LABEL_VALUE}"
+                self.fault(INVALID_NAME, message, where)
+        return label_set(pairs)
+
+    def annotations(self, parent: Mapping, key: str, path: Path) -> Labels:
+        """The annotations `parent[key]`, as a set of pairs; their values may be any text."""
+        pairs = self.pairs(parent, key, path)
+        if not pairs:
+            return NO_LABELS
+        for name, _ in pairs:
+            if not names.is_annotation_key(name):
+                message = f"{shortened(name)!r} is not the key of an annotation: {_LABEL_KEY}"
+                self.fault(INVALID_NAME, message, (*path, key, name), at_key=True)
+        left = names.LARGEST_ANNOTATIONS - sum(names.size_of(name) for name, _ in pairs)
+        if not holds(partial(_are_within, left), *(text for _, text in pairs)):
+            message = f"the annotations have more than {names.LARGEST_ANNOTATIONS >> 10} KiB together"
+            self.fault(INVALID_VALUE, message, (*path, key), at_key=True)
         return label_set(pairs)
 
     def only(self, parent: Mapping, known: Iterable[str], path: Path, *, hints: Mapping | None = None) -> None:
@@ -183,6 +219,10 @@ class Fields:
         hint = f"did you mean {near}?" if near else ""
         self.fault(INVALID_VALUE, f"`{value}` is not one of {', '.join(choices)}", path, hint=hint)
         return False
+
+
+def _are_within(size: int, *texts: str) -> bool:
+    return sum(map(names.size_of, texts)) <= size
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -11,6 +11,7 @@ from peerauth.model.inventory import CaptureMode, DestinationRule, EgressListene
 from peerauth.model.schema.fields import Fields
 from peerauth.model.schema.metadata import metadata
 from peerauth.model.schema.place import Mapping, Path
+from peerauth.model.schema.watched import label_set
 
 _CAPTURE_MODES = {mode.value: mode for mode in CaptureMode}
 
@@ -23,7 +24,7 @@ def sidecar(fields: Fields, resource: Mapping, path: Path, *, default_namespace:
     selector = fields.mapping(spec, "workloadSelector", where)
     return Sidecar(
         meta=meta,
-        selector=fields.labels(selector, "labels", (*where, "workloadSelector")),
+        selector=label_set(fields.pairs(selector, "labels", (*where, "workloadSelector"))),
         ingress=tuple(
             found
             for at, listener in fields.mappings(spec, "ingress", where)

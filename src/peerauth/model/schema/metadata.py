@@ -1,18 +1,19 @@
 """`metadata`: the name, namespace, labels and age of an object.
 
-Names are held to Kubernetes' rules for every kind: a namespace and a service account become parts of an identity, where
+Names are held to Kubernetes' rules for their kind: a namespace and a service account become parts of an identity, where
 a slash would make another identity of it. Source: Kubernetes' API conventions, "Names" and "Metadata".
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import lru_cache
 
 from peerauth.model.meta import Meta
 from peerauth.model.schema.faults import INVALID_NAME, INVALID_VALUE
 from peerauth.model.schema.fields import Fields, shortened
+from peerauth.model.schema.names import is_dns_label, is_subdomain
 from peerauth.model.schema.place import Mapping, Path
 from peerauth.model.schema.watched import holds, made_of
 
@@ -36,34 +37,15 @@ OBJECT_META_FIELDS = frozenset(
     }
 )
 
-_LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?")
-_SUBDOMAIN = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*")
 _RFC3339 = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(?:\.(\d+))?(?:[Zz]|[+-]\d{2}:\d{2})")
 _METADATA: Path = ("metadata",)
 
-
-def metadata(fields: Fields, resource: Mapping, path: Path, *, default_namespace: str, namespaced: bool = True) -> Meta:
-    """The `metadata` of the resource at `path`. Objects of a namespaced kind that name none are in the default one."""
-    where: Path = (*path, "metadata") if path else _METADATA
-    meta = fields.mapping(resource, "metadata", path)
-    name = fields.copied(meta, "name", where)
-    if not name:
-        fields.missing("name", where if meta else path)
-    else:
-        check_name(fields, name, (*where, "name"))
-    return Meta(
-        name=name,
-        namespace=_namespace(fields, meta, where, default_namespace) if namespaced else "",
-        labels=fields.labels(meta, "labels", where),
-        annotations=fields.labels(meta, "annotations", where),
-        created=_created(fields, meta, where),
-        origin=fields.origin(path),
-    )
+NameCheck = Callable[[Fields, str, Path], None]
 
 
 def check_name(fields: Fields, name: str, path: Path) -> None:
-    """Notes a name that is not a DNS subdomain, as names of objects are."""
-    if not holds(_is_subdomain, name):
+    """Notes a name that is not a DNS subdomain, as most names of objects are."""
+    if not holds(is_subdomain, name):
         fields.fault(
             INVALID_NAME,
             f"{shortened(name)!r} is not a name: lower-case letters, digits, '-' and '.', at most 253",
@@ -73,22 +55,49 @@ def check_name(fields: Fields, name: str, path: Path) -> None:
 
 def check_namespace(fields: Fields, name: str, path: Path) -> None:
     """Notes a namespace that is not a DNS label."""
-    if not holds(_is_label, name):
+    _check_dns_label(fields, name, path, what="a namespace")
+
+
+def check_service_name(fields: Fields, name: str, path: Path) -> None:
+    """Notes a name of a Service that is not a DNS label. Whether it may begin with a digit depends on the server."""
+    _check_dns_label(fields, name, path, what="the name of a Service")
+
+
+def _check_dns_label(fields: Fields, name: str, path: Path, *, what: str) -> None:
+    if not holds(is_dns_label, name):
         fields.fault(
-            INVALID_NAME,
-            f"{shortened(name)!r} is not a namespace: lower-case letters, digits and '-', at most 63",
-            path,
+            INVALID_NAME, f"{shortened(name)!r} is not {what}: lower-case letters, digits and '-', at most 63", path
         )
 
 
-@lru_cache(maxsize=4096)
-def _is_subdomain(name: str) -> bool:
-    return len(name) <= 253 and _SUBDOMAIN.fullmatch(name) is not None
+def metadata(
+    fields: Fields,
+    resource: Mapping,
+    path: Path,
+    *,
+    default_namespace: str,
+    namespaced: bool = True,
+    name_check: NameCheck = check_name,
+) -> Meta:
+    """The `metadata` of the resource at `path`. Objects of a namespaced kind that name none are in the default one.
 
-
-@lru_cache(maxsize=4096)
-def _is_label(name: str) -> bool:
-    return len(name) <= 63 and _LABEL.fullmatch(name) is not None
+    `name_check` holds the name to the rules of its kind.
+    """
+    where: Path = (*path, "metadata") if path else _METADATA
+    meta = fields.mapping(resource, "metadata", path)
+    name = fields.copied(meta, "name", where)
+    if not name:
+        fields.missing("name", where if meta else path)
+    else:
+        name_check(fields, name, (*where, "name"))
+    return Meta(
+        name=name,
+        namespace=_namespace(fields, meta, where, default_namespace) if namespaced else "",
+        labels=fields.labels(meta, "labels", where),
+        annotations=fields.annotations(meta, "annotations", where),
+        created=_created(fields, meta, where),
+        origin=fields.origin(path),
+    )
 
 
 def _namespace(fields: Fields, meta: Mapping, path: Path, default: str) -> str:

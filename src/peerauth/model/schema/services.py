@@ -8,7 +8,7 @@ from __future__ import annotations
 from peerauth.model.inventory import EndpointSlice, Namespace, Port, Service, ServiceAccount, ServicePort
 from peerauth.model.meta import label_value
 from peerauth.model.schema.fields import Fields
-from peerauth.model.schema.metadata import check_namespace, metadata
+from peerauth.model.schema.metadata import check_namespace, check_service_name, metadata
 from peerauth.model.schema.place import Mapping, Path
 from peerauth.model.schema.watched import holds
 
@@ -18,10 +18,16 @@ HEADLESS = "None"
 
 def namespace(fields: Fields, resource: Mapping, path: Path, *, default_namespace: str) -> Namespace:
     """A namespace with its labels."""
-    meta = metadata(fields, resource, path, default_namespace=default_namespace, namespaced=False)
-    if meta.name:
-        check_namespace(fields, meta.name, (*path, "metadata", "name"))
-    return Namespace(meta)
+    return Namespace(
+        metadata(
+            fields,
+            resource,
+            path,
+            default_namespace=default_namespace,
+            namespaced=False,
+            name_check=check_namespace,
+        )
+    )
 
 
 def service_account(fields: Fields, resource: Mapping, path: Path, *, default_namespace: str) -> ServiceAccount:
@@ -31,7 +37,7 @@ def service_account(fields: Fields, resource: Mapping, path: Path, *, default_na
 
 def service(fields: Fields, resource: Mapping, path: Path, *, default_namespace: str) -> Service:
     """A Service; a port without a `targetPort` leads to the same number."""
-    meta = metadata(fields, resource, path, default_namespace=default_namespace)
+    meta = metadata(fields, resource, path, default_namespace=default_namespace, name_check=check_service_name)
     spec = fields.mapping(resource, "spec", path)
     where: Path = (*path, "spec")
     addresses = fields.texts(spec, "clusterIPs", where) or (fields.copied(spec, "clusterIP", where),)

@@ -55,7 +55,7 @@ def controller(fields: Fields, resource: Mapping, path: Path, *, default_namespa
         name=own.name,
         namespace=own.namespace,
         labels=fields.labels(template_meta, "labels", (*where, "metadata")),
-        annotations=fields.labels(template_meta, "annotations", (*where, "metadata")),
+        annotations=fields.annotations(template_meta, "annotations", (*where, "metadata")),
         created=own.created,
         origin=own.origin,
     )
@@ -67,7 +67,7 @@ def workload_entry(fields: Fields, resource: Mapping, path: Path, *, default_nam
     meta = metadata(fields, resource, path, default_namespace=default_namespace)
     spec = fields.mapping(resource, "spec", path)
     where: Path = (*path, "spec")
-    labels = label_set([*(dict(fields.labels(spec, "labels", where)) | dict(meta.labels)).items()])
+    labels = label_set([*(dict(fields.pairs(spec, "labels", where)) | dict(meta.labels)).items()])
     ports = fields.mapping(spec, "ports", where)
     found = [
         Port(number, name, fields.origin((*where, "ports", name)))
