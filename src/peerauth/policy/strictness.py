@@ -1,0 +1,41 @@
+"""Which of two decisions lets more in, port by port, as the data plane enforces them: STRICT, PERMISSIVE, DISABLE.
+
+What nobody enforces (outside the mesh) lets in as much as DISABLE. PERMISSIVE counts as stricter than that: of TLS that
+says it is the mesh's it asks for a certificate.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from peerauth.policy.decision import Decision, EffectiveMode
+
+_RANK = {EffectiveMode.DISABLE: 0, EffectiveMode.PERMISSIVE: 1, EffectiveMode.STRICT: 2}
+
+
+class ModeChange(msgspec.Struct, frozen=True):
+    """A port that is enforced in another way than before; None stands for all ports that neither decision names."""
+
+    port: int | None
+    before: EffectiveMode
+    now: EffectiveMode
+
+    def __str__(self) -> str:
+        what = "all other ports" if self.port is None else f"port {self.port}"
+        return f"{what} {self.before} -> {self.now}"
+
+
+def tightened(old: Decision, new: Decision) -> tuple[ModeChange, ...]:
+    """The ports on which `new` lets in less than `old` did, ascending, what stands for all others first."""
+    return tuple(change for change in _changes(old, new) if _RANK[change.now] > _RANK[change.before])
+
+
+def _changes(old: Decision, new: Decision) -> list[ModeChange]:
+    named = sorted({entry.port for entry in (*old.ports, *new.ports)})
+    return [ModeChange(port, _mode(old, port), _mode(new, port)) for port in (None, *named)]
+
+
+def _mode(decision: Decision, port: int | None) -> EffectiveMode:
+    if decision.enforced is None:
+        return EffectiveMode.DISABLE
+    return decision.enforced.mode if port is None else decision.enforced.mode_of(port)

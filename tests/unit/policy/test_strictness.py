@@ -1,0 +1,51 @@
+"""What a change closes: judged by what is enforced, on every port that either decision names and on all others."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peerauth.policy.decision import Dataplane, Decision, EffectiveMode, Enforced, PortDecision
+from peerauth.policy.strictness import ModeChange, tightened
+
+DISABLE, PERMISSIVE, STRICT = EffectiveMode.DISABLE, EffectiveMode.PERMISSIVE, EffectiveMode.STRICT
+ORDER = [DISABLE, PERMISSIVE, STRICT]
+MODES = st.sampled_from(EffectiveMode)
+PORTS = st.dictionaries(st.integers(1, 4), MODES)
+EVERY = (None, 1, 2, 3, 4, 5)
+
+
+def decision(mode: EffectiveMode, ports: dict[int, EffectiveMode] | None = None) -> Decision:
+    entries = tuple(PortDecision(port, said) for port, said in sorted((ports or {}).items()))
+    return Decision(Dataplane.SIDECAR, mode, entries, enforced=Enforced(mode, entries))
+
+
+DECISIONS = st.builds(decision, MODES, PORTS)
+
+
+def mode_on(said: Decision, port: int | None) -> EffectiveMode:
+    return said.mode if port is None else said.mode_of(port)
+
+
+@given(DECISIONS, DECISIONS)
+def test_a_port_is_among_them_if_and_only_if_it_lets_in_less(old: Decision, new: Decision) -> None:
+    found = tightened(old, new)
+    for port in EVERY:
+        # A port that neither names is spoken for by all others.
+        named = port is None or port in {entry.port for entry in (*old.ports, *new.ports)}
+        stricter = ORDER.index(mode_on(new, port)) > ORDER.index(mode_on(old, port))
+        change = ModeChange(port, mode_on(old, port), mode_on(new, port))
+        assert (change in found) is (named and stricter)
+
+
+def test_what_is_enforced_counts_and_not_what_was_asked_for() -> None:
+    as_permissive = Decision(Dataplane.AMBIENT, DISABLE, enforced=Enforced(PERMISSIVE))
+    assert tightened(as_permissive, decision(PERMISSIVE)) == ()
+    outside = Decision(Dataplane.NONE, STRICT)
+    assert tightened(outside, decision(STRICT)) == (ModeChange(None, DISABLE, STRICT),)
+
+
+def test_a_change_says_itself() -> None:
+    (every, one) = tightened(decision(PERMISSIVE), decision(STRICT, {8080: STRICT}))
+    assert str(every) == "all other ports PERMISSIVE -> STRICT"
+    assert str(one) == "port 8080 PERMISSIVE -> STRICT"
