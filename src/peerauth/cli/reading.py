@@ -20,6 +20,7 @@ from peerauth.model.schema import Checked
 from peerauth.model.world import World
 from peerauth.policy.decision import Decision
 from peerauth.policy.index import PolicyIndex
+from peerauth.policy.mesh import Mesh
 from peerauth.sources.files import collect, documents
 
 _SOURCE = "files"
@@ -57,14 +58,13 @@ def read(paths: Sequence[str]) -> Reading:
             f"no documents in {', '.join(paths)}",
             hint="name files with YAML or JSON documents, folders that hold *.yaml, *.yml or *.json, or -",
         )
-    world, index = World(), PolicyIndex()
-    edits = world.apply(Reset(_SOURCE, loaded.objects))
-    index.update(edits)
+    mesh = Mesh()
+    edits = mesh.apply(Reset(_SOURCE, loaded.objects)).edits
     # As many new objects as descriptions: none was described twice, and none has to be looked for.
     twice = tuple(defined_twice(loaded.objects)) if len(edits) < len(loaded.objects) else ()
     return Reading(
-        world=world,
-        index=index,
+        world=mesh.world,
+        index=mesh.decisions,
         diagnostics=loaded.diagnostics + twice,
         documents=loaded.documents,
         passed_over=loaded.passed_over,

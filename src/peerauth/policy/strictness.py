@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from peerauth.policy.decision import Decision, EffectiveMode
+from peerauth.policy.decision import Dataplane, Decision, EffectiveMode, Enforced
 
 _RANK = {EffectiveMode.DISABLE: 0, EffectiveMode.PERMISSIVE: 1, EffectiveMode.STRICT: 2}
 
@@ -28,6 +28,24 @@ class ModeChange(msgspec.Struct, frozen=True):
 def tightened(old: Decision, new: Decision) -> tuple[ModeChange, ...]:
     """The ports on which `new` lets in less than `old` did, ascending, what stands for all others first."""
     return tuple(change for change in _changes(old, new) if _RANK[change.now] > _RANK[change.before])
+
+
+def loosens(old: Decision | None, new: Decision | None) -> bool:
+    """Whether a workload lets more in by `new` than by `old` on some port, or may until all is said about it.
+
+    A workload that goes, or leaves its data plane, counts; so does one that appears with anything but STRICT: the
+    policy that closes it may not have been read yet.
+    """
+    if new is None:
+        return True
+    if old is None:
+        return new.dataplane is not Dataplane.NONE and bool(tightened(new, _closed(new.dataplane)))
+    left = old.dataplane is not Dataplane.NONE and new.dataplane is not old.dataplane
+    return left or bool(tightened(new, old))
+
+
+def _closed(dataplane: Dataplane) -> Decision:
+    return Decision(dataplane, EffectiveMode.STRICT, enforced=Enforced(EffectiveMode.STRICT))
 
 
 def _changes(old: Decision, new: Decision) -> list[ModeChange]:

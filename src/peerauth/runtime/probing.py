@@ -10,9 +10,9 @@ from typing import Protocol
 from peerauth.agent.netns import sockets_of
 from peerauth.errors import PeerAuthError, SourceError
 from peerauth.model.inventory import WorkloadKey
-from peerauth.model.world import Reset, World
+from peerauth.model.world import Reset
 from peerauth.policy.decision import Dataplane
-from peerauth.policy.index import PolicyIndex
+from peerauth.policy.mesh import Mesh
 from peerauth.probe import ClientCertificate, Credentials, foreign_certificate
 from peerauth.runtime.authority import now, open_authority
 from peerauth.runtime.networks import ordinary_socket
@@ -41,9 +41,9 @@ class _Documents:
         loaded = files.load(paths)
         if has_errors(loaded.diagnostics):
             raise SourceError("the documents have errors", hint="peerauth check says how to mend them")
-        self.world = World()
-        self.index = PolicyIndex()
-        self.index.update(self.world.apply(Reset("files", loaded.objects)))
+        mesh = Mesh()
+        mesh.apply(Reset("files", loaded.objects))
+        self.world, self.index = mesh.world, mesh.decisions
 
     def declares(self, key: WorkloadKey, port: int) -> bool:
         """Whether anyone says that the workload has this port."""

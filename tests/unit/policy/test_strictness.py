@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peerauth.policy.decision import Dataplane, Decision, EffectiveMode, Enforced, PortDecision
-from peerauth.policy.strictness import ModeChange, tightened
+from peerauth.policy.strictness import ModeChange, loosens, tightened
 
 DISABLE, PERMISSIVE, STRICT = EffectiveMode.DISABLE, EffectiveMode.PERMISSIVE, EffectiveMode.STRICT
 ORDER = [DISABLE, PERMISSIVE, STRICT]
@@ -49,3 +49,21 @@ def test_a_change_says_itself() -> None:
     (every, one) = tightened(decision(PERMISSIVE), decision(STRICT, {8080: STRICT}))
     assert str(every) == "all other ports PERMISSIVE -> STRICT"
     assert str(one) == "port 8080 PERMISSIVE -> STRICT"
+
+
+@given(DECISIONS, DECISIONS)
+def test_a_workload_is_loosened_if_and_only_if_a_port_lets_in_more(old: Decision, new: Decision) -> None:
+    assert loosens(old, new) is bool(tightened(new, old))
+
+
+def test_a_workload_that_goes_leaves_its_data_plane_or_appears_open_is_loosened() -> None:
+    outside = Decision(Dataplane.NONE, STRICT)
+    assert loosens(decision(DISABLE), None)
+    assert loosens(decision(DISABLE), outside)
+    assert not loosens(outside, decision(DISABLE))
+    assert not loosens(Decision(Dataplane.NONE, DISABLE), outside)
+    assert loosens(decision(STRICT), Decision(Dataplane.AMBIENT, STRICT, enforced=Enforced(STRICT)))
+    assert loosens(None, decision(PERMISSIVE))
+    assert loosens(None, decision(STRICT, {80: DISABLE}))
+    assert not loosens(None, decision(STRICT, {80: STRICT}))
+    assert not loosens(None, outside)

@@ -1,0 +1,43 @@
+"""What counts as loosening a mesh, tried without doing it."""
+
+from __future__ import annotations
+
+import pytest
+
+from manifests import documents, namespace, pod, policy
+from peerauth.model.changes import MeshObject
+from peerauth.policy.rehearsal import Rehearsal
+from peerauth.sources.reader import read_stream
+
+MESH = documents(namespace(), pod(), policy("foo/default", "STRICT"))
+SERVICE_ACCOUNT = "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: a, namespace: foo}\n"
+CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata:\n  mesh: |\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (MESH, MESH, False),
+        (MESH, "# moved by one line\n" + MESH, False),
+        (MESH, documents(MESH, policy("istio-system/default", "DISABLE")), False),
+        (MESH, documents(namespace(), pod(), policy("foo/default", "PERMISSIVE")), True),
+        (MESH, documents(namespace(), pod(), policy("foo/another", "STRICT")), True),
+        (MESH, documents(pod(), policy("foo/default", "STRICT")), True),
+        (documents(MESH, SERVICE_ACCOUNT), MESH, True),
+        (MESH, documents(MESH, SERVICE_ACCOUNT), False),
+        (MESH, documents(MESH, CONFIG + "    trustDomainAliases: [other]\n"), True),
+        (MESH, documents(MESH, CONFIG + "    trustDomain: cluster.local\n"), False),
+    ],
+)
+def test_also_what_is_gone_and_another_mesh_configuration_count(before: str, after: str, expected: bool) -> None:
+    rehearsal = Rehearsal(said(before))
+    assert rehearsal.would_loosen(said(after)) is expected
+    assert rehearsal.would_loosen(said(after)) is expected, "trying changes nothing"
+    rehearsal.take(said(after))
+    assert not rehearsal.would_loosen(said(after))
+
+
+def said(text: str) -> tuple[MeshObject, ...]:
+    checked = list(read_stream(text.encode(), file="a.yaml"))
+    assert not any(document.diagnostics for document in checked)
+    return tuple(obj for document in checked for obj in document.objects)
