@@ -16,6 +16,7 @@ from clients import loopback
 from mesh_on_this_machine import (
     CLIENT,
     EGRESS,
+    EXAMPLE,
     FINANCE,
     LEGACY,
     NO_ROOT,
@@ -25,11 +26,13 @@ from mesh_on_this_machine import (
     application,
     example,
     machine,
+    objects,
     policy,
 )
 from peerauth.agent.echo import listen_tcp
 from peerauth.dataplane.resources import Capture
 from peerauth.model.inventory import WorkloadKey
+from peerauth.runtime.flows import prove_flows
 from peerauth.telemetry import ConnectionSeen, Outcome
 
 pytestmark = pytest.mark.envoy
@@ -179,3 +182,40 @@ async def test_in_explicit_capture_the_egress_listener_speaks_as_each_port_wants
                 assert await connection.echoes()
                 async with asyncio.timeout(5):
                     assert (await arrivals.get()).outcome is outcome
+
+
+NO_AUTO_MTLS = mesh_config("enableAutoMtls: false")
+
+
+async def flows(running: Machine) -> dict[tuple[WorkloadKey, WorkloadKey, int], Outcome | None]:
+    """What arrived of what applications sent through their own proxies; all of it must be as the policy says."""
+    reports = await prove_flows(running.mesh, tally=running.tally, presented=running.presented)
+    assert [report.sentence for report in reports if not report.ok] == []
+    return {(each.flow.client, each.flow.server, each.flow.server_port): each.arrived for each in reports}
+
+
+async def test_an_edit_of_the_mesh_configuration_reaches_the_clients_and_the_proof_knows_it(tmp_path: Path) -> None:
+    """Without auto mTLS a sidecar sends what its application sends, and a STRICT port refuses that."""
+    mutual = {(CLIENT, FINANCE, 8080): Outcome.MUTUAL_TLS, (CLIENT, FINANCE, 9000): Outcome.MUTUAL_TLS}
+    as_sent = {(CLIENT, FINANCE, 8080): Outcome.REFUSED, (CLIENT, FINANCE, 9000): Outcome.PLAINTEXT}
+    async with machine(tmp_path, applications=True) as running:
+        for edit, arrives in (((), mutual), ((NO_AUTO_MTLS,), as_sent), ((), mutual)):
+            await running.load(example(STRICT_AND_PERMISSIVE, *edit))
+            assert await flows(running) == arrives
+
+
+@pytest.mark.root
+@pytest.mark.skipif(bool(NO_ROOT), reason=NO_ROOT or "supported")
+async def test_without_auto_mtls_tunnels_are_what_they_were_and_sidecars_send_what_applications_send(
+    tmp_path: Path,
+) -> None:
+    """finance and client have a sidecar, errand and web none."""
+    mixed = EXAMPLE.parent / "mixed" / "mesh.yaml"
+    async with machine(tmp_path, capture=Capture.TRANSPARENT, applications=True) as running:
+        await running.load(objects(mixed, policy("foo", S), STRICT_AND_PERMISSIVE, NO_AUTO_MTLS))
+        found = await flows(running)
+        assert found[CLIENT, FINANCE, 8080] is Outcome.REFUSED
+        assert found[CLIENT, FINANCE, 9000] is Outcome.PLAINTEXT
+        others = {arrived for (client, server, _), arrived in found.items() if (client, server) != (CLIENT, FINANCE)}
+        assert others == {Outcome.MUTUAL_TLS}
+        assert {client.name for client, _, _ in found} == {"client", "errand"}

@@ -1,8 +1,9 @@
-"""The client's side of a decision: how a sidecar must speak to each endpoint of the mesh.
+"""The client's side of a decision: how a proxy must speak to each endpoint of the mesh, and as what that arrives.
 
 Pure. It follows the endpoint's own effective mode on the port that is dialled, never its namespace's or Service's:
 a client that guesses from a wider level sends plaintext to a port that refuses it, or TLS to one that cannot read it.
-Source: DESIGN, "Sidecar, outbound"; Istio's auto mTLS.
+Source: DESIGN, "Sidecar, outbound"; Istio's auto mTLS, which `enableAutoMtls: false` of the mesh configuration turns
+off for sidecars and not for HBONE.
 """
 
 from __future__ import annotations
@@ -23,6 +24,15 @@ class Transport(StrEnum):
     PLAINTEXT = "plaintext"
     MUTUAL_TLS = "mtls"
     HBONE = "hbone"
+
+
+class Arrival(StrEnum):
+    """What a server's proxy makes of a connection: it sees plaintext, ends mutual TLS, looks at nothing, or refuses."""
+
+    PLAINTEXT = "plaintext"
+    MUTUAL_TLS = "mutual_tls"
+    UNTOUCHED = "untouched"
+    REFUSED = "refused"
 
 
 class PortTransport(msgspec.Struct, frozen=True, order=True):
@@ -60,6 +70,38 @@ def peer_of(workload: Workload, *, decision: Decision, mesh: MeshConfig) -> Outb
     ports = (PortTransport(entry.port, _transport(decision.dataplane, entry.mode, mesh)) for entry in decision.ports)
     exceptions = tuple(entry for entry in ports if entry.transport is not transport)
     return OutboundPeer(workload.addresses, identity_of(workload, mesh=mesh), transport, exceptions)
+
+
+def transport_to(client: Dataplane, server: Decision, port: int, *, mesh: MeshConfig) -> Transport:
+    """What a client of this data plane puts around the bytes for a server's port, declared or not."""
+    match client:
+        case Dataplane.SIDECAR:
+            return _transport(server.dataplane, server.mode_of(port), mesh)
+        case Dataplane.AMBIENT if takes_hbone(server):
+            return Transport.HBONE
+        case _:
+            return Transport.PLAINTEXT
+
+
+def takes_hbone(server: Decision) -> bool:
+    """Whether tunnels to a workload are ended: all ambient ones, and those whose sidecar does it, which all do."""
+    return server.dataplane is not Dataplane.NONE
+
+
+def arrival_of(transport: Transport, server: Decision, port: int) -> Arrival:
+    """As what a connection that a client's proxy makes arrives at a server's port."""
+    enforced = EffectiveMode.DISABLE if server.enforced is None else server.enforced.mode_of(port)
+    match transport, enforced:
+        case Transport.HBONE, _:
+            return Arrival.MUTUAL_TLS
+        case _, EffectiveMode.DISABLE:
+            return Arrival.UNTOUCHED
+        case Transport.MUTUAL_TLS, _:
+            return Arrival.MUTUAL_TLS
+        case Transport.PLAINTEXT, EffectiveMode.STRICT:
+            return Arrival.REFUSED
+        case _:
+            return Arrival.PLAINTEXT
 
 
 def _transport(dataplane: Dataplane, mode: EffectiveMode, mesh: MeshConfig) -> Transport:

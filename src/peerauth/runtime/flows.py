@@ -14,6 +14,7 @@ import msgspec
 from peerauth.dataplane.resources import Capture
 from peerauth.model.inventory import WorkloadKey
 from peerauth.policy.decision import EffectiveMode
+from peerauth.policy.outbound import Arrival, arrival_of, transport_to
 from peerauth.probe import Attempt, ClientKind, Credentials, ProbeTarget, attempt
 from peerauth.probe import Outcome as Met
 from peerauth.runtime.control_plane import ControlPlane
@@ -37,7 +38,7 @@ ARRIVALS = {
 class Flow(msgspec.Struct, frozen=True):
     """One way from a client's application to a server's port: dial `address:port` as the client does.
 
-    `tunnelled`: it must arrive in HBONE, whatever the mode.
+    `wanted` is as what it must arrive.
     """
 
     client: WorkloadKey
@@ -46,7 +47,7 @@ class Flow(msgspec.Struct, frozen=True):
     port: int
     server_port: int
     mode: EffectiveMode
-    tunnelled: bool = False
+    wanted: Arrival
 
 
 class FlowReport(msgspec.Struct, frozen=True):
@@ -73,11 +74,8 @@ def _dialled(mesh: LocalMesh) -> Iterator[Flow]:
     for server in mesh.served():
         for client in _clients(mesh, server):
             for declared in plane.declared(server):
-                mode = plane.decisions.decision(server).mode_of(declared.number)
                 where = mesh.places[server].addresses[0]
-                yield Flow(
-                    client, server, where, declared.number, declared.number, mode, _tunnels(plane, client, server)
-                )
+                yield _flow(plane, client, server, dialled=(where, declared.number), port=declared.number)
 
 
 def _clients(mesh: LocalMesh, server: WorkloadKey) -> Iterator[WorkloadKey]:
@@ -89,9 +87,12 @@ def _clients(mesh: LocalMesh, server: WorkloadKey) -> Iterator[WorkloadKey]:
             yield client
 
 
-def _tunnels(plane: ControlPlane, client: WorkloadKey, server: WorkloadKey) -> bool:
-    """Whether the two meet in HBONE, which ambient always speaks, whatever the port's mode."""
-    return not plane.ambient().isdisjoint({client, server})
+def _flow(
+    plane: ControlPlane, client: WorkloadKey, server: WorkloadKey, *, dialled: tuple[str, int], port: int
+) -> Flow:
+    decision = plane.decisions.decision(server)
+    transport = transport_to(plane.decisions.decision(client).dataplane, decision, port, mesh=plane.world.mesh)
+    return Flow(client, server, *dialled, port, decision.mode_of(port), arrival_of(transport, decision, port))
 
 
 def _listened(mesh: LocalMesh) -> Iterator[Flow]:
@@ -104,9 +105,8 @@ def _listened(mesh: LocalMesh) -> Iterator[Flow]:
                 endpoint = listener.endpoints[0].endpoint
                 server = owners.get(endpoint.address)
                 if server is not None and server in mesh.served():
-                    mode = plane.decisions.decision(server).mode_of(endpoint.port)
-                    tunnelled = _tunnels(plane, client, server)
-                    yield Flow(client, server, listener.bind, listener.port, endpoint.port, mode, tunnelled)
+                    dialled = (listener.bind, listener.port)
+                    yield _flow(plane, client, server, dialled=dialled, port=endpoint.port)
 
 
 async def _prove(flow: Flow, *, mesh: LocalMesh, tally: Tally, presented: Credentials) -> FlowReport:
@@ -131,10 +131,13 @@ async def _prove(flow: Flow, *, mesh: LocalMesh, tally: Tally, presented: Creden
 
 
 def _report(flow: Flow, *, made: Attempt, seen: ConnectionSeen | None) -> FlowReport:
-    wanted = Outcome.UNTOUCHED if flow.mode is EffectiveMode.DISABLE and not flow.tunnelled else Outcome.MUTUAL_TLS
     arrived = None if seen is None else seen.outcome
-    ok = made.outcome is Met.ACCEPTED and arrived is wanted
+    met = Met.REFUSED if flow.wanted is Arrival.REFUSED else Met.ACCEPTED
+    wanted = Outcome(flow.wanted.value)
+    ok = made.outcome is met and arrived is wanted
     what = "unseen: the server's proxy logged nothing" if seen is None else ARRIVALS[seen.outcome]
     by = f" of {seen.peer}" if seen is not None and seen.peer is not None else ""
     sentence = what + by if made.outcome is Met.ACCEPTED else f"{made.outcome.value}: {made.evidence}"
+    if ok and met is Met.REFUSED:
+        sentence = "refused: clients send plaintext, as enableAutoMtls is false"
     return FlowReport(flow, arrived, ok, sentence if ok else f"{sentence}; wanted: {ARRIVALS[wanted]}")

@@ -20,7 +20,7 @@ from peerauth.model.mesh import MeshConfig
 from peerauth.model.world import World
 from peerauth.policy.decision import Dataplane, Decision
 from peerauth.policy.index import DecisionChange, PolicyIndex
-from peerauth.policy.outbound import identity_of
+from peerauth.policy.outbound import identity_of, takes_hbone
 from peerauth.runtime.networks import Placed
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.wire import ProxyKey
@@ -57,7 +57,7 @@ class NodeConfiguration:
         """Notes what a step of the world and of the decisions made stale."""
         for change in changes:
             self._stale.add(change.key)
-            if _takes_hbone(change.old) is not _takes_hbone(change.new):
+            if _is_tunnelled_to(change.old) is not _is_tunnelled_to(change.new):
                 self._stale_peers.add(change.key)
         for edit in edits:
             for side in (edit.before, edit.after):
@@ -133,7 +133,7 @@ class NodeConfiguration:
 
     def _peer(self, key: WorkloadKey) -> HbonePeer | None:
         workload = self._world.workloads.get(key)
-        if workload is None or not workload.addresses or not _takes_hbone(self._decisions.decision(key)):
+        if workload is None or not workload.addresses or not takes_hbone(self._decisions.decision(key)):
             return None
         return HbonePeer(identity_of(workload, mesh=self._world.mesh), workload.addresses)
 
@@ -156,6 +156,5 @@ class NodeConfiguration:
         )
 
 
-def _takes_hbone(decision: Decision | None) -> bool:
-    """Whether tunnels to a workload are terminated: all ambient ones, and those whose sidecar does it, which all do."""
-    return decision is not None and decision.dataplane is not Dataplane.NONE
+def _is_tunnelled_to(decision: Decision | None) -> bool:
+    return decision is not None and takes_hbone(decision)

@@ -12,6 +12,7 @@ from peerauth.cli.render import plain
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.peerauth import Mode
 from peerauth.policy.decision import EffectiveMode, Level, Reason, Verdict
+from peerauth.policy.outbound import Arrival
 from peerauth.probe import Attempt, ClientKind, Outcome, Refusal, judge_port
 from peerauth.runtime.flows import Flow, FlowReport
 from peerauth.runtime.verification import PortReport, report_document
@@ -44,7 +45,9 @@ def test_a_connection_that_got_in_against_the_policy_is_named() -> None:
 
 
 def test_a_flow_that_arrived_otherwise_than_wanted_fails_the_proof() -> None:
-    flow = Flow(WorkloadKey("foo", "client"), FINANCE, "127.0.0.21", 8080, 8080, EffectiveMode.STRICT)
+    flow = Flow(
+        WorkloadKey("foo", "client"), FINANCE, "127.0.0.21", 8080, 8080, EffectiveMode.STRICT, Arrival.MUTUAL_TLS
+    )
     text = told(report(REFUSED, ACCEPTED), flows=(FlowReport(flow, Arrived.PLAINTEXT, ok=False, sentence="plaintext"),))
     assert "FAILED foo/client -> foo/finance:8080: plaintext" in text
 

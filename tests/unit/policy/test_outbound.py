@@ -12,7 +12,16 @@ from peerauth.model.inventory import Workload
 from peerauth.model.mesh import MeshConfig
 from peerauth.model.peerauth import PeerAuthentication
 from peerauth.policy.decision import Dataplane, EffectiveMode
-from peerauth.policy.outbound import OutboundPeer, PortTransport, Transport, identity_of, peer_of
+from peerauth.policy.outbound import (
+    Arrival,
+    OutboundPeer,
+    PortTransport,
+    Transport,
+    arrival_of,
+    identity_of,
+    peer_of,
+    transport_to,
+)
 from peerauth.policy.resolve import resolve
 
 MESH = MeshConfig(trust_domain="example.org")
@@ -63,3 +72,39 @@ def test_every_port_is_spoken_to_as_it_can_answer(
             Dataplane.SIDECAR: Transport.PLAINTEXT if disabled or not auto_mtls else Transport.MUTUAL_TLS,
         }
         assert found.transport_to(port) is expected[on]
+
+
+MODES = ("DISABLE", "PERMISSIVE", "STRICT")
+UNTOUCHED, PLAIN, MUTUAL, REFUSED = Arrival.UNTOUCHED, Arrival.PLAINTEXT, Arrival.MUTUAL_TLS, Arrival.REFUSED
+SIDECAR, AMBIENT, NONE = Dataplane.SIDECAR, Dataplane.AMBIENT, Dataplane.NONE
+
+
+@pytest.mark.parametrize("auto_mtls", [True, False])
+@pytest.mark.parametrize(
+    ("client", "server", "wanted", "without_auto_mtls"),
+    [
+        (SIDECAR, SIDECAR, (UNTOUCHED, MUTUAL, MUTUAL), (UNTOUCHED, PLAIN, REFUSED)),
+        (SIDECAR, AMBIENT, (MUTUAL, MUTUAL, MUTUAL), (MUTUAL, MUTUAL, MUTUAL)),
+        (SIDECAR, NONE, (UNTOUCHED, UNTOUCHED, UNTOUCHED), (UNTOUCHED, UNTOUCHED, UNTOUCHED)),
+        (AMBIENT, SIDECAR, (MUTUAL, MUTUAL, MUTUAL), (MUTUAL, MUTUAL, MUTUAL)),
+        (AMBIENT, AMBIENT, (MUTUAL, MUTUAL, MUTUAL), (MUTUAL, MUTUAL, MUTUAL)),
+        (AMBIENT, NONE, (UNTOUCHED, UNTOUCHED, UNTOUCHED), (UNTOUCHED, UNTOUCHED, UNTOUCHED)),
+        (NONE, SIDECAR, (UNTOUCHED, PLAIN, REFUSED), (UNTOUCHED, PLAIN, REFUSED)),
+        (NONE, AMBIENT, (PLAIN, PLAIN, REFUSED), (PLAIN, PLAIN, REFUSED)),
+    ],
+)
+def test_as_what_a_client_s_connection_arrives_under_each_mode(
+    client: Dataplane,
+    server: Dataplane,
+    wanted: tuple[Arrival, ...],
+    without_auto_mtls: tuple[Arrival, ...],
+    auto_mtls: bool,
+) -> None:
+    mesh = MeshConfig(enable_auto_mtls=auto_mtls)
+    for mode, arrival in zip(MODES, wanted if auto_mtls else without_auto_mtls, strict=True):
+        policies = [policy("foo/f", "PERMISSIVE", selector={"app": "x"}, ports={8080: mode})]
+        decision = resolve(FINANCE.meta.labels, "foo", policies=policies, root_namespace=ROOT, dataplane=server)
+        transport = transport_to(client, decision, 8080, mesh=mesh)
+        assert arrival_of(transport, decision, 8080) is arrival, mode
+        if client is SIDECAR:
+            assert transport is peer_of(FINANCE, decision=decision, mesh=mesh).transport_to(8080)
