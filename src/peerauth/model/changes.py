@@ -22,7 +22,7 @@ from peerauth.model.inventory import (
     Sidecar,
     Workload,
 )
-from peerauth.model.mesh import MeshConfig
+from peerauth.model.mesh import DEFAULT_REVISION, Injector, MeshConfig
 from peerauth.model.peerauth import PeerAuthentication
 
 MeshObject = (
@@ -36,6 +36,7 @@ MeshObject = (
     | DestinationRule
     | ApiServerTarget
     | MeshConfig
+    | Injector
 )
 
 
@@ -50,17 +51,20 @@ class ObjectRef(msgspec.Struct, frozen=True, order=True, gc=False, cache_hash=Tr
         return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
 
 
-MESH_REF = ObjectRef("MeshConfig", "", "")
+MESH_REF = ObjectRef("MeshConfig", "", DEFAULT_REVISION)
 
 
 def ref_of(obj: MeshObject) -> ObjectRef:
     """The name of an object.
 
-    There is one MeshConfig. The targets of a webhook configuration are `configuration/webhook`: it names several.
+    There is one MeshConfig for each revision. The targets of a webhook configuration are `configuration/webhook`: it
+    names several.
     """
     match obj:
         case MeshConfig():
-            return MESH_REF
+            return ObjectRef("MeshConfig", "", obj.revision)
+        case Injector():
+            return ObjectRef("RevisionTag", "", obj.tag) if obj.tag else ObjectRef("Injector", "", obj.revision)
         case Workload():
             return ObjectRef(obj.kind, obj.meta.namespace, obj.meta.name)
         case ApiServerTarget():

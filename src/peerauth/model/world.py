@@ -37,7 +37,7 @@ from peerauth.model.inventory import (
     Workload,
     WorkloadKey,
 )
-from peerauth.model.mesh import DEFAULT_MESH, MeshConfig
+from peerauth.model.mesh import DEFAULT_MESH, Injector, MeshConfig, Meshes
 from peerauth.model.meta import Origin, age_of
 from peerauth.model.peerauth import PeerAuthentication
 from peerauth.model.selectors import SelectorIndex
@@ -75,10 +75,12 @@ class DeclaredPort(msgspec.Struct, frozen=True, order=True, gc=False):
 class World:
     """Everything known. The tables are read-only to everyone but `apply`.
 
+    `mesh` is the configuration of the default revision among `meshes`: a mesh that is run here has one.
     Whose word stands when two sources speak of one object is said in `changes`.
     """
 
     def __init__(self) -> None:
+        self.meshes = Meshes()
         self.mesh: MeshConfig = DEFAULT_MESH
         self.namespaces: dict[str, Namespace] = {}
         self.workloads: Table[WorkloadKey, Workload] = Table(Workload, lambda workload: workload.key)
@@ -175,6 +177,9 @@ class World:
         numbers.update([listener.port for listener in sidecar.ingress] if sidecar else ())
         return tuple(sorted(numbers))
 
+    def _take_meshes(self, meshes: Meshes) -> None:
+        self.meshes, self.mesh = meshes, meshes.of(meshes.default)
+
     def _add(self, obj: MeshObject) -> None:
         table = self._tables.get(type(obj))
         if table is not None:
@@ -184,15 +189,15 @@ class World:
                 self._selecting[type(obj)].add(name_of(obj), namespace=obj.meta.namespace, selector=obj.selector)
             case Sidecar():
                 self._broad_sidecars.put(obj)
-            case MeshConfig():
-                self.mesh = obj
+            case MeshConfig() | Injector():
+                self._take_meshes(self.meshes.having(obj))
             case Namespace():
                 self.namespaces[obj.meta.name] = obj
 
     def _remove(self, obj: MeshObject) -> None:
         match obj:
-            case MeshConfig():
-                self.mesh = DEFAULT_MESH
+            case MeshConfig() | Injector():
+                self._take_meshes(self.meshes.without(obj))
             case Namespace():
                 del self.namespaces[obj.meta.name]
             case _:

@@ -21,7 +21,7 @@ from peerauth.dataplane.envoy.sidecar import render_sidecar
 from peerauth.dataplane.resources import CLUSTER, LISTENER, Capture, DeclaredPort, EgressPort, SidecarWorkload, TypeUrl
 from peerauth.model.changes import Edit
 from peerauth.model.inventory import Workload, WorkloadKey
-from peerauth.model.mesh import MeshConfig
+from peerauth.model.mesh import Injector, MeshConfig
 from peerauth.model.peerauth import PeerAuthentication
 from peerauth.model.world import Change, World
 from peerauth.policy.decision import Dataplane, Decision
@@ -190,7 +190,7 @@ class ControlPlane:
     def _announced_anew(self, edits: Iterable[Edit]) -> set[WorkloadKey]:
         """The workloads that clients may have to be told of anew, beside those with another decision."""
         sides = [side for edit in edits for side in (edit.before, edit.after)]
-        if any(isinstance(side, MeshConfig) for side in sides):
+        if any(isinstance(side, MeshConfig | Injector) for side in sides):
             return {*self.world.workloads, *self._announced}
         return {side.key for side in sides if isinstance(side, Workload)}
 

@@ -16,7 +16,7 @@ from peerauth.dataplane.resources import CLUSTER, LISTENER, Resources
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.changes import Edit
 from peerauth.model.inventory import Service, Sidecar, Workload, WorkloadKey
-from peerauth.model.mesh import MeshConfig
+from peerauth.model.mesh import Injector, MeshConfig
 from peerauth.model.world import World
 from peerauth.policy.decision import Dataplane, Decision
 from peerauth.policy.index import DecisionChange, PolicyIndex
@@ -91,7 +91,7 @@ class NodeConfiguration:
                 self._stale.update(key for key in self.workloads if key.namespace == side.meta.namespace)
             case Sidecar():
                 self._stale.update(self.workloads)
-            case MeshConfig():
+            case MeshConfig() | Injector():
                 self._anew = True
             case _:
                 pass  # what else says anything about a workload says it through a decision

@@ -24,7 +24,7 @@ from peerauth.dataplane.resources import Capture
 from peerauth.errors import PlatformError, SourceError
 from peerauth.identity.x509 import SVID_LIFETIME, Issuer
 from peerauth.model.diagnostic import Diagnostic, Severity
-from peerauth.model.mesh import DEFAULT_MESH, MeshConfig
+from peerauth.model.mesh import Injector, MeshConfig, Meshes
 from peerauth.model.world import MeshObject
 from peerauth.probe import Credentials
 from peerauth.runtime.authority import follow_authority, now, open_authority
@@ -237,7 +237,10 @@ def has_errors(diagnostics: Sequence[Diagnostic]) -> bool:
 
 
 def _trust_domain(objects: Iterable[MeshObject]) -> str:
-    return next((obj for obj in objects if isinstance(obj, MeshConfig)), DEFAULT_MESH).trust_domain
+    meshes = Meshes()
+    for obj in objects:
+        meshes = meshes.having(obj) if isinstance(obj, MeshConfig | Injector) else meshes
+    return meshes.of(meshes.default).trust_domain
 
 
 def _refusals(mesh: LocalMesh) -> Iterator[tuple[str, Diagnostic]]:

@@ -25,7 +25,7 @@ from peerauth.model.inventory import (
     Sidecar,
     Workload,
 )
-from peerauth.model.mesh import MeshConfig, TlsVersion
+from peerauth.model.mesh import Injector, MeshConfig, Operator, Requirement, TlsVersion
 from peerauth.model.schema import Checked, FixedPlace, check
 from peerauth.model.schema.faults import INVALID_NAME, INVALID_VALUE, NOT_A_RESOURCE, WRONG_TYPE
 from peerauth.model.schema.meshconfig import go_duration
@@ -252,6 +252,121 @@ def test_the_mesh_configuration_alone_and_in_its_config_map(text: str) -> None:
         protocol_detection_timeout=timedelta(seconds=60.5),
         origin=found.origin,
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "revision"), [("istio", "default"), ("istio-canary", "canary"), ("istio-1-20", "1-20")]
+)
+def test_the_name_of_the_config_map_says_whose_configuration_it_is(name: str, revision: str) -> None:
+    found = only(
+        f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata:\n  mesh: |\n    trustDomain: td\n"
+    )
+    assert isinstance(found, MeshConfig)
+    assert (found.revision, found.trust_domain) == (revision, "td")
+
+
+def test_discovery_selectors_are_read_with_their_expressions() -> None:
+    found = only(
+        "discoverySelectors:\n- matchLabels: {env: prod, team: red}\n- matchExpressions:\n"
+        "  - {key: env, operator: NotIn, values: [dev]}\n  - {key: team, operator: Exists}\n- {}\n"
+    )
+    assert isinstance(found, MeshConfig)
+    assert found.discovery_selectors == (
+        (Requirement("env", Operator.IN, ("prod",)), Requirement("team", Operator.IN, ("red",))),
+        (Requirement("env", Operator.NOT_IN, ("dev",)), Requirement("team", Operator.EXISTS)),
+        (),
+    )
+
+
+@pytest.mark.parametrize(
+    ("expression", "place"),
+    [
+        ("{key: env, operator: in, values: [a]}", ".operator"),
+        ("{key: env, operator: In}", ""),
+        ("{key: env, operator: Exists, values: [a]}", ".values"),
+        ("{operator: Exists}", ""),
+        ("{key: env}", ""),
+    ],
+)
+def test_a_selector_that_kubernetes_refuses_is_a_fault(expression: str, place: str) -> None:
+    found = checked(f"discoverySelectors:\n- matchExpressions:\n  - {expression}\n").diagnostics
+    assert [fault.path for fault in found] == [f"discoverySelectors[0].matchExpressions[0]{place}"]
+
+
+OPERATOR = """\
+apiVersion: install.istio.io/v1alpha1
+kind: IstioOperator
+metadata: {namespace: ignored}
+spec:
+  revision: canary
+  meshConfig:
+    trustDomain: of-spec
+    meshMTLS: {minProtocolVersion: TLSV1_3}
+  values:
+    revision: of-values
+    global: {istioNamespace: istio-canary, trustDomain: not-read}
+    meshConfig:
+      trustDomain: of-values
+      enableAutoMtls: false
+      meshMTLS: {cipherSuites: [AES128-GCM-SHA256]}
+"""
+
+
+def test_an_istio_operator_is_read_as_istios_installer_reads_it() -> None:
+    found = only(OPERATOR)
+    assert isinstance(found, MeshConfig)
+    assert found == MeshConfig(
+        root_namespace="istio-canary",
+        trust_domain="of-spec",
+        enable_auto_mtls=False,
+        min_tls_version=TlsVersion.TLSV1_3,
+        cipher_suites=("AES128-GCM-SHA256",),
+        revision="canary",
+        origin=found.origin,
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "revision"),
+    [
+        ("{}", "default"),
+        ("{revision: ''}", "default"),
+        ("{values: {revision: canary}}", "canary"),
+        ("{profile: minimal}", "default"),
+        ("{profile: empty}", ""),
+        ("{profile: empty, components: {pilot: {enabled: true}}}", "default"),
+        ("{components: {pilot: {enabled: false}}}", ""),
+    ],
+)
+def test_an_istio_operator_that_installs_no_istiod_configures_no_mesh(spec: str, revision: str) -> None:
+    found = checked(f"apiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\nspec: {spec}\n")
+    assert found.diagnostics == ()
+    assert [one.revision for one in found.objects if isinstance(one, MeshConfig)] == ([revision] if revision else [])
+
+
+def test_a_fault_in_an_istio_operators_mesh_configuration_has_its_place() -> None:
+    found = checked(OPERATOR.replace("of-values\n      enable", "A/B\n      enable")).diagnostics
+    assert [fault.path for fault in found] == ["spec.values.meshConfig.trustDomain"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels", "expected"),
+    [
+        ("MutatingWebhookConfiguration", "{istio.io/rev: canary, app: sidecar-injector}", [("canary", "")]),
+        ("MutatingWebhookConfiguration", "{istio.io/rev: canary, istio.io/tag: next}", [("canary", "next")]),
+        ("MutatingWebhookConfiguration", "{istio.io/rev: canary}", []),
+        ("MutatingWebhookConfiguration", "{app: sidecar-injector}", []),
+        ("ValidatingWebhookConfiguration", "{istio.io/rev: canary, app: sidecar-injector}", []),
+    ],
+)
+def test_istios_webhooks_say_which_revisions_there_are_and_which_tags_lead_to_them(
+    kind: str, labels: str, expected: list[tuple[str, str]]
+) -> None:
+    found = checked(
+        f"apiVersion: admissionregistration.k8s.io/v1\nkind: {kind}\nmetadata: {{name: hook, labels: {labels}}}\n"
+    )
+    assert found.diagnostics == ()
+    assert [(one.revision, one.tag) for one in found.objects if isinstance(one, Injector)] == expected
 
 
 def test_a_fault_inside_the_config_map_has_its_own_line() -> None:

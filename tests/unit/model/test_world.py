@@ -20,7 +20,7 @@ from peerauth.model.inventory import (
     Workload,
     WorkloadKey,
 )
-from peerauth.model.mesh import DEFAULT_MESH, MeshConfig
+from peerauth.model.mesh import DEFAULT_MESH, Injector, MeshConfig
 from peerauth.model.meta import Origin, age_of
 from peerauth.model.tables import Name
 from peerauth.model.world import DeclaredPort, World
@@ -68,6 +68,17 @@ def test_every_kind_has_its_table_and_leaves_it_again() -> None:
     world.apply(Reset("test"))
     assert [len(table) for table in (*tables, world.workloads, world.namespaces)] == [0] * 9
     assert world.mesh == DEFAULT_MESH
+
+
+def test_the_mesh_is_that_of_the_default_revision_whatever_other_configurations_there_are() -> None:
+    root, canary = MeshConfig(root_namespace="root"), MeshConfig(root_namespace="other", revision="canary")
+    for said in ((root, canary), (canary, root)):
+        world = world_of(*said)
+        assert (world.mesh, world.meshes.of("canary")) == (root, canary)
+    world.apply(Upsert("test", Injector("canary", "default")))
+    assert world.mesh is canary
+    world.apply(Reset("test", (root,)))
+    assert (world.mesh, world.meshes.of("canary")) == (root, root)
 
 
 def test_a_table_answers_for_one_namespace_and_for_all() -> None:

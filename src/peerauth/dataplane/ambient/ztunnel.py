@@ -28,7 +28,7 @@ from peerauth.dataplane.ambient.authorization import class_policy, movers_name, 
 from peerauth.dataplane.ambient.lookup import NOWHERE, Lookup, Place
 from peerauth.model.changes import Edit
 from peerauth.model.inventory import EndpointSlice, Service, Workload, WorkloadKey
-from peerauth.model.mesh import MeshConfig
+from peerauth.model.mesh import Injector, MeshConfig
 from peerauth.model.tables import Name, name_of
 from peerauth.model.world import World, target_number
 from peerauth.policy.decision import Dataplane, Decision
@@ -130,7 +130,7 @@ class ZtunnelResources:
                     step.workloads.update(dict.fromkeys(self._behind(side)))
                 case EndpointSlice():
                     step.workloads.update(dict.fromkeys(self._listed(side)))
-                case MeshConfig():
+                case MeshConfig() | Injector():
                     step.workloads.update(dict.fromkeys(self._world.workloads))
                 case _:
                     pass

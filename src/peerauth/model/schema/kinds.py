@@ -51,6 +51,11 @@ def _config_map(fields: Fields, resource: Mapping, path: Path, _: str) -> tuple[
     return () if mesh is None else (mesh,)
 
 
+def _istio_operator(fields: Fields, resource: Mapping, path: Path, _: str) -> tuple[MeshObject, ...]:
+    mesh = meshconfig.istio_operator(fields, resource, path)
+    return () if mesh is None else (mesh,)
+
+
 _READERS: dict[tuple[str, str], Reader] = {
     (POLICY_GROUP, POLICY_KIND): lambda f, r, p, ns: (peer_authentication(f, r, p, default_namespace=ns),),
     ("", "Namespace"): lambda f, r, p, ns: (services.namespace(f, r, p, default_namespace=ns),),
@@ -75,6 +80,7 @@ _READERS: dict[tuple[str, str], Reader] = {
     },
     ("apiregistration.k8s.io", "APIService"): lambda f, r, p, ns: apiserver.api_service(f, r, p, default_namespace=ns),
     ("", "ConfigMap"): _config_map,
+    ("install.istio.io", "IstioOperator"): _istio_operator,
 }
 
 _KNOWN_KINDS = frozenset(kind for _, kind in _READERS)
@@ -165,16 +171,12 @@ def _subject(kind: str, value: Mapping, default_namespace: str) -> str:
     return f"{kind} {namespace if isinstance(namespace, str) else default_namespace}/{shortened(name)}"
 
 
-def _is_of_mesh_config(name: str) -> bool:
-    return name == meshconfig.CONFIG_MAP
-
-
 def _holds_mesh_config(value: Mapping) -> bool:
     meta, data = value.get("metadata"), value.get("data")
     name = copied(meta, "name") if isinstance(meta, dict) else None
     return (
         isinstance(name, str)
-        and holds(_is_of_mesh_config, name)
+        and holds(meshconfig.holds_mesh_config, name)
         and isinstance(data, dict)
         and data.get(meshconfig.CONFIG_MAP_KEY) is not None
     )

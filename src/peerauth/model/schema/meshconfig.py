@@ -1,7 +1,9 @@
-"""The mesh configuration: a MeshConfig of its own, or the one in the `istio` ConfigMap's `data.mesh`.
+"""Mesh configurations: a MeshConfig of its own, one in a ConfigMap's `data.mesh`, or an IstioOperator's.
 
-Of MeshConfig's many fields only those that decide about connections are read; others are passed over.
-Source: Istio's MeshConfig reference.
+Of MeshConfig's many fields only those that decide about connections are read; others are passed over. The ConfigMap
+`istio` is the default revision's, `istio-REVISION` that of another. Source: Istio's MeshConfig and IstioOperator
+references, and the charts that its installer renders: `spec.meshConfig` over `spec.values.meshConfig`, the root
+namespace from `spec.values.global.istioNamespace` where neither names one. They read no trust domain elsewhere.
 """
 
 from __future__ import annotations
@@ -9,14 +11,19 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 
-from peerauth.model.mesh import CIPHER_SUITES, DEFAULT_MESH, MeshConfig, TlsVersion
+import msgspec
+
+from peerauth.model.mesh import CIPHER_SUITES, DEFAULT_MESH, DEFAULT_REVISION, MeshConfig, TlsVersion
 from peerauth.model.schema.faults import INVALID_NAME, INVALID_VALUE
 from peerauth.model.schema.fields import Fields, shortened
 from peerauth.model.schema.metadata import check_namespace
+from peerauth.model.schema.namespaceselectors import namespace_selectors
 from peerauth.model.schema.place import Mapping, Path
 
 CONFIG_MAP = "istio"
 CONFIG_MAP_KEY = "mesh"
+EMPTY_PROFILE = "empty"
+"""The profile of an IstioOperator that installs nothing but what is enabled by name."""
 
 MESH_CONFIG_FIELDS = frozenset(
     {
@@ -44,8 +51,8 @@ _GO_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:ns|us|µs|μs|ms|
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-def mesh_config(fields: Fields, config: Mapping, path: Path) -> MeshConfig:
-    """The configuration of the mesh; what it does not say is Istio's default."""
+def mesh_config(fields: Fields, config: Mapping, path: Path, *, base: MeshConfig = DEFAULT_MESH) -> MeshConfig:
+    """The configuration of the mesh; what it does not say is `base`'s, which is Istio's default."""
     root = fields.text(config, "rootNamespace", path)
     if root:
         check_namespace(fields, root, (*path, "rootNamespace"))
@@ -54,14 +61,17 @@ def mesh_config(fields: Fields, config: Mapping, path: Path) -> MeshConfig:
     version = fields.text(mtls, "minProtocolVersion", mtls_path)
     if version:
         fields.one_of(version, _TLS_VERSIONS, (*mtls_path, "minProtocolVersion"))
+    selectors = namespace_selectors(fields, config, "discoverySelectors", path)
     return MeshConfig(
-        root_namespace=root or DEFAULT_MESH.root_namespace,
-        trust_domain=_trust_domain(fields, config, path),
-        trust_domain_aliases=_aliases(fields, config, path),
-        enable_auto_mtls=fields.flag(config, "enableAutoMtls", path, default=DEFAULT_MESH.enable_auto_mtls),
-        min_tls_version=_TLS_VERSIONS.get(version, TlsVersion.TLS_AUTO),
-        cipher_suites=_cipher_suites(fields, mtls, mtls_path),
-        protocol_detection_timeout=_duration(fields, config, path),
+        root_namespace=root or base.root_namespace,
+        trust_domain=_trust_domain(fields, config, path) or base.trust_domain,
+        trust_domain_aliases=_aliases(fields, config, path) or base.trust_domain_aliases,
+        enable_auto_mtls=fields.flag(config, "enableAutoMtls", path, default=base.enable_auto_mtls),
+        min_tls_version=_TLS_VERSIONS.get(version, base.min_tls_version),
+        cipher_suites=_cipher_suites(fields, mtls, mtls_path) or base.cipher_suites,
+        protocol_detection_timeout=_duration(fields, config, path, otherwise=base.protocol_detection_timeout),
+        discovery_selectors=selectors or base.discovery_selectors,
+        revision=base.revision,
         origin=fields.origin(path),
     )
 
@@ -74,15 +84,51 @@ def config_map(fields: Fields, resource: Mapping, path: Path) -> MeshConfig | No
     fields.faults.extend(inside.diagnostics)
     if inside.diagnostics:
         return None
+    name = fields.text(fields.mapping(resource, "metadata", path), "name", (*path, "metadata"))
+    revision = name.removeprefix(CONFIG_MAP).removeprefix("-")
     nested = Fields(inside.place, name_subject=fields.name_subject)
     config = inside.value if inside.value is not None else {}
     mesh = None
     if isinstance(config, dict):
-        mesh = mesh_config(nested, config, ())
+        mesh = mesh_config(nested, config, (), base=_of_revision(revision))
     else:
         nested.wrong_type(config, (), "a mapping")
     fields.faults.extend(nested.faults)
     return mesh
+
+
+def holds_mesh_config(name: str) -> bool:
+    """Whether a ConfigMap of this name is one that an istiod reads, if it has the key `mesh`."""
+    return name == CONFIG_MAP or name.startswith(f"{CONFIG_MAP}-")
+
+
+def istio_operator(fields: Fields, resource: Mapping, path: Path) -> MeshConfig | None:
+    """The MeshConfig that an IstioOperator installs; None if it installs no istiod (one for gateways alone)."""
+    where: Path = (*path, "spec")
+    spec = fields.mapping(resource, "spec", path)
+    pilot, pilot_path = spec, where
+    for key in ("components", "pilot"):
+        pilot = fields.mapping(pilot, key, pilot_path)
+        pilot_path = (*pilot_path, key)
+    has_istiod = fields.text(spec, "profile", where) != EMPTY_PROFILE
+    if not fields.flag(pilot, "enabled", pilot_path, default=has_istiod):
+        return None
+    values, values_path = fields.mapping(spec, "values", where), (*where, "values")
+    installed = fields.mapping(values, "global", values_path)
+    root = fields.text(installed, "istioNamespace", (*values_path, "global"))
+    if root:
+        check_namespace(fields, root, (*values_path, "global", "istioNamespace"))
+    revision = fields.text(spec, "revision", where) or fields.text(values, "revision", values_path)
+    mesh = _of_revision(revision, root_namespace=root)
+    for holder, at in ((values, values_path), (spec, where)):
+        mesh = mesh_config(fields, fields.mapping(holder, "meshConfig", at), (*at, "meshConfig"), base=mesh)
+    return msgspec.structs.replace(mesh, origin=fields.origin(path))
+
+
+def _of_revision(revision: str, *, root_namespace: str = "") -> MeshConfig:
+    return MeshConfig(
+        root_namespace=root_namespace or DEFAULT_MESH.root_namespace, revision=revision or DEFAULT_REVISION
+    )
 
 
 def is_mesh_config(resource: Mapping) -> bool:
@@ -92,9 +138,8 @@ def is_mesh_config(resource: Mapping) -> bool:
 
 def _trust_domain(fields: Fields, config: Mapping, path: Path) -> str:
     name = fields.text(config, "trustDomain", path)
-    if not name:
-        return DEFAULT_MESH.trust_domain
-    _check_trust_domain(fields, name, (*path, "trustDomain"))
+    if name:
+        _check_trust_domain(fields, name, (*path, "trustDomain"))
     return name
 
 
@@ -123,10 +168,10 @@ def _cipher_suites(fields: Fields, mtls: Mapping, path: Path) -> tuple[str, ...]
     return names
 
 
-def _duration(fields: Fields, config: Mapping, path: Path) -> timedelta:
+def _duration(fields: Fields, config: Mapping, path: Path, *, otherwise: timedelta) -> timedelta:
     text = fields.text(config, "protocolDetectionTimeout", path)
     if not text:
-        return DEFAULT_MESH.protocol_detection_timeout
+        return otherwise
     duration = go_duration(text)
     if duration is None:
         fields.fault(
@@ -135,7 +180,7 @@ def _duration(fields: Fields, config: Mapping, path: Path) -> timedelta:
             (*path, "protocolDetectionTimeout"),
             hint="a number with a unit, such as 5s or 100ms",
         )
-    return duration if duration is not None else DEFAULT_MESH.protocol_detection_timeout
+    return duration if duration is not None else otherwise
 
 
 def go_duration(text: str) -> timedelta | None:
