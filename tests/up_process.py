@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+from clients import Connection
 from mesh_on_this_machine import FINANCE
+from peerauth.agent.netns import sockets_of
 from peerauth.runtime import settings
 from peerauth.runtime.running_mesh import RunningMesh, find
 
@@ -85,3 +87,44 @@ async def peerauth_up(state: Path, *arguments: str) -> AsyncIterator[Up]:
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+async def eventually(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(AT_MOST_S):
+        while not true():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def plaintext_is(wanted: bool, address: str, port: int, *, outside: str = "") -> None:
+    """Returns once a new plaintext connection is answered, or refused, as wanted."""
+    async with asyncio.timeout(AT_MOST_S):
+        while await answered(address, port, outside=outside) is not wanted:  # noqa: ASYNC110  nothing tells
+            await asyncio.sleep(0.02)
+
+
+async def answered(address: str, port: int, *, outside: str = "") -> bool:
+    try:
+        sockets = sockets_of(outside) if outside else None
+        connection = await Connection.open(
+            address,
+            port,
+            new_socket=None if sockets is None else lambda: sockets(2),  # AF_INET
+        )
+    except OSError:
+        return False
+    echoed = await says_back(connection)
+    await connection.close()
+    return echoed
+
+
+async def says_back(connection: Connection) -> bool:
+    """Whether the echo application repeats a line."""
+    try:
+        connection.writer.write(b"are you there\n")
+        async with asyncio.timeout(AT_MOST_S):
+            while line := await connection.reader.readline():
+                if line == b"are you there\n":
+                    return True
+    except OSError:
+        pass
+    return False

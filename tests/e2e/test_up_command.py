@@ -7,16 +7,14 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from clients import Connection, loopback
+from clients import loopback
 from mesh_on_this_machine import DOCUMENTED_BIND, EXAMPLE, NO_ROOT, policy
 from peerauth.agent import leftovers
-from peerauth.agent.netns import sockets_of
-from up_process import AT_MOST_S, SOCKETS, Up, peerauth_up
+from up_process import SOCKETS, Up, answered, eventually, peerauth_up, plaintext_is
 
 pytestmark = pytest.mark.envoy
 
@@ -60,47 +58,6 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
-
-
-async def eventually(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(AT_MOST_S):
-        while not true():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-
-
-async def plaintext_is(wanted: bool, address: str, port: int, *, outside: str = "") -> None:
-    """Returns once a new plaintext connection is answered, or refused, as wanted."""
-    async with asyncio.timeout(AT_MOST_S):
-        while await answered(address, port, outside=outside) is not wanted:  # noqa: ASYNC110  nothing tells
-            await asyncio.sleep(0.02)
-
-
-async def answered(address: str, port: int, *, outside: str = "") -> bool:
-    try:
-        sockets = sockets_of(outside) if outside else None
-        connection = await Connection.open(
-            address,
-            port,
-            new_socket=None if sockets is None else lambda: sockets(2),  # AF_INET
-        )
-    except OSError:
-        return False
-    echoed = await says_back(connection)
-    await connection.close()
-    return echoed
-
-
-async def says_back(connection: Connection) -> bool:
-    """Whether the echo application repeats a line."""
-    try:
-        connection.writer.write(b"are you there\n")
-        async with asyncio.timeout(AT_MOST_S):
-            while line := await connection.reader.readline():
-                if line == b"are you there\n":
-                    return True
-    except OSError:
-        pass
-    return False
 
 
 @both_captures

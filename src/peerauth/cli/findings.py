@@ -65,8 +65,8 @@ def _summary_line(counts: Counts) -> Line:
 
 
 def error_text(finding: Diagnostic) -> str:
-    """A finding as one error message: where, what, and the next step."""
+    """A finding as one error message, whole lines: where, what, and the next step."""
     place = f"{finding.origin}: " if finding.origin != NOWHERE else ""
     path = f" (at {finding.path})" if finding.path else ""
     hint = f"\n  hint: {finding.hint}" if finding.hint else ""
-    return f"error: {place}{finding.message}{path} [{finding.code}]{hint}"
+    return f"error: {place}{finding.message}{path} [{finding.code}]{hint}\n"

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from functools import partial
 
 from peerauth.cli.findings import error_text
+from peerauth.cli.outlet import Form, outlets
 from peerauth.cli.proved import because, decider, proof_lines
-from peerauth.cli.render import BLANK, MODE_ROLES, Cell, Line, Role, columns, count, line, writer
+from peerauth.cli.render import BLANK, MODE_ROLES, Cell, Line, Role, columns, count, line, painter
+from peerauth.cli.screen import Screen
 from peerauth.dataplane.resources import Capture
 from peerauth.model.diagnostic import Diagnostic, Severity
 from peerauth.policy.decision import Decision
@@ -19,12 +23,8 @@ from peerauth.runtime.control_plane import Applied
 from peerauth.runtime.flows import FlowReport
 from peerauth.runtime.local_mesh import LocalMesh
 from peerauth.runtime.tally import Tally
-from peerauth.runtime.up import Narrator
 from peerauth.runtime.verification import PortReport
 from peerauth.telemetry import ConnectionSeen, Outcome
-
-if TYPE_CHECKING:
-    from rich.text import Text
 
 OUTCOMES = (
     (Outcome.PLAINTEXT, "plaintext"),
@@ -37,42 +37,43 @@ NEWS_SHOWN = 12
 FRAMES_PER_SECOND = 4
 
 
-def story_of(*, once: bool) -> Narrator:
+def story_of(*, once: bool) -> ProofStory:
     """Who tells the run: only the proof with --once, a live table on a terminal, lines in a log."""
     if once:
         return ProofStory()
-    return LiveStory() if sys.stdout.isatty() else LogStory()
+    return LiveStory() if sys.stdout is not None and sys.stdout.isatty() else LogStory()
 
 
 class ProofStory:
     """For `--once`: the proof is the result; how it came about is for standard error, on a terminal only."""
 
-    def __init__(self) -> None:
-        self.write = writer()
+    def __init__(self, *, form: Form = str) -> None:
+        self.out, self.err = outlets(form=form)
+        self.paint = painter(sys.stdout)
         self._began = time.monotonic()
 
     def progress(self, sentence: str) -> None:
         """What is being done now."""
-        if sys.stderr.isatty():
-            print(f"[{time.monotonic() - self._began:5.1f} s] {sentence}", file=sys.stderr)
+        if os.isatty(self.err.descriptor):
+            self.err.say(f"[{time.monotonic() - self._began:5.1f} s] {sentence}\n")
 
     def refused(self, diagnostics: Sequence[Diagnostic]) -> None:
         """Errors as they are; warnings are `check`'s business."""
         for diagnostic in diagnostics:
             if diagnostic.severity is Severity.ERROR:
-                print(error_text(diagnostic), file=sys.stderr)
+                self.err.say(error_text(diagnostic))
 
     def trouble(self, diagnostics: Sequence[Diagnostic]) -> None:
         """As it is."""
         for diagnostic in diagnostics:
-            print(error_text(diagnostic), file=sys.stderr, flush=True)
+            self.err.say(error_text(diagnostic))
 
     def mended(self, sentence: str) -> None:
         """Too late for a proof."""
 
     def started(self, mesh: LocalMesh, tally: Tally) -> None:
         """What limits the proof."""
-        self.write(start_lines(mesh))
+        self.out.promise(self.paint(start_lines(mesh)))
 
     def seen(self, connection: ConnectionSeen) -> None:
         """The probe provokes them; the table says what became of them."""
@@ -82,10 +83,19 @@ class ProofStory:
 
     def proved(self, reports: Sequence[PortReport], flows: Sequence[FlowReport]) -> None:
         """The tables and the verdict."""
-        self.write(proof_lines(reports, flows))
+        self.out.promise(self.paint(proof_lines(reports, flows)))
 
     def ended(self) -> None:
         """Nothing is open."""
+
+    def deliver(self) -> None:
+        """Waits until the proof has been read, however slowly. Raises OSError if it cannot be."""
+        self.out.deliver(seconds=None)
+
+    def close(self) -> None:
+        """Leaves, with a moment for those who read."""
+        self.out.close()
+        self.err.close()
 
 
 class LogStory(ProofStory):
@@ -95,7 +105,7 @@ class LogStory(ProofStory):
         """Errors, and what they mean for what runs."""
         super().refused(diagnostics)
         if any(diagnostic.severity is Severity.ERROR for diagnostic in diagnostics):
-            print("nothing was changed: what was in force stays in force", file=sys.stderr, flush=True)
+            self.err.say("nothing was changed: what was in force stays in force\n")
 
     def mended(self, sentence: str) -> None:
         """As good as an edit."""
@@ -115,46 +125,50 @@ class LogStory(ProofStory):
         self.tell(change_lines(applied))
 
     def tell(self, lines: Sequence[Line]) -> None:
-        """Writes lines at once: a log is read while it grows."""
-        self.write(lines)
-        sys.stdout.flush()
+        """At once: a log is read while it grows."""
+        if lines:
+            self.out.say(self.paint(lines))
 
 
 class LiveStory(LogStory):
-    """For a terminal: one table that keeps itself current, the latest news below it."""
+    """For a terminal: one table that keeps itself current, the latest news below it.
+
+    The table is put together here, where the mesh changes, and drawn by the thread that writes: a new one only when
+    the last one is on the screen.
+    """
 
     def __init__(self) -> None:
-        super().__init__()
-        from rich.live import Live  # noqa: PLC0415  (slow to import, and needed on a terminal only)
-
+        self._screen = Screen(sys.stdout)
+        super().__init__(form=self._screen.above)
         self._news: deque[Line] = deque(maxlen=NEWS_SHOWN)
         self._mesh: LocalMesh | None = None
         self._tally = Tally()
-        self._live = Live(
-            get_renderable=self._frame, refresh_per_second=FRAMES_PER_SECOND, screen=False, transient=False
-        )
+        self._next: asyncio.TimerHandle | None = None
 
     def started(self, mesh: LocalMesh, tally: Tally) -> None:
         """From here on the table is on the screen."""
         self._mesh, self._tally = mesh, tally
-        self._live.start()
+        self._draw()
 
     def ended(self) -> None:
         """Leaves the last state on the screen."""
-        self._live.stop()
+        if self._next is not None:
+            self._next.cancel()
+        if self._mesh is not None:
+            self.out.show(partial(self._screen.leave, self._table(self._mesh)))
 
     def tell(self, lines: Sequence[Line]) -> None:
         """News go below the table."""
         self._news.extend(lines)
 
-    def _frame(self) -> Text:
-        from rich.text import Text  # noqa: PLC0415
+    def _draw(self) -> None:
+        self._next = asyncio.get_running_loop().call_later(1 / FRAMES_PER_SECOND, self._draw)
+        if self._mesh is not None and self.out.idle:
+            self.out.show(partial(self._screen.draw, self._table(self._mesh)))
 
-        if self._mesh is None:
-            return Text("")
-        lines = [*start_lines(self._mesh), BLANK, *state_lines(self._mesh, self._tally), BLANK, *self._news]
-        lines.append(line(("Ctrl-C stops everything", Role.FAINT)))
-        return Text("\n").join(Text.assemble(*each) for each in lines)
+    def _table(self, mesh: LocalMesh) -> list[Line]:
+        lines = [*start_lines(mesh), BLANK, *state_lines(mesh, self._tally), BLANK, *self._news]
+        return [*lines, line(("Ctrl-C stops everything", Role.FAINT))]
 
 
 def start_lines(mesh: LocalMesh) -> Iterator[Line]:

@@ -43,6 +43,10 @@ class _ReaderGoneError(Exception):
     """Whoever read the output has closed the pipe."""
 
 
+class _InterruptedError(Exception):
+    """Ctrl-C, or what means the same."""
+
+
 class LazyGroup(click.Group):
     """A group that knows its commands by name and imports one only to run it."""
 
@@ -78,12 +82,16 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, command.summary) for name, command in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; click would end the process with 1, a finding, where the reader of a pipe went away."""
+        """Run the command; click would end the process with 1, a finding, where the reader of a pipe went away, and
+        would wait for who reads standard error where it was interrupted.
+        """
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
         except BrokenPipeError as error:
             raise _ReaderGoneError from error
+        except KeyboardInterrupt as error:
+            raise _InterruptedError from error
         return result
 
     def main(
@@ -108,8 +116,10 @@ class LazyGroup(click.Group):
         except PeerAuthError as error:
             click.echo(f"error: {error}", err=True)
             return BAD_INPUT
-        except (click.Abort, KeyboardInterrupt):
-            click.echo("interrupted", err=True)
+        except (click.Abort, KeyboardInterrupt, _InterruptedError):
+            from peerauth.cli.outlet import last_words  # noqa: PLC0415  (needs what the help does not)
+
+            last_words("\ninterrupted\n")
             return INTERRUPTED
         except _ReaderGoneError:
             _forget_stdout()

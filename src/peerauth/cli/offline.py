@@ -126,7 +126,7 @@ def _refuse_errors(reading: Reading, *, keep_going: bool) -> None:
         return
     for finding in in_order(reading.diagnostics):
         if finding.severity is Severity.ERROR:
-            click.echo(error_text(finding), err=True)
+            click.echo(error_text(finding), err=True, nl=False)
     if not keep_going:
         click.echo("nothing is explained, because what could not be read may decide; --keep-going does it", err=True)
         raise SystemExit(BAD_INPUT)

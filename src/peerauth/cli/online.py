@@ -16,18 +16,22 @@ import click
 import msgspec
 
 from peerauth.agent.ztunnel import SHORTEST_LIFETIME
-from peerauth.cli.live import story_of
+from peerauth.cli.live import ProofStory, story_of
 from peerauth.cli.offline import Target, TargetType
+from peerauth.cli.outlet import LogHandler
 from peerauth.cli.proved import proof_lines
 from peerauth.cli.render import writer
 from peerauth.dataplane.resources import Capture
+from peerauth.errors import PeerAuthError
 from peerauth.model.schema.meshconfig import go_duration
 from peerauth.runtime import probing, settings
 from peerauth.runtime.up import Options
 from peerauth.runtime.up import up as run_up
 from peerauth.runtime.verification import report_document
 
-FINE, REFUTED = 0, 1
+FINE, REFUTED, BAD_INPUT = 0, 1, 2
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, `kill`, and a terminal that is closed."""
 
 T = TypeVar("T")
 
@@ -117,8 +121,12 @@ def up(
     """
     if ztunnel is not None:
         _check_ztunnel(Capture(capture), certificate_lifetime)
-    logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
     story = story_of(once=once)
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.ERROR,
+        format="%(levelname)s %(name)s: %(message)s",
+        handlers=[LogHandler(story.err)],
+    )
     options = Options(
         paths=paths,
         capture=Capture(capture),
@@ -131,10 +139,17 @@ def up(
     found = settings.from_environment(state=state)
     try:
         proved = _run(run_up(options, settings=found, narrator=story))
+        if once:
+            _deliver(story)
     except KeyboardInterrupt:
         if once:
             raise
         proved = True  # being stopped is how a run without --once is meant to end
+    except PeerAuthError as error:
+        story.err.say(f"error: {error}\n")
+        return BAD_INPUT
+    finally:
+        story.close()
     return FINE if proved else REFUTED
 
 
@@ -189,6 +204,16 @@ def probe(
     return FINE if reports and all(report.ok for report in reports) else REFUTED
 
 
+def _deliver(story: ProofStory) -> None:
+    """Waits for whoever reads the proof."""
+    try:
+        story.deliver()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise PeerAuthError(f"the proof could not be written: {error.strerror}") from error
+
+
 def _check_ztunnel(capture: Capture, lifetime: timedelta) -> None:
     """Raises a usage error for options that a ztunnel cannot be run with."""
     if capture is not Capture.TRANSPARENT:
@@ -199,24 +224,56 @@ def _check_ztunnel(capture: Capture, lifetime: timedelta) -> None:
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
-    """Runs a coroutine so that Ctrl-C and SIGTERM end it by cancellation, cleaned up, as KeyboardInterrupt."""
+    """Runs a coroutine so that the signals of `ENDING` end it by cancellation, cleaned up, as KeyboardInterrupt.
+
+    From its end on they raise KeyboardInterrupt where they come.
+    """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a mesh of echo applications and a flood of clients
+    ending = _Ending()
 
     async def main() -> T:
-        task = asyncio.current_task()
-        loop = asyncio.get_running_loop()
-        if task is not None:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(number, task.cancel)
+        ending.of_this_task()
         return await work
 
     try:
-        return asyncio.run(main())
+        result = asyncio.run(main())
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
     except BaseExceptionGroup as group:
         raise _only_cause(group) from group
+    finally:
+        ending.of_no_task()
+    if ending.told:  # while the loop was being closed
+        raise KeyboardInterrupt
+    return result
+
+
+class _Ending:
+    """What the signals of `ENDING` do. The loop's own handlers would swallow one that comes while it is closed."""
+
+    def __init__(self) -> None:
+        self.told = False
+        # Under nohup a terminal that is closed ends nothing.
+        self._numbers = [each for each in ENDING if each != signal.SIGHUP or signal.getsignal(each) != signal.SIG_IGN]
+
+    def of_this_task(self) -> None:
+        """They cancel the current task."""
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+
+        def end(number: int, _frame: object) -> None:
+            # A terminal that is closed says so more than once: only Ctrl-C, pressed again, cuts the cleaning up short.
+            if task is not None and not task.done() and (not self.told or number == signal.SIGINT):
+                loop.call_soon_threadsafe(task.cancel)
+            self.told = True
+
+        for number in self._numbers:
+            signal.signal(number, end)
+
+    def of_no_task(self) -> None:
+        """They raise KeyboardInterrupt."""
+        for number in self._numbers:
+            signal.signal(number, signal.default_int_handler)
 
 
 def _only_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -32,6 +32,7 @@ Span = tuple[str, Role]
 Line = tuple[Span, ...]
 Cell = str | Span
 Write = Callable[[Iterable[Line]], None]
+Paint = Callable[[Iterable[Line]], str]
 
 MODE_ROLES = {
     EffectiveMode.STRICT: Role.GOOD,
@@ -90,25 +91,33 @@ def plain_text(lines: Iterable[Line]) -> str:
     return "".join([plain(text_line).rstrip() + "\n" for text_line in lines])
 
 
-def writer(stream: TextIO | None = None) -> Write:
-    """What writes lines to `stream` (standard output): coloured on a terminal, plain elsewhere."""
-    out = sys.stdout if stream is None else stream
-    if not out.isatty():
-        return lambda lines: _write_plain(out, lines)
+def painter(stream: TextIO | None) -> Paint:
+    """What makes the text of lines that are for `stream`: coloured for a terminal, plain for all else."""
+    if stream is None or not stream.isatty():
+        return plain_text
     from rich.console import Console  # noqa: PLC0415  (slow to import, and needed on a terminal only)
     from rich.text import Text  # noqa: PLC0415
 
-    console = Console(file=out, highlight=False, soft_wrap=True)
+    console = Console(file=stream, highlight=False, soft_wrap=True)
+
+    def paint(lines: Iterable[Line]) -> str:
+        with console.capture() as painted:
+            for text_line in lines:
+                console.print(Text.assemble(*text_line), soft_wrap=True)
+        return painted.get()
+
+    return paint
+
+
+def writer(stream: TextIO | None = None) -> Write:
+    """What writes lines to `stream` (standard output)."""
+    out = sys.stdout if stream is None else stream
+    paint = painter(out)
 
     def write(lines: Iterable[Line]) -> None:
-        for text_line in lines:
-            console.print(Text.assemble(*text_line), soft_wrap=True)
+        out.write(paint(lines))
 
     return write
-
-
-def _write_plain(out: TextIO, lines: Iterable[Line]) -> None:
-    out.write(plain_text(lines))
 
 
 def _span(cell: Cell) -> Span:
