@@ -58,10 +58,21 @@ class Mesh(msgspec.Struct, forbid_unknown_fields=True):
     trustDomain: str  # noqa: N815
 
 
+class NotUnderstood(msgspec.Struct, forbid_unknown_fields=True):
+    namespace: str
+    name: str
+    kind: str
+    group: str
+    file: str
+    line: int
+    column: int
+
+
 class Explained(msgspec.Struct, forbid_unknown_fields=True):
     schema: int
     mesh: Mesh
     workloads: list[Workload]
+    notUnderstood: list[NotUnderstood]  # noqa: N815
 
 
 def run(command: str, text: str, *options: str) -> Result:
@@ -172,6 +183,21 @@ def test_the_summary_counts_what_was_read_and_found() -> None:
         "passedOver": {"Secret": 1},
     }
     assert [finding["severity"] for finding in report["findings"]] == ["error", "warning"]
+
+
+ROLLOUT = (
+    "apiVersion: argoproj.io/v1alpha1\nkind: Rollout\nmetadata:\n  name: r\n  namespace: foo\n"
+    "spec:\n  workloadRef:\n    kind: Deployment\n    name: d\n"
+)
+
+
+@pytest.mark.parametrize("command", ["explain", "check"])
+def test_what_runs_containers_and_is_not_understood_is_named(command: str) -> None:
+    document = json.loads(run(command, documents(FINE, ROLLOUT), "-o", "json").stdout)
+    (named,) = msgspec.convert(document["notUnderstood"], list[NotUnderstood])
+    assert (named.kind, named.group, named.namespace, named.name) == ("Rollout", "argoproj.io", "foo", "r")
+    text = run(command, documents(FINE, ROLLOUT)).stdout
+    assert re.search(r"^passed over, though it runs containers.*: Rollout foo/r \(-:\d+:1\)$", text, re.MULTILINE)
 
 
 def test_the_last_line_of_the_text_sums_up() -> None:

@@ -5,13 +5,15 @@ The JSON is a contract (docs/json.md, `SCHEMA`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
 from peerauth.analysis.explain import SCHEMA, origin_document
 from peerauth.analysis.lint.codes import ALL_CODES
+from peerauth.analysis.passed_over import not_understood_documents
 from peerauth.model.diagnostic import Diagnostic, Evidence, Severity
+from peerauth.model.inventory import PassedOver
 
 _RANK = {severity: rank for rank, severity in enumerate((Severity.ERROR, Severity.WARNING, Severity.INFO))}
 
@@ -61,11 +63,14 @@ def counts(
     )
 
 
-def report_document(findings: Iterable[Diagnostic], summary: Counts) -> dict[str, object]:
+def report_document(
+    findings: Iterable[Diagnostic], summary: Counts, not_understood: Sequence[PassedOver]
+) -> dict[str, object]:
     """The whole report in the JSON contract."""
     return {
         "schema": SCHEMA,
         "summary": msgspec.to_builtins(summary),
+        "notUnderstood": not_understood_documents(not_understood),
         "findings": [finding_document(one) for one in findings],
     }
 

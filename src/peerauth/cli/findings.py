@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from peerauth.analysis.passed_over import not_understood_sentence
 from peerauth.analysis.report import Counts
 from peerauth.cli.render import BLANK, SEVERITY_ROLES, Line, Role, count, line
 from peerauth.model.diagnostic import Diagnostic, Severity
+from peerauth.model.inventory import PassedOver
 from peerauth.model.meta import NOWHERE, Origin
 
 
@@ -35,8 +37,10 @@ def _at(origin: Origin) -> str:
     return f"  ({origin})" if origin != NOWHERE else ""
 
 
-def summary_lines(counts: Counts) -> Iterator[Line]:
+def summary_lines(counts: Counts, not_understood: Sequence[PassedOver]) -> Iterator[Line]:
     """What was read and found, in the last line; before it, what was left out of consideration."""
+    if not_understood:
+        yield line((not_understood_sentence(not_understood), Role.MIDDLING))
     if counts.passed_over:
         kinds = ", ".join(f"{number:,} {kind}" for kind, number in counts.passed_over.items())
         yield line((f"passed over, as they say nothing about connections: {kinds}", Role.FAINT))

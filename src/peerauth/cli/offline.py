@@ -27,6 +27,7 @@ from peerauth.analysis.explain import (
 from peerauth.analysis.lint import lint
 from peerauth.analysis.lint.codes import UNREADABLE
 from peerauth.analysis.lint.survey import survey
+from peerauth.analysis.passed_over import not_understood, not_understood_documents, not_understood_sentence
 from peerauth.analysis.report import at_least, counts, in_order, report_document
 from peerauth.cli.explained import body_lines, explanation_lines, heading
 from peerauth.cli.findings import error_text, finding_lines, summary_lines
@@ -115,6 +116,8 @@ def explain(target: Target | None, paths: tuple[str, ...], output: str, keep_goi
         _write_explanations(reading, _explanations(reading, workloads, port=port))
     else:
         _print_explanations(_explanations(reading, workloads, port=port, people=True), port=port)
+        if target is None and (sentence := not_understood_sentence(not_understood(reading.world))):
+            click.echo(sentence)
         if not workloads:
             click.echo("no workloads in the input: there is nothing that a policy could apply to", err=True)
     return BAD_INPUT if reading.has_errors else FINE
@@ -181,7 +184,9 @@ def _write_explanations(reading: Reading, explanations: Iterator[Explanation]) -
         name = msgspec.json.encode(name_document(explanation.workload))
         out.write(separator + name[:-1] + b"," + decisions.of(explanation)[1:])  # two objects as one
         separator = b",\n"
-    out.write(b"\n]}\n" if separator == b",\n" else b"]}\n")
+    out.write(b"\n]" if separator == b",\n" else b"]")
+    unread = msgspec.json.encode(not_understood_documents(not_understood(reading.world)))
+    out.write(b', "notUnderstood": ' + unread + b"}\n")
     out.flush()
 
 
@@ -229,7 +234,7 @@ def check(paths: tuple[str, ...], output: str, required: str | None, fail_on: st
 
 
 def _write_findings(reading: Reading, findings: list[Diagnostic], *, output: str) -> None:
-    world = reading.world
+    world, unread = reading.world, not_understood(reading.world)
     summary = counts(
         findings,
         documents=reading.documents,
@@ -239,14 +244,14 @@ def _write_findings(reading: Reading, findings: list[Diagnostic], *, output: str
     )
     match output:
         case "json":
-            _write_json(report_document(findings, summary))
+            _write_json(report_document(findings, summary, unread))
         case "sarif":
             _write_json(sarif_document(findings, version=version("peerauth")))
         case _:
             write = writer()
             for finding in findings:
                 write(finding_lines(finding))
-            write(summary_lines(summary))
+            write(summary_lines(summary, unread))
 
 
 def _write_json(document: dict[str, object]) -> None:

@@ -17,6 +17,7 @@ from peerauth.model.inventory import (
     DestinationRule,
     EndpointSlice,
     Namespace,
+    PassedOver,
     Service,
     ServiceAccount,
     Sidecar,
@@ -35,6 +36,7 @@ MeshObject = (
     | Sidecar
     | DestinationRule
     | ApiServerTarget
+    | PassedOver
     | MeshConfig
     | Injector
 )
@@ -70,6 +72,8 @@ def ref_of(obj: MeshObject) -> ObjectRef:
         case ApiServerTarget():
             name = f"{obj.meta.name}/{obj.webhook}" if obj.webhook else obj.meta.name
             return ObjectRef(obj.kind, obj.meta.namespace, name)
+        case PassedOver():
+            return ObjectRef(f"{obj.kind}.{obj.group}", obj.meta.namespace, obj.meta.name)
         case _:
             return ObjectRef(type(obj).__name__, obj.meta.namespace, obj.meta.name)
 

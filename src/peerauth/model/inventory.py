@@ -172,3 +172,28 @@ class ApiServerTarget(msgspec.Struct, frozen=True, gc=False):
     service_name: str
     service_port: int = 443
     webhook: str = ""
+
+
+class PassedOverBecause(StrEnum):
+    """Why a document is passed over that should not go unnoticed.
+
+    NOT_UNDERSTOOD: it runs containers, and where is not known here. REMOVED: it is a policy of an API that Istio has
+    removed.
+    """
+
+    NOT_UNDERSTOOD = "not understood"
+    REMOVED = "removed"
+
+
+class PassedOver(msgspec.Struct, frozen=True, gc=False):
+    """A document that decides nothing here, though its author may think that it does, or that it is decided about."""
+
+    meta: Meta
+    kind: str
+    group: str
+    because: PassedOverBecause
+
+    @property
+    def subject(self) -> str:
+        """`Kind namespace/name`, as diagnostics have it."""
+        return f"{self.kind} {self.meta.full_name}"

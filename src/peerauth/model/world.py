@@ -30,6 +30,7 @@ from peerauth.model.inventory import (
     DestinationRule,
     EndpointSlice,
     Namespace,
+    PassedOver,
     Service,
     ServiceAccount,
     ServicePort,
@@ -91,6 +92,7 @@ class World:
         self.sidecars: Table[Name, Sidecar] = Table(Sidecar, name_of)
         self.destination_rules: Table[Name, DestinationRule] = Table(DestinationRule, name_of)
         self.api_targets: Table[ObjectRef, ApiServerTarget] = Table(ApiServerTarget, ref_of)
+        self.passed_over: Table[ObjectRef, PassedOver] = Table(PassedOver, ref_of)
         self._ledger = Ledger()
         self._selecting: dict[type[MeshObject], SelectorIndex[Name]] = {
             Service: SelectorIndex(),
@@ -107,6 +109,7 @@ class World:
             Sidecar: self.sidecars,
             DestinationRule: self.destination_rules,
             ApiServerTarget: self.api_targets,
+            PassedOver: self.passed_over,
         }
 
     def apply(self, change: Change) -> tuple[Edit, ...]:

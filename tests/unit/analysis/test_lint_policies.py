@@ -140,3 +140,12 @@ def test_the_workload_shown_as_an_example_does_not_depend_on_the_order_of_the_in
     for order in (pods, pods[::-1]):
         (finding,) = found(namespace(), *order, policy("foo/x", "STRICT", app="finanse"))
         assert [fact.text for fact in finding.evidence] == ["no workload has app=finanse; foo/a has app=finance"]
+
+
+@pytest.mark.parametrize("kind", ["Policy", "MeshPolicy"])
+def test_a_policy_of_the_removed_api_is_said_to_be_in_force_nowhere(kind: str) -> None:
+    name = "default" if kind == "MeshPolicy" else "foo/default"
+    old = f"apiVersion: authentication.istio.io/v1alpha1\nkind: {kind}\nmetadata:\n  name: default\n"
+    (finding,) = found(*MESH, old + ("  namespace: foo\n" if kind == "Policy" else ""))
+    assert (finding.code, finding.severity) == ("PA0106", Severity.WARNING)
+    assert (finding.subject, finding.origin.line) == (f"{kind} {name}", 22)

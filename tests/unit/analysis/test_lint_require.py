@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from manifests import IN_AMBIENT_MODE, found, found_of, namespace, pod, policy
+from peerauth.model.diagnostic import Severity
 
 STRICT = policy("foo/default", "STRICT")
 
@@ -54,3 +55,27 @@ def test_workloads_of_unknown_namespaces_are_judged_as_if_in_the_mesh() -> None:
 def test_nothing_to_judge_is_not_a_pass() -> None:
     assert [one.code for one in found(STRICT, require_strict=True)] == ["PA0502"]
     assert [one.code for one in found(namespace("bar", {}), pod("bar/a"), require_strict=True)] == ["PA0502"]
+
+
+ROLLOUT = "apiVersion: argoproj.io/v1alpha1\nkind: Rollout\nmetadata:\n  name: finance\n  namespace: foo\n"
+REFERS = ROLLOUT + "spec:\n  workloadRef:\n    kind: Deployment\n    name: finance\n"
+HAS_TEMPLATE = ROLLOUT + "spec:\n  template:\n    spec:\n      containers:\n        - image: a\n"
+
+
+def test_a_permissive_workload_of_a_kind_that_is_not_kubernetes_own_fails() -> None:
+    assert failures(namespace(), HAS_TEMPLATE, policy("foo/default", "PERMISSIVE")) == [
+        "workload foo/finance is PERMISSIVE on every port"
+    ]
+    assert found(namespace(), HAS_TEMPLATE, STRICT, require_strict=True) == []
+
+
+def test_what_runs_containers_and_is_not_understood_does_not_pass() -> None:
+    (finding,) = found(namespace(), pod(), STRICT, REFERS, require_strict=True)
+    assert (finding.code, finding.severity, finding.subject) == ("PA0503", Severity.ERROR, "Rollout foo/finance")
+    assert found(namespace(), pod(), STRICT, REFERS) == []
+
+
+def test_a_pod_that_has_ended_is_not_required_to_be_strict() -> None:
+    ended = pod("foo/job") + "status:\n  phase: Succeeded\n"
+    exception = policy("foo/job", "PERMISSIVE", app="job")
+    assert not failures(namespace(), pod(), ended, STRICT, exception)

@@ -33,6 +33,13 @@ webhooks:
         port: 80
 """
 
+OLD_POLICY = """apiVersion: authentication.istio.io/v1alpha1
+kind: Policy
+metadata:
+  name: old{n}
+  namespace: foo
+"""
+
 
 def mesh(size: int) -> Survey:
     """One namespace with `size` of everything, and a finding about each."""
@@ -48,6 +55,7 @@ def mesh(size: int) -> Survey:
             policy(f"{name}-loses", "DISABLE", app=f"p{n}", created="2024-01-01T00:00:00Z"),
             policy(f"foo/nothing{n}", "STRICT", app=f"nothing{n}"),
             policy(f"istio-system/root{n}", "STRICT", app="x"),
+            OLD_POLICY.format(n=n),
         ]
     return surveyed(*parts)
 

@@ -17,6 +17,8 @@ from peerauth.model.inventory import (
     EgressListener,
     EndpointSlice,
     IngressListener,
+    PassedOver,
+    PassedOverBecause,
     Port,
     PortTls,
     Probe,
@@ -29,6 +31,7 @@ from peerauth.model.mesh import Injector, MeshConfig, Operator, Requirement, Tls
 from peerauth.model.schema import Checked, FixedPlace, check
 from peerauth.model.schema.faults import INVALID_NAME, INVALID_VALUE, NOT_A_RESOURCE, WRONG_TYPE
 from peerauth.model.schema.meshconfig import go_duration
+from peerauth.model.schema.passed_over import ISTIO_KINDS
 from peerauth.sources.reader import DocumentReader
 from peerauth.sources.text import Chunk
 
@@ -465,3 +468,101 @@ def test_an_address_is_what_the_library_takes_for_one(text: str) -> None:
     pod: dict[str, object] = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "status": status}
     found = check(pod, place=FixedPlace())
     assert bool(found.diagnostics) == bool(text and not taken())
+
+
+TEMPLATE = f"template:\n  metadata: {{labels: {{app: x}}}}\n  spec:{indented(POD_SPEC, 4)}"
+
+
+@pytest.mark.parametrize(
+    ("api_version", "kind", "known_as"),
+    [
+        ("argoproj.io/v1alpha1", "Rollout", "Rollout"),
+        ("apps.openshift.io/v1", "DeploymentConfig", "DeploymentConfig"),
+        ("v1", "ReplicationController", "ReplicationController"),
+        ("serving.knative.dev/v1", "Service", "Service.serving.knative.dev"),
+        ("serving.knative.dev/v1", "Configuration", "Configuration"),
+        ("apps.kruise.io/v1alpha1", "CloneSet", "CloneSet"),
+        ("apps.kruise.io/v1beta1", "StatefulSet", "StatefulSet.apps.kruise.io"),
+        ("example.com/v1", "WhatComes", "WhatComes"),
+    ],
+)
+def test_whatever_has_a_pod_template_is_a_workload(api_version: str, kind: str, known_as: str) -> None:
+    found = only(f"apiVersion: {api_version}\nkind: {kind}\nmetadata: {{name: c}}\nspec:\n  {indented(TEMPLATE, 2)}")
+    assert shape(found) == (known_as, "c", *EXPECTED_REST)
+
+
+@pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
+def test_a_pod_that_has_ended_is_no_workload(phase: str) -> None:
+    head = f"apiVersion: v1\nkind: Pod\nmetadata: {{name: a}}\nspec:{indented(POD_SPEC, 2)}\nstatus: "
+    ended = checked(head + f"{{phase: {phase}}}\n")
+    assert (ended.objects, ended.diagnostics, ended.passed_over) == ((), (), ("Pod (ended)",))
+    assert isinstance(only(head + "{phase: Running}\n"), Workload)
+
+
+RUNS = [
+    ("argoproj.io/v1alpha1", "Rollout", "spec: {workloadRef: {kind: Deployment, name: x}}"),
+    ("batch.volcano.sh/v1alpha1", "Job", "spec: {tasks: [{template: {spec: {containers: [{image: a}]}}}]}"),
+    ("serving.knative.dev/v1", "Revision", "spec: {containers: [{name: a, image: b}]}"),
+    ("jobset.x-k8s.io/v1alpha2", "JobSet", "spec: {replicatedJobs: [{template: {x: [{containers: [{image: a}]}]}}]}"),
+    ("template.openshift.io/v1", "Template", "objects: [{spec: {template: {spec: {containers: [{image: a}]}}}}]"),
+]
+
+
+@pytest.mark.parametrize(("api_version", "kind", "rest"), RUNS)
+def test_what_runs_containers_and_is_not_understood_is_remembered(api_version: str, kind: str, rest: str) -> None:
+    found = checked(f"apiVersion: {api_version}\nkind: {kind}\nmetadata: {{name: a, namespace: ns}}\n{rest}\n")
+    (noted,) = found.objects
+    assert isinstance(noted, PassedOver)
+    assert (noted.because, noted.subject) == (PassedOverBecause.NOT_UNDERSTOOD, f"{kind} ns/a")
+    assert (noted.group, str(noted.meta.origin)) == (api_version.partition("/")[0], "f:1:1")
+    assert found.passed_over == ()
+
+
+@pytest.mark.parametrize(
+    ("api_version", "kind", "rest"),
+    [
+        ("x/v1", "Foo", "spec: {containers: [a], other: {containers: {image: b}}}"),
+        ("x/v1", "Foo", "status: {containers: [{image: a}]}\nmetadata: {annotations: {containers: a}}"),
+        ("kyverno.io/v1", "ClusterPolicy", "spec: {rules: [{pattern: {spec: {containers: [{image: '*'}]}}}]}"),
+        ("apiextensions.k8s.io/v1", "CustomResourceDefinition", "spec: {example: {containers: [{image: a}]}}"),
+        ("apps/v1", "ControllerRevision", "data: {spec: {template: {spec: {containers: [{image: a}]}}}}"),
+        ("v1", "PodTemplate", "template: {spec: {containers: [{image: a}]}}"),
+        ("networking.istio.io/v1", "VirtualService", "spec: {}"),
+        ("rbac.istio.io/v1alpha1", "ServiceRole", "spec: {}"),
+        ("config.istio.io/v1alpha2", "handler", "spec: {}"),
+    ],
+)
+def test_what_runs_nothing_is_only_counted(api_version: str, kind: str, rest: str) -> None:
+    found = checked(f"apiVersion: {api_version}\nkind: {kind}\n{rest}\n")
+    assert (found.objects, found.diagnostics, found.passed_over) == ((), (), (kind,))
+
+
+@pytest.mark.parametrize(
+    ("api_version", "kind", "nearest"),
+    [
+        ("security.istio.io/v1", "PeerAuthentification", "PeerAuthentication"),
+        ("security.istio.io/v1", "peerauthentication", "PeerAuthentication"),
+        ("security.istio.io/v1", "AuthorisationPolicy", "AuthorizationPolicy"),
+        ("networking.istio.io/v1", "DestinationRules", "DestinationRule"),
+        ("telemetry.istio.io/v1", "Telemetries", "Telemetry"),
+    ],
+)
+def test_a_kind_that_istio_does_not_have_is_a_fault_with_the_nearest(api_version: str, kind: str, nearest: str) -> None:
+    found = checked(f"apiVersion: {api_version}\nkind: {kind}\nmetadata: {{name: a}}\n")
+    (fault,) = found.diagnostics
+    assert (fault.code, str(fault.origin), found.objects) == (INVALID_VALUE.code, "f:2:7", ())
+    assert nearest in fault.hint
+
+
+def test_kinds_of_istio_that_say_nothing_about_mutual_tls_are_passed_over() -> None:
+    for group, kinds in ISTIO_KINDS.items():
+        for kind in kinds - {"PeerAuthentication", "DestinationRule"}:
+            found = checked(f"apiVersion: {group}/v1\nkind: {kind}\nmetadata: {{name: a}}\n")
+            assert not found.diagnostics, kind
+
+
+def test_an_empty_list_is_no_object_of_its_own() -> None:
+    for kind in ("List", "PeerAuthenticationList"):
+        for items in ("[]", "null"):
+            found = checked(f"apiVersion: security.istio.io/v1\nkind: {kind}\nitems: {items}\n")
+            assert found == Checked()

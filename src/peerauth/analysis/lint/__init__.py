@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from peerauth.analysis.lint import clients, conflicts, enforcement, ports, require, selectors, strangers
+from peerauth.analysis.lint import clients, conflicts, enforcement, ports, removed, require, selectors, strangers
 from peerauth.analysis.lint.survey import Survey
 from peerauth.model.diagnostic import Diagnostic
 
@@ -18,6 +18,7 @@ CHECKS: tuple[Check, ...] = (
     conflicts.conflicts,
     conflicts.root_selectors,
     conflicts.downgrades,
+    removed.removed_policies,
     selectors.nothing_selected,
     ports.port_entries,
     ports.server_first,

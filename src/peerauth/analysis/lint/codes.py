@@ -66,6 +66,9 @@ DOWNGRADE = FindingCode(
 DEFINED_TWICE = FindingCode(
     "PA0105", "defined-twice", Severity.WARNING, "One object is described twice, and only the last is heard"
 )
+REMOVED_POLICY = FindingCode(
+    "PA0106", "removed-policy", Severity.WARNING, "A policy of an API that Istio has removed: nothing it says is heard"
+)
 SERVICE_PORT = FindingCode(
     "PA0201", "service-port", Severity.WARNING, "A port entry names a Service's port, not the workload's"
 )
@@ -101,6 +104,12 @@ NOT_STRICT = FindingCode("PA0501", "not-strict", Severity.ERROR, "STRICT is requ
 NOTHING_REQUIRED_OF = FindingCode(
     "PA0502", "nothing-to-require", Severity.WARNING, "STRICT is required, and there is no workload to require it of"
 )
+NOT_UNDERSTOOD = FindingCode(
+    "PA0503",
+    "not-understood",
+    Severity.ERROR,
+    "STRICT is required, and what runs containers is not understood",
+)
 
 LINT_CODES: Mapping[str, FindingCode] = {
     finding.code: finding
@@ -110,6 +119,7 @@ LINT_CODES: Mapping[str, FindingCode] = {
         NOTHING_SELECTED,
         DOWNGRADE,
         DEFINED_TWICE,
+        REMOVED_POLICY,
         SERVICE_PORT,
         UNKNOWN_PORT,
         SERVER_FIRST,
@@ -123,6 +133,7 @@ LINT_CODES: Mapping[str, FindingCode] = {
         CLIENT_CONTRADICTS,
         NOT_STRICT,
         NOTHING_REQUIRED_OF,
+        NOT_UNDERSTOOD,
     )
 }
 

@@ -1,16 +1,19 @@
 """`--require strict`: every port of every workload of the mesh that admits anything but mutual TLS is a failure.
 
-What is enforced counts, not what was asked. A workload whose Namespace was not given is judged as if it were in the
-mesh: what is not known is not passed. Workloads that are known to be outside are not the mesh's, and not judged.
+What is enforced counts, not what was asked. What is not known is not passed: a workload whose Namespace was not given
+is judged as if it were in the mesh, and what runs containers and is not understood is a failure. Workloads that are
+known to be outside are not the mesh's, and not judged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from peerauth.analysis.lint.codes import NOT_STRICT, NOTHING_REQUIRED_OF
+from peerauth.analysis.lint.codes import NOT_STRICT, NOT_UNDERSTOOD, NOTHING_REQUIRED_OF
 from peerauth.analysis.lint.survey import Judged, Survey, excluded_by
+from peerauth.analysis.passed_over import not_understood
 from peerauth.model.diagnostic import Diagnostic, Evidence
+from peerauth.model.inventory import PassedOver
 from peerauth.policy.decision import EffectiveMode, Reason
 
 
@@ -22,6 +25,8 @@ def not_strict(survey: Survey) -> Iterator[Diagnostic]:
             continue
         required = True
         yield from _failures(judged)
+    for runs in not_understood(survey.world):
+        yield _not_understood(runs)
     if not required:
         yield NOTHING_REQUIRED_OF.found(
             "STRICT is required, and the input has no workload of the mesh: nothing was verified",
@@ -41,6 +46,17 @@ def _failures(judged: Judged) -> Iterator[Diagnostic]:
             yield _port_failure(judged, port, f"it is kept away from the proxy by the annotation {excluded}")
         elif in_force is not EffectiveMode.STRICT and in_force is not mode:
             yield _port_failure(judged, port, f"it is {in_force}")
+
+
+def _not_understood(runs: PassedOver) -> Diagnostic:
+    return NOT_UNDERSTOOD.found(
+        f"{runs.subject} ({runs.group}) runs containers, but has no pod template where one is looked for: whether its "
+        "ports are STRICT is not known",
+        subject=runs.subject,
+        origin=runs.meta.origin,
+        hint="give the pods that it makes, or the workload that it refers to, in its place; if it runs nothing, leave "
+        "it out of the input",
+    )
 
 
 def _in_force(judged: Judged, port: int | None) -> EffectiveMode:

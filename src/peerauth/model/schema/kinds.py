@@ -1,7 +1,9 @@
 """From a document to what it says about the mesh: finds the kind's own reader, and opens lists.
 
-Kinds are told apart by group and kind, so that another project's `Service` is not taken for Kubernetes'. What is not
-known is counted and passed over, but a PeerAuthentication of an unknown version is a fault: it must not be ignored.
+Kinds are told apart by group and kind, so that another project's `Service` is not taken for Kubernetes'. Whatever has a
+pod template where controllers have theirs is a workload. What else is not known is counted and passed over, but a
+PeerAuthentication of an unknown version is a fault, and so is a kind that Istio's API does not have: they must not be
+ignored.
 """
 
 from __future__ import annotations
@@ -12,9 +14,10 @@ import msgspec
 
 from peerauth.model.changes import MeshObject
 from peerauth.model.diagnostic import Diagnostic
-from peerauth.model.schema import apiserver, istio, meshconfig, services, workloads
-from peerauth.model.schema.faults import MISSING_FIELD, NOT_A_RESOURCE, UNKNOWN_VERSION
-from peerauth.model.schema.fields import Fields, kind_of, shortened
+from peerauth.model.inventory import PassedOverBecause
+from peerauth.model.schema import apiserver, istio, meshconfig, passed_over, services, workloads
+from peerauth.model.schema.faults import INVALID_VALUE, MISSING_FIELD, NOT_A_RESOURCE, UNKNOWN_VERSION
+from peerauth.model.schema.fields import Fields, kind_of, nearest_hint, shortened
 from peerauth.model.schema.peerauthentication import peer_authentication
 from peerauth.model.schema.place import Mapping, Path, Place
 from peerauth.model.schema.watched import copied, holds
@@ -28,7 +31,10 @@ _KUBECTL = "a document needs `apiVersion` and `kind`; leave other files out with
 
 
 class Checked(msgspec.Struct, frozen=True):
-    """What one document says. A faulty object is not among `objects`; `passed_over` has a kind for each unknown one."""
+    """What one document says. A faulty object is not among `objects`.
+
+    `passed_over` has a kind for each object that says nothing about connections.
+    """
 
     objects: tuple[MeshObject, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
@@ -117,18 +123,15 @@ class _Examination:
         api_version = fields.text(value, "apiVersion", path) or api_version
         if not kind and not fields.faults:
             self._without_kind(fields, value, path)
-        elif kind.endswith("List") and isinstance(value.get("items"), list):
+        elif kind.endswith("List") and "items" in value and isinstance(value["items"], list | None):
             self._list(value, path, kind=kind, api_version=api_version)
         elif kind:
             self._known(fields, value, path, kind=kind, api_version=api_version)
         self.diagnostics.extend(fields.faults)
 
     def _known(self, fields: Fields, value: Mapping, path: Path, *, kind: str, api_version: str) -> None:
-        if kind not in _KNOWN_KINDS:
-            self.passed_over.append(shortened(kind))
-            return
         fields.name_subject = lambda: _subject(kind, value, self.default_namespace)
-        if not api_version:
+        if kind in _KNOWN_KINDS and not api_version:
             fields.fault(MISSING_FIELD, "`apiVersion` is missing", path)
             return
         group = api_version.rpartition("/")[0]
@@ -136,21 +139,44 @@ class _Examination:
         if kind == POLICY_KIND and api_version not in POLICY_VERSIONS:
             message = f"`{shortened(api_version)}` has no {kind} that is known here"
             fields.fault(UNKNOWN_VERSION, message, (*path, "apiVersion"), hint=f"use {' or '.join(POLICY_VERSIONS)}")
-        elif reader is None or (kind == "ConfigMap" and not _holds_mesh_config(value)):
+        elif reader is None:
+            self._other(fields, value, path, kind=kind, group=group)
+        elif kind == "ConfigMap" and not _holds_mesh_config(value):
             self.passed_over.append(kind)
+        elif kind == "Pod" and _has_ended(value):
+            self.passed_over.append("Pod (ended)")
         else:
-            found = reader(fields, value, path, self.default_namespace)
-            if not fields.faults:
-                self.objects.extend(found)
+            self._read(reader, fields, value, path)
+
+    def _read(self, reader: Reader, fields: Fields, value: Mapping, path: Path) -> None:
+        found = reader(fields, value, path, self.default_namespace)
+        if not fields.faults:
+            self.objects.extend(found)
+
+    def _other(self, fields: Fields, value: Mapping, path: Path, *, kind: str, group: str) -> None:
+        """A resource of a kind that has no reader of its own."""
+        known = passed_over.ISTIO_KINDS.get(group)
+        if known is not None and kind not in known:
+            message = f"`{shortened(group)}` has no kind {shortened(kind)}"
+            fields.fault(INVALID_VALUE, message, (*path, "kind"), hint=nearest_hint(kind, known))
+            return
+        if passed_over.has_pod_template(value) and not passed_over.is_about_others(group):
+            # Two groups may have a kind of one name: Knative's Service is named apart from Kubernetes'.
+            self._read(_controller(f"{kind}.{group}" if kind in _KNOWN_KINDS else kind), fields, value, path)
+            return
+        noted = passed_over.noteworthy(
+            value, fields.origin(path), group=group, kind=shortened(kind), default_namespace=self.default_namespace
+        )
+        if noted is not None:
+            self.objects.append(noted)
+        if noted is None or noted.because is not PassedOverBecause.NOT_UNDERSTOOD:
+            self.passed_over.append(shortened(kind))
 
     def _list(self, value: Mapping, path: Path, *, kind: str, api_version: str) -> None:
         items = value["items"]
-        if isinstance(items, list):
-            for index, item in enumerate(items):
-                item_kind = "" if kind == "List" else kind.removesuffix("List")
-                self.resource(
-                    item, (*path, "items", index), kind=item_kind, api_version=api_version if item_kind else ""
-                )
+        item_kind = kind.removesuffix("List")
+        for index, item in enumerate(items if isinstance(items, list) else ()):
+            self.resource(item, (*path, "items", index), kind=item_kind, api_version=api_version if item_kind else "")
 
     def _without_kind(self, fields: Fields, value: Mapping, path: Path) -> None:
         if not path and meshconfig.is_mesh_config(value):
@@ -169,6 +195,15 @@ def _subject(kind: str, value: Mapping, default_namespace: str) -> str:
         return kind
     namespace = meta.get("namespace")
     return f"{kind} {namespace if isinstance(namespace, str) else default_namespace}/{shortened(name)}"
+
+
+_ENDED = ("Succeeded", "Failed")
+
+
+def _has_ended(pod: Mapping) -> bool:
+    """Whether no container of a Pod will run again: it takes no connections."""
+    status = pod.get("status")
+    return isinstance(status, dict) and status.get("phase") in _ENDED
 
 
 def _holds_mesh_config(value: Mapping) -> bool:
