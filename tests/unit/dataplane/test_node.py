@@ -6,12 +6,13 @@ from collections.abc import Mapping
 
 import msgspec
 import pytest
-from envoy.config.listener.v3 import listener_pb2
+from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from google.protobuf import wrappers_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
 from peerauth.dataplane.ambient.node import HbonePeer, NodeProxy, NodeWorkload, render_node
+from peerauth.dataplane.envoy.parts import PROXY_PORTS
 from peerauth.dataplane.resources import CLUSTER, LISTENER, Resources
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.inventory import WorkloadKey
@@ -119,17 +120,39 @@ def test_the_chain_of_a_port_that_becomes_strict_never_outlives_the_change(
             assert chain_taking(before, port) not in chains(after)
 
 
+@pytest.mark.parametrize("own_port", PROXY_PORTS)
+@pytest.mark.parametrize("captured", [True, False])
+@given(mode=st.sampled_from(MODES), said=st.sampled_from(MODES))
+def test_what_is_said_of_the_proxys_own_ports_changes_nothing(
+    own_port: int, captured: bool, mode: str, said: str
+) -> None:
+    """An entry for 15006 is not one for the ports that nobody declared, which arrive there too."""
+    place = workload(1).namespace if captured else ""
+    without = msgspec.structs.replace(workload(1), decision=decided(mode), namespace=place)
+    named = msgspec.structs.replace(without, decision=decided(mode, {own_port: said}))
+    declared = msgspec.structs.replace(named, ports=(*named.ports, own_port))
+    rendered = render_node(node(without))
+    assert changed(rendered, render_node(node(named))) == set()
+    assert changed(rendered, render_node(node(declared))) == set()
+    if captured:
+        leads_nowhere = {filter_chain_of(found, own_port).name for found in (without, named, declared)}
+        assert leads_nowhere == {"loop"}
+
+
 def chains(found: NodeWorkload) -> set[bytes]:
     listener = listener_pb2.Listener.FromString(render_node(node(found))[LISTENER][f"inbound|{found.key}"])
     return {chain.SerializeToString(deterministic=True) for chain in listener.filter_chains}
 
 
 def chain_taking(found: NodeWorkload, port: int) -> bytes:
+    return filter_chain_of(found, port).SerializeToString(deterministic=True)
+
+
+def filter_chain_of(found: NodeWorkload, port: int) -> listener_components_pb2.FilterChain:
     listener = listener_pb2.Listener.FromString(render_node(node(found))[LISTENER][f"inbound|{found.key}"])
     by_address = listener.filter_chain_matcher.matcher_tree.exact_match_map.map[found.addresses[0]].matcher
     by_port = by_address.matcher_tree.exact_match_map.map
     match = by_port.get(str(port), by_address.on_no_match)
     wanted = wrappers_pb2.StringValue()
     match.action.typed_config.Unpack(wanted)
-    chain = next(chain for chain in listener.filter_chains if chain.name == wanted.value)
-    return chain.SerializeToString(deterministic=True)
+    return next(chain for chain in listener.filter_chains if chain.name == wanted.value)

@@ -16,6 +16,7 @@ from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
+from peerauth.dataplane.envoy.parts import PROXY_PORTS
 from peerauth.dataplane.envoy.sidecar import render_sidecar
 from peerauth.dataplane.resources import (
     CLUSTER,
@@ -169,6 +170,34 @@ def test_what_catches_the_rest_does_not_look_into_ports_that_have_a_listener() -
 def test_explicit_capture_serves_declared_ports_only() -> None:
     names = set(render_sidecar(sidecar(decided("STRICT", {9090: "DISABLE"})))[LISTENER])
     assert names == {"inbound_8080", "inbound_9000", "hbone"}
+
+
+@pytest.mark.parametrize("own_port", PROXY_PORTS)
+@pytest.mark.parametrize("capture", Capture)
+@given(mode=st.sampled_from(MODES), said=st.sampled_from(MODES))
+def test_what_is_said_of_the_sidecars_own_ports_changes_nothing(
+    own_port: int, capture: Capture, mode: str, said: str
+) -> None:
+    """An entry for 15006 is not one for the ports that nobody declared, which arrive there too."""
+    without = sidecar(decided(mode), capture=capture)
+    named = sidecar(decided(mode, {own_port: said}), capture=capture)
+    declared = sidecar(
+        decided(mode, {own_port: said}), capture=capture, declared=(*without.declared, DeclaredPort(own_port))
+    )
+    assert changed(without, named) == set()
+    assert changed(without, declared) == set()
+
+
+@pytest.mark.parametrize(("mode", "to"), [("STRICT", "blackhole"), ("PERMISSIVE", "inbound|any")])
+def test_dialling_the_sidecars_own_port_leads_nowhere_whatever_undeclared_ports_do(mode: str, to: str) -> None:
+    listener = listener_of(sidecar(decided(mode, {15006: "DISABLE"}), capture=Capture.TRANSPARENT), "virtualInbound")
+    plain = [chain for chain in listener.filter_chains if tls_of(chain) is None]
+    by_port = {
+        chain.filter_chain_match.destination_port.value: proxy_of(chain).cluster
+        for chain in plain
+        if chain.filter_chain_match.transport_protocol in {"", "raw_buffer"}
+    }
+    assert by_port == {15006: "blackhole", 0: to}
 
 
 def test_an_endpoint_that_is_the_sidecar_itself_gets_no_connection() -> None:

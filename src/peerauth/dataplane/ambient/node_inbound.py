@@ -120,7 +120,7 @@ def _port_chain(workload: NodeWorkload, port: int | None) -> listener_components
         chain.metadata.CopyFrom(accesslog.reason_metadata(workload.mode_in_force(port), why))
     elif port is None:
         # A port that nobody declared and a policy now refuses was this chain's until then: let it begin anew.
-        undeclared = {entry.port for entry in workload.decision.ports} - set(workload.ports)
+        undeclared = set(_ports_apart(workload)) - set(workload.ports)
         refused = [p for p in sorted(undeclared) if workload.mode_in_force(p) is EffectiveMode.STRICT]
         if refused:
             chain.metadata.filter_metadata["peerauth.without"].update({"ports": ",".join(map(str, refused))})
