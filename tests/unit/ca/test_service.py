@@ -81,6 +81,22 @@ async def test_a_lifetime_out_of_bounds_is_refused_not_shortened(lifetime: timed
     assert "604800" in answer.reason
 
 
+async def test_nobody_is_given_more_than_ninety_days() -> None:
+    """The issuing certificate lives longer than that, so that it is the limit that is seen here."""
+    longest = timedelta(days=90)
+    ca = CertificateAuthority(make_issuer(), trust_domain=TRUST_DOMAIN, now=Clock())
+    assert (await issued(ca, longest)).not_after == NOW.replace(microsecond=0) + longest
+    answer = await ca.sign(CSR, caller=FINANCE, lifetime=longest + timedelta(seconds=1))
+    assert isinstance(answer, CsrRefusal)
+    assert answer.kind is RefusalKind.LIFETIME
+
+
+@pytest.mark.parametrize("lifetime", [timedelta(), timedelta(seconds=-1), timedelta(days=90, seconds=1)])
+def test_an_authority_whose_own_default_is_out_of_bounds_is_a_configuration_error(lifetime: timedelta) -> None:
+    with pytest.raises(IdentityError, match="default lifetime"):
+        CertificateAuthority(make_issuer(), trust_domain=TRUST_DOMAIN, now=Clock(), default_lifetime=lifetime)
+
+
 def test_a_default_above_the_maximum_is_a_configuration_error() -> None:
     with pytest.raises(IdentityError, match="default lifetime"):
         authority(max_lifetime=timedelta(hours=1))
@@ -109,7 +125,7 @@ async def test_certificates_end_with_the_issuer_and_then_there_are_none() -> Non
     ca = authority(clock)
     clock.advance(ISSUING_LIFETIME - timedelta(hours=1))
     last = await issued(ca)
-    assert last.not_after <= (NOW + ISSUING_LIFETIME)
+    assert last.not_after == (NOW + ISSUING_LIFETIME).replace(microsecond=0)
     clock.advance(timedelta(hours=1))
     answer = await refused(ca)
     assert answer.kind is RefusalKind.AUTHORITY

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+from datetime import timedelta
 
+import pytest
 from cryptography import x509
 from cryptography.x509.verification import PolicyBuilder, Store
 
-from peerauth.ca.serving import make_serving_certificate
+from peerauth.ca.serving import LIFETIME, make_serving_certificate
 from pki import NOW, make_issuer
 
 
@@ -22,3 +24,17 @@ def test_it_verifies_for_its_names_and_has_no_spiffe_identity() -> None:
     assert list(leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value) == list(names)
     assert NOW < made.renew_at < leaf.not_valid_after_utc
     assert "PRIVATE" not in repr(made)
+
+
+@pytest.mark.parametrize(
+    ("left", "lives"),
+    [(timedelta(days=30), timedelta(hours=24)), (timedelta(hours=3), timedelta(hours=3))],
+)
+def test_it_lives_a_day_and_never_beyond_what_signed_it(left: timedelta, lives: timedelta) -> None:
+    issuer = make_issuer()
+    now = issuer.ends - left
+    made = make_serving_certificate(["istiod.istio-system.svc"], issuer=issuer, now=now)
+    (leaf, *_) = x509.load_pem_x509_certificates(made.chain)
+    assert leaf.not_valid_after_utc == now + lives
+    assert made.renew_at == now + lives * 2 / 3
+    assert LIFETIME == timedelta(hours=24)
