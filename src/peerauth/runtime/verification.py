@@ -53,8 +53,8 @@ class PortReport(msgspec.Struct, frozen=True):
 
     @property
     def ok(self) -> bool:
-        """Whether every connection did what the policy says."""
-        return all(verdict.ok for verdict in self.verdicts)
+        """Whether there were connections, and every one did what the policy says."""
+        return bool(self.verdicts) and all(verdict.ok for verdict in self.verdicts)
 
 
 class PortToProve(msgspec.Struct, frozen=True):

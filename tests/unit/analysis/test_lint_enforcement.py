@@ -87,6 +87,22 @@ def test_a_port_kept_away_from_the_sidecar_is_not_protected(annotation: str, por
     assert codes == (["PA0303"] if reported else [])
 
 
+@pytest.mark.parametrize("ports", [{8080: ""}, {}], ids=["declared", "undeclared"])
+@pytest.mark.parametrize("annotation", [{EXCLUDE: "8080"}, {INCLUDE: "9090"}], ids=["excluded", "not included"])
+@pytest.mark.parametrize("wide", ["PERMISSIVE", "DISABLE"])
+def test_a_port_that_only_its_own_entry_makes_strict_is_reported_when_it_is_kept_away(
+    wide: str, annotation: dict[str, str], ports: dict[int, str]
+) -> None:
+    entry = policy("foo/p", wide, app="finance", ports={8080: "STRICT"})
+    (finding,) = found_of("PA0303", namespace(), pod(ports=ports, annotations=annotation), entry)
+    assert "port 8080 of foo/finance is STRICT by foo/p" in finding.message
+
+
+def test_a_port_that_its_own_entry_opens_is_not_reported_when_it_is_kept_away() -> None:
+    entry = policy("foo/p", "STRICT", app="finance", ports={8080: "PERMISSIVE"})
+    assert not found_of("PA0303", namespace(), pod(annotations={EXCLUDE: "8080"}), entry)
+
+
 def test_ambient_knows_no_exclusion() -> None:
     assert found(namespace(labels=IN_AMBIENT_MODE), pod(annotations={EXCLUDE: "8080"}), STRICT) == []
 

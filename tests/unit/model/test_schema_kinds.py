@@ -54,6 +54,10 @@ nodeName: n1
 initContainers:
 - {name: setup, ports: [{containerPort: 1}]}
 - {name: agent, restartPolicy: Always, ports: [{containerPort: 7000}]}
+- name: istio-proxy
+  restartPolicy: Always
+  ports: [{containerPort: 15090}]
+  readinessProbe: {httpGet: {port: 15021}}
 containers:
 - name: app
   unknownField: [1]
@@ -90,6 +94,16 @@ EXPECTED_REST = (
     [("readiness", "http", "http"), ("liveness", "tcp", 8080), ("startup", "grpc", 9000)],
     True,
 )
+
+
+def test_a_proxys_ports_are_not_the_applications_as_a_container_or_as_a_native_sidecar() -> None:
+    for where in ("containers", "initContainers"):
+        found = only(
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n"
+            f"  {where}:\n  - {{name: istio-proxy, restartPolicy: Always, ports: [{{containerPort: 15090}}]}}\n"
+        )
+        assert isinstance(found, Workload)
+        assert found.ports == (), where
 
 
 def test_a_pod_is_a_workload() -> None:
