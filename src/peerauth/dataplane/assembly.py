@@ -89,6 +89,9 @@ def parse_endpoint(text: str, *, own: str) -> Endpoint | None:
         return None
     if not 0 < port < 65536:
         return None
+    # The kernel takes an IPv4 address in IPv6's clothes for what it is; so must whoever asks whose address this is.
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
     return Endpoint(own if address.is_unspecified else str(address), port)
 
 

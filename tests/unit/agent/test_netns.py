@@ -1,4 +1,4 @@
-"""The order in which a workload's network namespace is made. What the kernel does with it is in e2e/test_redirect.py."""
+"""The order in which a workload's namespace is made. What the kernel does with it is in e2e/test_redirect.py."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
+from peerauth.dataplane.assembly import parse_endpoint
 from peerauth.dataplane.envoy.parts import PROXY_PORTS
 from peerauth.dataplane.envoy.sidecar import render_sidecar
 from peerauth.dataplane.resources import (
@@ -205,6 +206,43 @@ def test_an_endpoint_that_is_the_sidecar_itself_gets_no_connection() -> None:
     clusters = clusters_of(sidecar(decided("DISABLE"), declared=declared))
     assert not clusters["inbound|8080"].load_assignment.endpoints
     assert not clusters["inbound|9000"].load_assignment.endpoints
+
+
+@pytest.mark.parametrize("port", PROXY_PORTS)
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "127.9.9.9", "[::1]", "0.0.0.0", "[::]", "10.0.0.7", "[::ffff:127.0.0.1]"],  # noqa: S104
+)
+def test_a_default_endpoint_at_one_of_the_sidecars_own_ports_leads_nowhere(host: str, port: int) -> None:
+    """It has them on every address of the workload's namespace: connecting there would go round for ever."""
+    endpoint = parse_endpoint(f"{host}:{port}", own="10.0.0.7")
+    workload = sidecar(
+        decided("PERMISSIVE"),
+        capture=Capture.TRANSPARENT,
+        addresses=("10.0.0.7", "fd00::7"),
+        declared=(DeclaredPort(8080, endpoint), DeclaredPort(9000, parse_endpoint("127.0.0.1:9000", own="10.0.0.7"))),
+    )
+    clusters = clusters_of(workload)
+    assert not clusters["inbound|8080"].load_assignment.endpoints
+    assert clusters["inbound|8080"].type == cluster_pb2.Cluster.STATIC, "nor to where the client was going"
+    assert clusters["inbound|9000"].load_assignment.endpoints
+
+
+@pytest.mark.parametrize("endpoint", ["192.0.2.1:15006", "127.0.0.1:15007", "unix:///15006"])
+def test_a_default_endpoint_that_is_not_the_sidecars_is_gone_to(endpoint: str) -> None:
+    declared = (DeclaredPort(8080, parse_endpoint(endpoint, own="10.0.0.7")),)
+    workload = sidecar(decided("PERMISSIVE"), capture=Capture.TRANSPARENT, addresses=("10.0.0.7",), declared=declared)
+    assert clusters_of(workload)["inbound|8080"].load_assignment.endpoints
+
+
+@pytest.mark.parametrize("host", ["127.77.0.1", "[::ffff:127.77.0.1]"])
+@pytest.mark.parametrize("port", [8080, 9000, *PROXY_PORTS])
+def test_in_explicit_capture_a_default_endpoint_at_the_workloads_own_address_leads_nowhere(
+    host: str, port: int
+) -> None:
+    declared = (DeclaredPort(8080, parse_endpoint(f"{host}:{port}", own="127.78.0.1")), DeclaredPort(9000))
+    clusters = clusters_of(sidecar(decided("DISABLE"), declared=declared))
+    assert not clusters["inbound|8080"].load_assignment.endpoints
 
 
 def test_the_deciding_reason_travels_with_the_chain_that_refuses() -> None:

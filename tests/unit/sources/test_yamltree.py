@@ -72,7 +72,9 @@ def test_aliases_and_merges_are_written_out_and_keep_the_place_of_what_they_repe
 
 
 def test_of_several_mappings_that_are_merged_the_first_that_has_a_key_counts() -> None:
-    document = read("a: &a {p: 1, q: 1}\nb: &b {p: 2, q: 2, r: 2}\nc: &c {r: 3, s: 3}\nm:\n  <<: [*a, *b, *c]\n  q: 9\n")
+    document = read(
+        "a: &a {p: 1, q: 1}\nb: &b {p: 2, q: 2, r: 2}\nc: &c {r: 3, s: 3}\nm:\n  <<: [*a, *b, *c]\n  q: 9\n"
+    )
     assert isinstance(document.value, dict)
     assert document.value["m"] == {"q": 9, "p": 1, "r": 2, "s": 3}
     where = {key: str(document.place.value(("m", key))) for key in "pqrs"}

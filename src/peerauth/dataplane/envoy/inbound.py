@@ -11,6 +11,8 @@ in both modes: PERMISSIVE lets a silent or slow client through late, STRICT refu
 
 from __future__ import annotations
 
+import ipaddress
+
 from envoy.config.accesslog.v3 import accesslog_pb2
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.core.v3 import base_pb2
@@ -188,9 +190,16 @@ def _application(workload: SidecarWorkload, port: DeclaredPort) -> cluster_pb2.C
 
 
 def _comes_back(workload: SidecarWorkload, endpoint: Endpoint | None) -> bool:
-    """Whether connecting there reaches the sidecar itself: then there must be no endpoint at all."""
-    if workload.capture is Capture.TRANSPARENT or endpoint is None or endpoint.path:
+    """Whether connecting there reaches the sidecar itself: then there must be no endpoint at all.
+
+    In transparent capture it has its own ports on every address of the namespace, and those alone; in explicit capture
+    it has the workload's addresses, and there the declared ports too.
+    """
+    if endpoint is None or endpoint.path:
         return False
+    if workload.capture is Capture.TRANSPARENT:
+        here = endpoint.address in workload.addresses or ipaddress.ip_address(endpoint.address).is_loopback
+        return here and endpoint.port in parts.PROXY_PORTS
     own = {port.number for port in workload.declared} | set(parts.PROXY_PORTS)
     return endpoint.address in workload.addresses and endpoint.port in own
 
