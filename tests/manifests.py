@@ -40,6 +40,7 @@ def pod(
     annotations: Mapping[str, str] | None = None,
     container: str = "",
     spec: str = "",
+    live: bool = False,
 ) -> str:
     """A Pod labelled app=<its name>; `ports` are numbers with their names, `container` and `spec` further lines."""
     where, short = name.split("/")
@@ -54,6 +55,7 @@ def pod(
         + f"spec:\n{spec}  containers:\n    - name: app\n      image: example/app\n"
         + (f"      ports:\n{listed}" if listed else "")
         + container
+        + ("status:\n  phase: Running\n" if live else "")
     )
 
 

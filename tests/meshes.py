@@ -8,7 +8,17 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import strategies as st
 
 from peerauth.model.changes import Change, Delete, MeshObject, Reset, Upsert, ref_of
-from peerauth.model.inventory import IngressListener, Namespace, Port, Service, ServicePort, Sidecar, Workload
+from peerauth.model.inventory import (
+    Admission,
+    IngressListener,
+    Namespace,
+    Port,
+    ProxyRole,
+    Service,
+    ServicePort,
+    Sidecar,
+    Workload,
+)
 from peerauth.model.mesh import MeshConfig
 from peerauth.model.meta import Labels, Meta
 from peerauth.model.peerauth import Mode, PeerAuthentication, PortMode
@@ -49,7 +59,7 @@ def namespace(name: str, labels: Mapping[str, str] | None = None) -> Namespace:
 
 
 _NAMES = st.sampled_from(["a", "b", "c"])
-_NAMESPACES = st.sampled_from([ROOT, "foo", "bar"])
+_NAMESPACES = st.sampled_from([ROOT, "foo", "bar", "kube-system"])
 _AGES = st.sampled_from([None, 0, 1])
 _MODES = st.sampled_from([str(mode) for mode in Mode])
 _PORTS = st.dictionaries(st.sampled_from([80, 8080, 9000]), _MODES, max_size=2)
@@ -77,22 +87,41 @@ def policy_sets() -> st.SearchStrategy[list[PeerAuthentication]]:
     return st.lists(policies(), max_size=9, unique_by=lambda one: one.meta.full_name)
 
 
+_ANNOTATED: list[dict[str, str]] = [
+    {},
+    {},
+    {"sidecar.istio.io/inject": "false"},
+    {"sidecar.istio.io/status": "{}"},
+    {"ambient.istio.io/redirection": "enabled"},
+    {"inject.istio.io/templates": "gateway"},
+]
+
+
 @st.composite
 def workloads(draw: st.DrawFn) -> Workload:
     labels = draw(label_sets())
     labels |= draw(st.sampled_from([{}, {}, {"istio.io/dataplane-mode": "none"}, {"sidecar.istio.io/inject": "true"}]))
-    annotations = draw(st.sampled_from([{}, {}, {"sidecar.istio.io/inject": "false"}]))
+    labels |= draw(st.sampled_from([{}, {}, {"gateway.networking.k8s.io/gateway-name": "g"}]))
+    annotations: dict[str, str] = draw(st.sampled_from(_ANNOTATED))
     return Workload(
         Meta(draw(_NAMES), draw(_NAMESPACES), labels=pairs(labels), annotations=pairs(annotations)),
         kind=draw(st.sampled_from(["Pod", "Deployment"])),
         ports=draw(st.sampled_from([(), (Port(8080, "http"),), (Port(9000, "http"), Port(80))])),
         host_network=draw(st.sampled_from([False, False, False, True])),
+        admission=draw(st.sampled_from([Admission.AHEAD, *Admission])),
+        proxy=draw(st.sampled_from([ProxyRole.ABSENT, *ProxyRole])),
     )
 
 
 @st.composite
 def namespaces(draw: st.DrawFn) -> Namespace:
-    said = [{}, {"istio-injection": "enabled"}, {"istio.io/dataplane-mode": "ambient"}, {"team": "red"}]
+    said = [
+        {},
+        {"istio-injection": "enabled"},
+        {"istio.io/dataplane-mode": "ambient"},
+        {"team": "red"},
+        {"istio-injection": "off"},
+    ]
     return namespace(draw(_NAMESPACES), draw(st.sampled_from(said)))
 
 

@@ -21,6 +21,7 @@ OPEN = documents(namespace(), pod())
 LOST = documents(FINE, policy("foo/other", "DISABLE"))
 INVALID = documents(FINE, policy("foo/bad", "MAYBE"))
 SECRET = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: s\n"
+SIDECAR = "    - name: istio-proxy\n      args: [proxy, sidecar]\n"
 UNREADABLE = documents(FINE, "a: [\n")
 
 
@@ -51,6 +52,7 @@ class Workload(msgspec.Struct, forbid_unknown_fields=True):
     ports: dict[str, str]
     enforced: Enforced | None
     reasons: list[Reason]
+    dataplaneByLabels: str = ""  # noqa: N815
 
 
 class Mesh(msgspec.Struct, forbid_unknown_fields=True):
@@ -110,6 +112,28 @@ def test_a_workload_has_exactly_the_documented_members() -> None:
     assert (workload.dataplane, workload.mode, workload.ports) == ("sidecar", "STRICT", {"8080": "STRICT"})
     assert workload.enforced == Enforced("STRICT", {"8080": "STRICT"})
     assert [(reason.level, reason.verdict) for reason in workload.reasons] == [("namespace", "decides")]
+
+
+def test_a_live_pod_is_shown_with_what_it_proves_and_with_what_its_labels_ask_for() -> None:
+    mesh = documents(namespace(), pod("foo/bare", live=True), pod("foo/tidy", container=SIDECAR, live=True), pod())
+    shown = {
+        one.name: (one.dataplane, one.dataplaneByLabels, one.enforced is None) for one in explained(mesh).workloads
+    }
+    assert shown == {
+        "bare": ("none", "sidecar", True),
+        "tidy": ("sidecar", "", False),
+        "finance": ("sidecar", "", False),
+    }
+    text = run("explain", mesh).stdout
+    assert "outside the mesh, nothing is enforced: it carries no istio-proxy" in text
+    assert "by its labels it would be in the mesh with a sidecar: its namespace's label istio-injection" in text
+
+
+def test_a_gateway_is_shown_as_one_on_which_nothing_is_enforced() -> None:
+    mesh = documents(FINE, pod("foo/gate", container=SIDECAR.replace("sidecar", "router")))
+    gate = next(one for one in explained(mesh).workloads if one.name == "gate")
+    assert (gate.dataplane, gate.mode, gate.enforced) == ("gateway", "STRICT", None)
+    assert "gateway  its listeners come from Gateway resources" in run("explain", mesh).stdout
 
 
 def test_the_mesh_says_its_root_namespace_and_trust_domain() -> None:
@@ -172,7 +196,7 @@ def test_exit_codes(command: str, text: str, options: tuple[str, ...], code: int
 
 def test_the_summary_counts_what_was_read_and_found() -> None:
     report = json.loads(run("check", documents(LOST, "a: [\n", SECRET), "-o", "json").stdout)
-    assert report["schema"] == 1
+    assert report["schema"] == 2
     assert report["summary"] == {
         "documents": 6,
         "policies": 2,

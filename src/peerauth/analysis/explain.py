@@ -16,13 +16,13 @@ from peerauth.model.inventory import Namespace, Workload
 from peerauth.model.mesh import MeshConfig
 from peerauth.model.meta import Origin
 from peerauth.policy.decision import Dataplane, Decision, EffectiveMode, Enforced, Level, Reason
-from peerauth.policy.membership import DATAPLANE_MODE, INJECT, dataplane_of
+from peerauth.policy.membership import dataplane_of, hangs_on_namespace
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 class PortView(msgspec.Struct, frozen=True):
-    """One port of a workload: what the policy asks, what is enforced (None outside the mesh), and who decides.
+    """One port of a workload: what the policy asks, what is enforced (None where nothing is), and who decides.
 
     `declared` is False for a port that only a policy names.
     """
@@ -36,12 +36,16 @@ class PortView(msgspec.Struct, frozen=True):
 
 
 class Explanation(msgspec.Struct, frozen=True):
-    """One workload and everything decided for it. `why_dataplane` says what put it on its data plane, for people."""
+    """One workload and everything decided for it. `why_dataplane` says what put it on its data plane, for people.
+
+    `by_labels` is the data plane that the labels of a live pod ask for, if it proves to have another.
+    """
 
     workload: Workload
     decision: Decision
     ports: tuple[PortView, ...]
     why_dataplane: str
+    by_labels: Dataplane | None = None
 
 
 Names = tuple[tuple[int, str], ...]
@@ -61,7 +65,13 @@ class Explainer:
         self._views: dict[tuple[int, tuple[int, ...], Names], tuple[Decision, tuple[PortView, ...]]] = {}
 
     def explain(
-        self, workload: Workload, decision: Decision, *, declared: tuple[int, ...], why_dataplane: str = ""
+        self,
+        workload: Workload,
+        decision: Decision,
+        *,
+        declared: tuple[int, ...],
+        why_dataplane: str = "",
+        by_labels: Dataplane | None = None,
     ) -> Explanation:
         """The explanation of a workload, or of one port of it, whether or not anyone declares it."""
         names = tuple([(own.number, own.name) for own in workload.ports])
@@ -71,7 +81,7 @@ class Explainer:
             if len(self._views) >= MOST_KEPT:
                 self._views.clear()
             kept = self._views[key] = decision, self._views_of(decision, frozenset(declared), names)
-        return Explanation(workload, decision, kept[1], why_dataplane)
+        return Explanation(workload, decision, kept[1], why_dataplane, by_labels)
 
     def _views_of(self, decision: Decision, said: frozenset[int], names: Names) -> tuple[PortView, ...]:
         port, first_names = self._port, dict(reversed(names))
@@ -85,11 +95,11 @@ class Shared(Generic[T]):
     def __init__(self, make: Callable[[Explanation], T], *, most: int = MOST_KEPT) -> None:
         self._make = make
         self._most = most
-        self._made: dict[tuple[int, int, str], tuple[Explanation, T]] = {}
+        self._made: dict[tuple[int, int, str, Dataplane | None], tuple[Explanation, T]] = {}
 
     def of(self, explanation: Explanation) -> T:
         """What was made of this explanation, or of one like it."""
-        key = (id(explanation.decision), id(explanation.ports), explanation.why_dataplane)
+        key = (id(explanation.decision), id(explanation.ports), explanation.why_dataplane, explanation.by_labels)
         kept = self._made.get(key)
         if kept is None:
             if len(self._made) >= self._most:
@@ -124,18 +134,29 @@ def _port_view(number: int, *, names: Mapping[int, str], said: Container[int], d
     )
 
 
-def hangs_on_namespace(workload: Workload) -> bool:
-    """Whether the labels of the workload's namespace have a say in its data plane, because its own leave it open."""
-    own = {key for key, _ in workload.meta.labels}
-    return not workload.host_network and own.isdisjoint((INJECT, DATAPLANE_MODE))
-
-
 def why_dataplane(workload: Workload, namespace: Namespace | None) -> str:
-    """What put a workload on its data plane, and whether it is in doubt because its Namespace was not given."""
-    membership = dataplane_of(workload, namespace)
-    if namespace is None and membership.dataplane is Dataplane.NONE and hangs_on_namespace(workload):
-        return f"{membership.why}; the Namespace {workload.meta.namespace} is not in the input, which may say otherwise"
-    return membership.why
+    """What put a workload on its data plane; whether that is in doubt because its Namespace was not given, and what
+    the labels of a live pod ask for instead.
+    """
+    found = dataplane_of(workload, namespace)
+    if namespace is None and found.dataplane is Dataplane.NONE and hangs_on_namespace(workload):
+        return f"{found.why}; the Namespace {workload.meta.namespace} is not in the input, which may say otherwise"
+    if found.by_labels is None:
+        return found.why
+    return f"{found.why}; by its labels it would be {on_dataplane(found.by_labels)}: {found.why_by_labels}"
+
+
+def on_dataplane(dataplane: Dataplane) -> str:
+    """What a workload is by its data plane, to follow `it is`."""
+    return _ON_DATAPLANE[dataplane]
+
+
+_ON_DATAPLANE = {
+    Dataplane.SIDECAR: "in the mesh with a sidecar",
+    Dataplane.AMBIENT: "in the mesh in ambient mode",
+    Dataplane.GATEWAY: "a gateway of the mesh",
+    Dataplane.NONE: "outside the mesh",
+}
 
 
 def reasons_for(decision: Decision, port: int | None) -> tuple[Reason, ...]:
@@ -160,8 +181,10 @@ def name_document(workload: Workload) -> dict[str, object]:
 def decision_document(explanation: Explanation) -> dict[str, object]:
     """The other members of an element of `workloads`, the same for all workloads that differ in their names only."""
     decision = explanation.decision
+    by_labels = explanation.by_labels
     return {
         "dataplane": decision.dataplane.value,
+        **({} if by_labels is None else {"dataplaneByLabels": by_labels.value}),
         "mode": decision.mode.value,
         "ports": {str(view.number): view.asked.value for view in explanation.ports},
         "enforced": _enforced_document(explanation, decision.enforced),

@@ -18,6 +18,8 @@ MEANING = {
     EffectiveMode.STRICT: "mutual TLS only",
 }
 
+NOT_OF_GATEWAYS = "its listeners come from Gateway resources, and PeerAuthentication is not in force on them"
+
 _LABEL_WIDTH = 12
 
 _VERDICT_ROLES = {
@@ -61,6 +63,8 @@ def _dataplane_line(explanation: Explanation) -> Line:
     if dataplane is Dataplane.NONE:
         head: Span = ("none", Role.BAD)
         return line(head, f"  outside the mesh, nothing is enforced: {explanation.why_dataplane}")
+    if dataplane is Dataplane.GATEWAY:
+        return line(dataplane.value, f"  {NOT_OF_GATEWAYS}: {explanation.why_dataplane}")
     return line(dataplane.value, f"  {explanation.why_dataplane}")
 
 

@@ -35,7 +35,8 @@ from peerauth.cli.reading import Reading, read
 from peerauth.cli.render import plain, plain_text, writer
 from peerauth.cli.sarif import sarif_document
 from peerauth.model.diagnostic import Diagnostic, Severity
-from peerauth.model.inventory import WorkloadKey
+from peerauth.model.inventory import Admission, WorkloadKey
+from peerauth.policy.membership import dataplane_of
 from peerauth.sources.files import collection_paused
 
 FINE, FOUND, BAD_INPUT = 0, 1, 2
@@ -161,12 +162,14 @@ def _explanations(
     world, explainer = reading.world, Explainer(port=port)
     for key in workloads:
         workload = world.workloads[key]
-        services = world.services_selecting(workload)
+        services, namespace = world.services_selecting(workload), world.namespaces.get(key.namespace)
+        live = workload.admission is not Admission.AHEAD
         yield explainer.explain(
             workload,
             reading.index.decision(key),
             declared=world.declared_numbers(workload, services),
-            why_dataplane=why_dataplane(workload, world.namespaces.get(key.namespace)) if people else "",
+            why_dataplane=why_dataplane(workload, namespace) if people else "",
+            by_labels=dataplane_of(workload, namespace).by_labels if live else None,
         )
 
 

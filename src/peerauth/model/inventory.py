@@ -1,6 +1,7 @@
 """The objects around the policies: namespaces, workloads and what names, splits or reaches their ports.
 
-A workload is whatever runs with one set of labels: a Pod, the pod template of a controller, or a WorkloadEntry.
+A workload is whatever runs with one set of labels: a Pod, the pod template of a controller, or a machine outside
+Kubernetes (a WorkloadEntry, what a WorkloadGroup makes, an endpoint of a ServiceEntry).
 """
 
 from __future__ import annotations
@@ -46,10 +47,41 @@ class Probe(msgspec.Struct, frozen=True, gc=False):
     origin: Origin = NOWHERE
 
 
+class Admission(StrEnum):
+    """Whether a workload has been through admission, where sidecars are injected.
+
+    AHEAD: it is a description of what is to be created. STARTING: it is past it, and has no address yet: its network
+    is still to be set up. PAST: what it has by now is all that it gets.
+    """
+
+    AHEAD = "ahead"
+    STARTING = "starting"
+    PAST = "past"
+
+
+class ProxyRole(StrEnum):
+    """As what the container `istio-proxy` of a pod runs (`pilot-agent proxy ROLE`).
+
+    ABSENT: there is no such container. UNSAID: its arguments do not say.
+    """
+
+    ABSENT = "absent"
+    UNSAID = "unsaid"
+    SIDECAR = "sidecar"
+    ROUTER = "router"
+    WAYPOINT = "waypoint"
+
+
+MACHINE_KINDS = frozenset({"WorkloadEntry", "WorkloadGroup", "ServiceEntry"})
+"""The kinds of workloads that do not run in Kubernetes; of a ServiceEntry it is the endpoints."""
+
+
 class Workload(msgspec.Struct, frozen=True, gc=False):
     """One workload. `meta.labels` are the labels policies select by (the template's, for controllers).
 
-    `addresses` are literal IPv4 or IPv6 addresses; empty until something places the workload.
+    `addresses` are literal IPv4 or IPv6 addresses; empty until something places the workload. `account_given` is
+    whether anyone said its service account, and `external` whether a ServiceEntry says that it is outside the mesh:
+    both count for machines only.
     """
 
     meta: Meta
@@ -60,6 +92,10 @@ class Workload(msgspec.Struct, frozen=True, gc=False):
     node: str = ""
     host_network: bool = False
     probes: tuple[Probe, ...] = ()
+    admission: Admission = Admission.AHEAD
+    proxy: ProxyRole = ProxyRole.ABSENT
+    account_given: bool = False
+    external: bool = False
 
     @property
     def key(self) -> WorkloadKey:

@@ -23,11 +23,21 @@ class EffectiveMode(StrEnum):
 
 
 class Dataplane(StrEnum):
-    """Which proxy decides for a workload; NONE is outside the mesh: nothing is enforced."""
+    """Which proxy decides for a workload.
+
+    GATEWAY: it is a proxy of the mesh itself, and its listeners come from Gateway resources. NONE: it is outside the
+    mesh. PeerAuthentication is in force in neither.
+    """
 
     SIDECAR = "sidecar"
     AMBIENT = "ambient"
+    GATEWAY = "gateway"
     NONE = "none"
+
+    @property
+    def enforces(self) -> bool:
+        """Whether connections to its workloads meet a proxy that does what PeerAuthentication says."""
+        return self in {Dataplane.SIDECAR, Dataplane.AMBIENT}
 
 
 class Level(StrEnum):
@@ -98,7 +108,8 @@ class Enforced(msgspec.Struct, frozen=True):
 class Decision(msgspec.Struct, frozen=True):
     """Everything decided for one workload: its mode, the ports that differ or are named, and the chain of reasons.
 
-    `ports` ascend by number and hold every port of the winning workload policy. `enforced` is None outside the mesh.
+    `ports` ascend by number and hold every port of the winning workload policy. `enforced` is None where no proxy
+    enforces: outside the mesh, and on gateways.
     """
 
     dataplane: Dataplane

@@ -15,7 +15,7 @@ import msgspec
 from peerauth.model.changes import Change, Edit, Ledger
 from peerauth.model.inventory import Namespace, Workload, WorkloadKey
 from peerauth.model.mesh import DEFAULT_MESH, MeshConfig
-from peerauth.model.meta import NO_LABELS, Labels
+from peerauth.model.meta import Labels
 from peerauth.model.peerauth import PeerAuthentication
 from peerauth.policy.classes import ClassKey, ClassTable, WorkloadClass, class_key
 from peerauth.policy.decision import Dataplane, Decision
@@ -209,8 +209,8 @@ class PolicyIndex:
         namespace, labels, traits = found.key
         stale = step.another_root or found in step.stale
         if stale or namespace in step.namespaces:
-            own = self._namespace_labels.get(namespace, NO_LABELS)
-            found.dataplane = membership_of(labels, traits, namespace_labels=own).dataplane
+            own = self._namespace_labels.get(namespace)
+            found.dataplane = membership_of(labels, traits, namespace=namespace, namespace_labels=own).dataplane
         if stale:
             in_root = namespace == self._root_namespace
             found.ignored = self._policies.selecting(labels, namespace=self._root_namespace)

@@ -85,7 +85,7 @@ def transport_to(client: Dataplane, server: Decision, port: int, *, mesh: MeshCo
 
 def takes_hbone(server: Decision) -> bool:
     """Whether tunnels to a workload are ended: all ambient ones, and those whose sidecar does it, which all do."""
-    return server.dataplane is not Dataplane.NONE
+    return server.dataplane.enforces
 
 
 def arrival_of(transport: Transport, server: Decision, port: int) -> Arrival:

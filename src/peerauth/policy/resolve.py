@@ -101,11 +101,11 @@ def decide(speakers: Contenders, *, dataplane: Dataplane) -> Decision:
 
 
 def enforce(mode: EffectiveMode, ports: tuple[PortDecision, ...], *, dataplane: Dataplane) -> Enforced | None:
-    """What a data plane does about a decision: a sidecar all of it, ambient all but DISABLE, nothing outside the mesh.
+    """What a data plane does about a decision: a sidecar all of it, ambient all but DISABLE, the others nothing.
 
     Never stricter than what was asked.
     """
-    if dataplane is Dataplane.NONE:
+    if not dataplane.enforces:
         return None
     if dataplane is Dataplane.SIDECAR:
         return Enforced(mode, ports)

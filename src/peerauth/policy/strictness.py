@@ -1,7 +1,7 @@
 """Which of two decisions lets more in, port by port, as the data plane enforces them: STRICT, PERMISSIVE, DISABLE.
 
-What nobody enforces (outside the mesh) lets in as much as DISABLE. PERMISSIVE counts as stricter than that: of TLS that
-says it is the mesh's it asks for a certificate.
+What nobody enforces (outside the mesh, on a gateway) lets in as much as DISABLE. PERMISSIVE counts as stricter than
+that: of TLS that says it is the mesh's it asks for a certificate.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def loosens(old: Decision | None, new: Decision | None) -> bool:
     if new is None:
         return True
     if old is None:
-        return new.dataplane is not Dataplane.NONE and bool(tightened(new, _closed(new.dataplane)))
-    left = old.dataplane is not Dataplane.NONE and new.dataplane is not old.dataplane
+        return new.dataplane.enforces and bool(tightened(new, _closed(new.dataplane)))
+    left = old.dataplane.enforces and new.dataplane is not old.dataplane
     return left or bool(tightened(new, old))
 
 

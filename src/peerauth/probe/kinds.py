@@ -110,8 +110,8 @@ def expectation(mode: EffectiveMode, kind: ClientKind, *, dataplane: Dataplane =
     """What a port in this effective mode must do with this kind of client."""
     if kind in TUNNELS:
         return _of_tunnel(kind, dataplane)
-    if dataplane is Dataplane.NONE:
-        return _untouched(kind, "nothing is enforced outside the mesh")
+    if not dataplane.enforces:
+        return _untouched(kind, "nothing is enforced here")
     if dataplane is Dataplane.AMBIENT:
         if mode is EffectiveMode.STRICT:
             return Expectation(Outcome.REFUSED, "STRICT in ambient admits HBONE only")
@@ -146,8 +146,8 @@ _WHY_NO_TUNNEL = {
 
 
 def _of_tunnel(kind: ClientKind, dataplane: Dataplane) -> Expectation:
-    if dataplane is Dataplane.NONE:
-        return Expectation(Outcome.UNREACHABLE, "nothing terminates HBONE outside the mesh")
+    if not dataplane.enforces:
+        return Expectation(Outcome.UNREACHABLE, "nothing terminates HBONE here")
     if kind is ClientKind.HBONE:
         return Expectation(Outcome.ACCEPTED, "HBONE with a certificate of this mesh is accepted in every mode")
     return Expectation(Outcome.REFUSED, f"HBONE {_WHY_NO_TUNNEL[kind]} in every mode")

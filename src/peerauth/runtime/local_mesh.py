@@ -25,7 +25,6 @@ from peerauth.identity.csr import CsrRefusal, IssuedCertificate
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.inventory import Namespace, Workload, WorkloadKey
 from peerauth.model.world import MeshObject, Reset
-from peerauth.policy.decision import Dataplane
 from peerauth.policy.membership import dataplane_of
 from peerauth.policy.outbound import identity_of
 from peerauth.runtime.applications import Applications, undeclared_port
@@ -246,7 +245,7 @@ def _captured(objects: Iterable[MeshObject]) -> dict[WorkloadKey, bool]:
     """Every workload, and whether a proxy captures its traffic."""
     namespaces = {obj.meta.name: obj for obj in objects if isinstance(obj, Namespace)}
     return {
-        obj.key: dataplane_of(obj, namespaces.get(obj.meta.namespace)).dataplane is not Dataplane.NONE
+        obj.key: dataplane_of(obj, namespaces.get(obj.meta.namespace)).dataplane.enforces
         for obj in objects
         if isinstance(obj, Workload)
     }

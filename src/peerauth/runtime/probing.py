@@ -84,8 +84,9 @@ async def probe_address(
         raise PeerAuthError(f"the documents have no workload {wanted.namespace}/{wanted.name}")
     key = min(found)
     decision = documents.index.decision(key)
-    if decision.dataplane is Dataplane.NONE:
-        raise PeerAuthError(f"{key} is outside the mesh: no policy says what its ports must do")
+    if not decision.dataplane.enforces:
+        what = "a gateway" if decision.dataplane is Dataplane.GATEWAY else "outside the mesh"
+        raise PeerAuthError(f"{key} is {what}: no policy says what its ports must do")
     target = PortToProve(key, address, port, documents.declares(key, port), decision)
     return await prove([target], presented=presented, sockets=ordinary_socket)
 

@@ -191,3 +191,38 @@ def test_a_rules_setting_for_a_port_goes_before_the_one_for_all() -> None:
 def test_ambient_clients_do_not_heed_destination_rules() -> None:
     mesh = (namespace(labels=IN_AMBIENT_MODE), pod(), service(), destination_rule("finance", "DISABLE"), STRICT)
     assert found(*mesh) == []
+
+
+def test_pods_that_run_without_the_sidecar_that_their_labels_ask_for_are_one_finding_for_each_namespace() -> None:
+    (finding,) = found(namespace(), pod("foo/a", live=True), pod("foo/b", live=True), pod("foo/c"), STRICT)
+    assert finding.code == "PA0306"
+    assert "foo/a, foo/b is outside the mesh" in finding.message
+    assert "restart" in finding.hint
+
+
+SIDECAR = "    - name: istio-proxy\n      args: [proxy, sidecar]\n"
+
+
+def test_a_sidecar_that_the_labels_no_longer_ask_for_is_a_finding() -> None:
+    (finding,) = found(namespace(labels={}), pod(container=SIDECAR, live=True), STRICT)
+    assert finding.code == "PA0306"
+    assert "would be outside the mesh" in finding.message
+
+
+def test_a_pod_that_the_node_does_not_capture_is_not_told_to_restart() -> None:
+    (finding,) = found(namespace(labels=IN_AMBIENT_MODE), pod(live=True), STRICT)
+    assert (finding.code, "istio-cni" in finding.hint) == ("PA0306", True)
+
+
+def test_a_pod_that_has_what_its_labels_ask_for_is_fine() -> None:
+    assert found(namespace(), pod(container=SIDECAR, live=True), STRICT) == []
+    redirected = pod(annotations={"ambient.istio.io/redirection": "enabled"}, live=True)
+    assert found(namespace(labels=IN_AMBIENT_MODE), redirected, STRICT) == []
+
+
+ROUTER = SIDECAR.replace("sidecar", "router")
+
+
+def test_a_policy_that_selects_a_gateway_is_told_so_and_not_that_the_gateway_is_outside() -> None:
+    (finding,) = found(namespace(), pod(container=ROUTER), policy("foo/p", "STRICT", app="finance"))
+    assert (finding.code, finding.severity) == ("PA0307", "info")

@@ -79,3 +79,23 @@ def test_a_pod_that_has_ended_is_not_required_to_be_strict() -> None:
     ended = pod("foo/job") + "status:\n  phase: Succeeded\n"
     exception = policy("foo/job", "PERMISSIVE", app="job")
     assert not failures(namespace(), pod(), ended, STRICT, exception)
+
+
+ROUTER = "    - name: istio-proxy\n      args: [proxy, router]\n"
+
+
+def test_gateways_are_not_judged_and_it_is_said_how_many() -> None:
+    gateways = (pod("foo/a", container=ROUTER), pod("foo/b", container=ROUTER))
+    (finding,) = found(namespace(), pod(), *gateways, policy("foo/p", "STRICT", app="finance"), require_strict=True)
+    assert finding.code == "PA0307"
+    assert "2 gateways (foo/a, foo/b)" in finding.message
+
+
+def test_gateways_alone_are_not_a_pass() -> None:
+    codes = [one.code for one in found(namespace(), pod(container=ROUTER), require_strict=True)]
+    assert codes == ["PA0307", "PA0502"]
+
+
+def test_a_pod_that_runs_without_the_proxy_that_its_labels_ask_for_fails() -> None:
+    (message,) = failures(namespace(), pod(live=True), STRICT)
+    assert "belongs to the mesh by its labels" in message

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from peerauth.model.changes import MeshObject
 from peerauth.model.inventory import (
+    Admission,
     ApiServerTarget,
     CaptureMode,
     DestinationRule,
@@ -22,6 +23,7 @@ from peerauth.model.inventory import (
     Port,
     PortTls,
     Probe,
+    ProxyRole,
     Service,
     ServicePort,
     Sidecar,
@@ -146,6 +148,47 @@ def test_positions_are_those_of_the_values() -> None:
     assert [str(port.origin) for port in found.ports] == ["f:10:26"]
     assert [str(probe.origin) for probe in found.probes] == ["f:13:19"]
     assert isinstance(found.probes[0], Probe)
+
+
+@pytest.mark.parametrize(
+    ("uid", "status", "expected"),
+    [
+        ("", "", Admission.AHEAD),
+        ("", "status: {}\n", Admission.AHEAD),
+        (", uid: 0c9ac3f5", "", Admission.PAST),
+        (", uid: 0c9ac3f5", "status: {}\n", Admission.PAST),
+        ("", "status: {phase: Running, podIP: 10.0.0.1}\n", Admission.PAST),
+        ("", "status: {qosClass: BestEffort}\n", Admission.PAST),
+        (", uid: 0c9ac3f5", "status: {phase: Pending}\n", Admission.STARTING),
+        ("", "status: {phase: Pending, podIP: 10.0.0.1}\n", Admission.PAST),
+    ],
+)
+def test_a_pod_with_a_status_or_a_uid_is_past_admission(uid: str, status: str, expected: Admission) -> None:
+    found = only(f"apiVersion: v1\nkind: Pod\nmetadata: {{name: p{uid}}}\nspec: {{}}\n{status}")
+    assert isinstance(found, Workload)
+    assert found.admission is expected
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("containers: [{name: istio-proxy, args: [proxy, sidecar, --domain, x]}]", ProxyRole.SIDECAR),
+        ("containers: [{name: istio-proxy, args: [proxy, router, --log_as_json]}]", ProxyRole.ROUTER),
+        ("containers: [{name: istio-proxy, args: [proxy, waypoint]}]", ProxyRole.WAYPOINT),
+        ("containers: [{name: istio-proxy, command: [pilot-agent, proxy], args: [router]}]", ProxyRole.ROUTER),
+        ("containers: [{name: istio-proxy, image: auto}]", ProxyRole.UNSAID),
+        ("initContainers: [{name: istio-proxy, restartPolicy: Always, args: [proxy, sidecar]}]", ProxyRole.SIDECAR),
+        ("initContainers: [{name: istio-proxy, args: [proxy, sidecar]}]", ProxyRole.ABSENT),
+        ("containers: [{name: app, args: [proxy, router]}]", ProxyRole.ABSENT),
+    ],
+)
+def test_the_container_of_the_proxy_says_as_what_it_runs_and_its_ports_are_not_the_applications(
+    spec: str, expected: ProxyRole
+) -> None:
+    ports = spec.replace("istio-proxy,", "istio-proxy, ports: [{containerPort: 15090}],")
+    found = only(f"apiVersion: v1\nkind: Pod\nmetadata: {{name: p}}\nspec: {{{ports}}}\n")
+    assert isinstance(found, Workload)
+    assert (found.proxy, found.ports) == (expected, ())
 
 
 def test_a_service() -> None:

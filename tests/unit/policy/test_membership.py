@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from meshes import meta, namespace, pairs
-from peerauth.model.inventory import Namespace, Workload
+from peerauth.model.inventory import Admission, Namespace, ProxyRole, Workload
 from peerauth.model.meta import Meta
 from peerauth.policy.decision import Dataplane
-from peerauth.policy.membership import dataplane_of
+from peerauth.policy.membership import Membership, dataplane_of, hangs_on_namespace
 
 INJECT = "sidecar.istio.io/inject"
 MODE = "istio.io/dataplane-mode"
@@ -16,6 +16,7 @@ ENABLED = namespace("foo", {"istio-injection": "enabled"})
 DISABLED = namespace("foo", {"istio-injection": "disabled"})
 AMBIENT = namespace("foo", {MODE: "ambient"})
 REVISION = namespace("foo", {"istio.io/rev": "stable"})
+ODD = namespace("foo", {"istio-injection": "enable", "istio.io/rev": "stable"})
 BOTH = namespace("foo", {"istio-injection": "enabled", MODE: "ambient"})
 
 
@@ -43,6 +44,11 @@ BOTH = namespace("foo", {"istio-injection": "enabled", MODE: "ambient"})
         ({INJECT: "Yes"}, ENABLED, "sidecar", "istio-injection"),
         ({INJECT: "Yes"}, None, "none", "neither"),
         ({INJECT: ""}, ENABLED, "sidecar", "istio-injection"),
+        ({}, ODD, "none", "istio-injection is enable"),
+        ({INJECT: "true"}, ODD, "none", "istio-injection is enable"),
+        ({"istio.io/rev": "canary"}, ODD, "none", "istio-injection is enable"),
+        ({MODE: "ambient"}, ODD, "ambient", f"its label {MODE}"),
+        ({INJECT: "true"}, namespace("foo", {"istio-injection": ""}), "none", "istio-injection is empty"),
     ],
 )
 def test_labels_say_the_data_plane(labels: dict[str, str], space: Namespace | None, expected: str, by: str) -> None:
@@ -79,3 +85,113 @@ def test_a_pod_of_the_hosts_network_is_never_in_the_mesh(space: Namespace) -> No
     member = dataplane_of(Workload(meta("foo/w", {INJECT: "true", MODE: "ambient"}), host_network=True), space)
     assert member.dataplane is Dataplane.NONE
     assert "host" in member.why
+
+
+@pytest.mark.parametrize("name", ["kube-system", "kube-public", "kube-node-lease", "local-path-storage"])
+@pytest.mark.parametrize("labels", [{}, {INJECT: "true"}, {"istio.io/rev": "stable"}])
+def test_system_namespaces_are_never_injected(name: str, labels: dict[str, str]) -> None:
+    member = dataplane_of(Workload(meta(f"{name}/w", labels)), namespace(name, {"istio-injection": "enabled"}))
+    assert member.dataplane is Dataplane.NONE
+    assert name in member.why
+
+
+@pytest.mark.parametrize(("name", "expected"), [("kube-system", "none"), ("kube-public", "ambient")])
+def test_kube_system_is_not_ambient(name: str, expected: str) -> None:
+    for labels in ({}, {MODE: "ambient"}):
+        one = Workload(meta(f"{name}/w", labels))
+        assert dataplane_of(one, namespace(name, {MODE: "ambient"})).dataplane == expected
+
+
+def live(
+    labels: dict[str, str] | None = None,
+    annotations: dict[str, str] | None = None,
+    *,
+    proxy: ProxyRole = ProxyRole.ABSENT,
+    admission: Admission = Admission.PAST,
+    host_network: bool = False,
+) -> Workload:
+    said = Meta("w", "foo", labels=pairs(labels), annotations=pairs(annotations))
+    return Workload(said, admission=admission, proxy=proxy, host_network=host_network)
+
+
+CARRIED = ProxyRole.SIDECAR
+REDIRECTED = {"ambient.istio.io/redirection": "enabled"}
+INJECTED = {"sidecar.istio.io/status": "{}"}
+
+
+@pytest.mark.parametrize(
+    ("pod", "space", "expected", "by_labels"),
+    [
+        (live(), ENABLED, "none", "sidecar"),
+        (live({INJECT: "true"}), None, "none", "sidecar"),
+        (live(proxy=CARRIED), ENABLED, "sidecar", None),
+        (live(proxy=ProxyRole.UNSAID), ENABLED, "sidecar", None),
+        (live({}, INJECTED), ENABLED, "sidecar", None),
+        (live(proxy=CARRIED), namespace("foo"), "sidecar", "none"),
+        (live({INJECT: "false"}, INJECTED), ENABLED, "sidecar", "none"),
+        (live(), AMBIENT, "none", "ambient"),
+        (live({}, REDIRECTED), AMBIENT, "ambient", None),
+        (live({}, REDIRECTED), namespace("foo"), "ambient", "none"),
+        (live({}, REDIRECTED, proxy=CARRIED), AMBIENT, "sidecar", "ambient"),
+        (live({}, {"ambient.istio.io/redirection": "pending"}), AMBIENT, "none", "ambient"),
+        (live(), namespace("foo"), "none", None),
+        (live(host_network=True), ENABLED, "none", None),
+    ],
+)
+def test_a_live_pod_has_what_it_carries_and_its_labels_only_say_what_would_be(
+    pod: Workload, space: Namespace | None, expected: str, by_labels: str | None
+) -> None:
+    member = dataplane_of(pod, space)
+    assert (member.dataplane, member.by_labels) == (expected, by_labels)
+    assert bool(member.why_by_labels) == (by_labels is not None)
+
+
+def test_labels_of_a_namespace_that_nobody_described_are_not_held_against_a_live_pod() -> None:
+    for pod in (live(), live(proxy=CARRIED), live({}, REDIRECTED)):
+        assert dataplane_of(pod, None).by_labels is None
+        assert not hangs_on_namespace(pod)
+
+
+def test_a_pod_whose_network_is_not_set_up_yet_will_be_captured_but_is_not_injected_any_more() -> None:
+    starting = live(admission=Admission.STARTING)
+    assert dataplane_of(starting, AMBIENT).dataplane is Dataplane.AMBIENT
+    assert dataplane_of(starting, ENABLED) == Membership(
+        Dataplane.NONE,
+        dataplane_of(live(), ENABLED).why,
+        Dataplane.SIDECAR,
+        "its namespace's label istio-injection is enabled",
+    )
+
+
+TEMPLATE = {"inject.istio.io/templates": "spire, gateway"}
+NAMED = {"gateway.networking.k8s.io/gateway-name": "public"}
+
+
+@pytest.mark.parametrize(
+    ("one", "expected"),
+    [
+        (live(proxy=ProxyRole.ROUTER), "gateway"),
+        (live(proxy=ProxyRole.WAYPOINT), "gateway"),
+        (live(proxy=ProxyRole.ROUTER, host_network=True), "gateway"),
+        (live({INJECT: "false"}, proxy=ProxyRole.ROUTER, admission=Admission.AHEAD), "gateway"),
+        (live({INJECT: "true"}, TEMPLATE, admission=Admission.AHEAD), "gateway"),
+        (live({INJECT: "true"}, TEMPLATE, proxy=ProxyRole.UNSAID, admission=Admission.AHEAD), "gateway"),
+        (live({INJECT: "false"}, TEMPLATE, admission=Admission.AHEAD), "none"),
+        (live({}, TEMPLATE | INJECTED), "gateway"),
+        (live({}, TEMPLATE), "none"),
+        (live(NAMED, admission=Admission.AHEAD), "gateway"),
+        (live({}, NAMED, admission=Admission.AHEAD), "gateway"),
+        (live({"gateway.istio.io/managed": "istio.io-mesh-controller"}, admission=Admission.AHEAD), "gateway"),
+        (live({"istio": "ingressgateway"}, proxy=CARRIED), "sidecar"),
+        (live({"istio": "ingressgateway", INJECT: "true"}, admission=Admission.AHEAD), "sidecar"),
+    ],
+)
+def test_a_gateway_is_told_by_how_its_proxy_runs_or_by_what_will_make_it_run_so(one: Workload, expected: str) -> None:
+    assert dataplane_of(one, namespace("foo")).dataplane == expected
+
+
+def test_the_gateway_of_another_project_is_a_workload_like_others() -> None:
+    """Its label is the same, but a live pod shows that Istio's proxy is not in it, or only as a sidecar."""
+    assert dataplane_of(live(NAMED), namespace("foo")).dataplane is Dataplane.NONE
+    assert dataplane_of(live(NAMED, REDIRECTED), AMBIENT).dataplane is Dataplane.AMBIENT
+    assert dataplane_of(live(NAMED, proxy=CARRIED), ENABLED).dataplane is Dataplane.SIDECAR

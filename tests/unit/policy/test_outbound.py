@@ -68,6 +68,7 @@ def test_every_port_is_spoken_to_as_it_can_answer(
         disabled = decision.mode_of(port) is EffectiveMode.DISABLE
         expected = {
             Dataplane.NONE: Transport.PLAINTEXT,
+            Dataplane.GATEWAY: Transport.PLAINTEXT,
             Dataplane.AMBIENT: Transport.HBONE,
             Dataplane.SIDECAR: Transport.PLAINTEXT if disabled or not auto_mtls else Transport.MUTUAL_TLS,
         }

@@ -26,6 +26,8 @@ CHECKS: tuple[Check, ...] = (
     enforcement.outside_mesh,
     enforcement.excluded_ports,
     enforcement.unknown_namespaces,
+    enforcement.not_as_labelled,
+    enforcement.on_gateways,
     strangers.probes,
     strangers.api_server_calls,
     strangers.scrapes,

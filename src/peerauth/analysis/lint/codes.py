@@ -90,6 +90,12 @@ EXCLUDED_PORT = FindingCode(
 UNKNOWN_NAMESPACE = FindingCode(
     "PA0304", "unknown-namespace", Severity.INFO, "A workload's data plane hangs on a Namespace that was not given"
 )
+NOT_AS_LABELLED = FindingCode(
+    "PA0306", "not-as-labelled", Severity.WARNING, "A pod that runs has another data plane than its labels ask for"
+)
+ON_GATEWAY = FindingCode(
+    "PA0307", "on-a-gateway", Severity.INFO, "PeerAuthentication is not in force on the listeners of a gateway"
+)
 PROBE_REFUSED = FindingCode(
     "PA0401", "probe-refused", Severity.WARNING, "The kubelet probes a STRICT port and is not rewritten"
 )
@@ -127,6 +133,8 @@ LINT_CODES: Mapping[str, FindingCode] = {
         OUTSIDE_MESH,
         EXCLUDED_PORT,
         UNKNOWN_NAMESPACE,
+        NOT_AS_LABELLED,
+        ON_GATEWAY,
         PROBE_REFUSED,
         API_SERVER_REFUSED,
         SCRAPE_REFUSED,

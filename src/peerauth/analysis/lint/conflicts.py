@@ -58,7 +58,7 @@ def downgrades(survey: Survey) -> Iterator[Diagnostic]:
     concerned: dict[tuple[Reason, Reason], list[str]] = {}
     for decision, workloads in survey.decided:
         pairs = list(_weaker_steps(decision))
-        names = [judged.name for judged in workloads if not survey.is_outside(judged)] if pairs else []
+        names = [judged.name for judged in workloads if survey.may_be_enforced(judged)] if pairs else []
         for pair in pairs if names else ():
             concerned.setdefault(pair, []).extend(names)
     for (narrow, wide), concerns in sorted(concerned.items(), key=lambda item: _place(item[0][0])):

@@ -1,18 +1,28 @@
-"""Where what the policy asks is not what happens: ambient's missing DISABLE, excluded ports, workloads outside.
+"""Where what the policy asks is not what happens: ambient's missing DISABLE, excluded ports, workloads outside or not
+as their labels say, gateways.
 
 A policy that is written and not enforced is worse than none, because someone relies on it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from peerauth.analysis.lint.codes import AMBIENT_DISABLE, EXCLUDED_PORT, OUTSIDE_MESH, UNKNOWN_NAMESPACE
+from peerauth.analysis.explain import on_dataplane
+from peerauth.analysis.lint.codes import (
+    AMBIENT_DISABLE,
+    EXCLUDED_PORT,
+    NOT_AS_LABELLED,
+    ON_GATEWAY,
+    OUTSIDE_MESH,
+    UNKNOWN_NAMESPACE,
+)
 from peerauth.analysis.lint.survey import Judged, Survey, excluded_by, listed
 from peerauth.model.diagnostic import Diagnostic, Evidence
+from peerauth.model.inventory import Admission
 from peerauth.model.meta import Origin
 from peerauth.policy.decision import Dataplane, EffectiveMode, Level, Reason, Verdict
-from peerauth.policy.membership import DATAPLANE_MODE, INJECT, INJECTION, dataplane_of
+from peerauth.policy.membership import DATAPLANE_MODE, INJECT, INJECTION, Membership
 
 
 def ambient_disable(survey: Survey) -> Iterator[Diagnostic]:
@@ -46,13 +56,7 @@ def _asking_disable(judged: Judged) -> Iterator[Reason]:
 
 def outside_mesh(survey: Survey) -> Iterator[Diagnostic]:
     """Policies that select workloads which no proxy of the mesh stands before; once for each policy."""
-    concerned: dict[str, list[Judged]] = {}
-    for judged in survey.judged:
-        if survey.is_outside(judged):
-            for reason in judged.decision.reasons:
-                if reason.level is Level.WORKLOAD and reason.verdict in _HEARD:
-                    concerned.setdefault(reason.policy, []).append(judged)
-    for full_name, outside in sorted(concerned.items()):
+    for full_name, outside in _selected(judged for judged in survey.judged if survey.is_outside(judged)):
         yield OUTSIDE_MESH.found(
             f"policy {full_name} selects workload {listed(judged.name for judged in outside)}, outside the mesh: "
             "nothing is enforced there, plaintext passes whatever the policy says",
@@ -60,17 +64,72 @@ def outside_mesh(survey: Survey) -> Iterator[Diagnostic]:
             origin=survey.policy(full_name).meta.origin,
             hint=f"put it into the mesh ({INJECTION}=enabled or {DATAPLANE_MODE}=ambient on the namespace, or on the "
             f"pod {INJECT}=true), or do not count on the policy",
-            evidence=tuple(_why_outside(survey, judged) for judged in outside[:10]),
+            evidence=_whys(survey, outside),
+        )
+
+
+def on_gateways(survey: Survey) -> Iterator[Diagnostic]:
+    """Policies that select gateways, whose listeners follow Gateway resources instead; once for each policy."""
+    gateways = (judged for judged in survey.judged if judged.decision.dataplane is Dataplane.GATEWAY)
+    for full_name, selected in _selected(gateways):
+        yield ON_GATEWAY.found(
+            f"policy {full_name} selects gateway {listed(judged.name for judged in selected)}: its listeners come from "
+            "Gateway resources, and the policy is not in force on them",
+            subject=f"PeerAuthentication {full_name}",
+            origin=survey.policy(full_name).meta.origin,
+            hint="say in the Gateway's servers (tls.mode) what clients must present",
+            evidence=_whys(survey, selected),
         )
 
 
 _HEARD = (Verdict.DECIDES, Verdict.INHERITS, Verdict.OVERRIDDEN)
 
 
-def _why_outside(survey: Survey, judged: Judged) -> Evidence:
-    workload = judged.workload
-    why = dataplane_of(workload, survey.world.namespaces.get(workload.meta.namespace)).why
-    return Evidence(f"{judged.name}: {why}", workload.meta.origin)
+def _selected(workloads: Iterable[Judged]) -> list[tuple[str, list[Judged]]]:
+    """The policies that win the level of workloads for some of these, by name."""
+    selected: dict[str, list[Judged]] = {}
+    for judged in workloads:
+        for reason in judged.decision.reasons:
+            if reason.level is Level.WORKLOAD and reason.verdict in _HEARD:
+                selected.setdefault(reason.policy, []).append(judged)
+    return sorted(selected.items())
+
+
+def _whys(survey: Survey, workloads: list[Judged]) -> tuple[Evidence, ...]:
+    return tuple(
+        Evidence(f"{judged.name}: {survey.membership(judged).why}", judged.workload.meta.origin)
+        for judged in workloads[:10]
+    )
+
+
+def not_as_labelled(survey: Survey) -> Iterator[Diagnostic]:
+    """Live pods whose data plane is another than their labels ask for; once for all of a namespace that are alike."""
+    alike: dict[tuple[str, Membership], list[Judged]] = {}
+    for judged in survey.judged:
+        if judged.workload.admission is not Admission.AHEAD:
+            found = survey.membership(judged)
+            if found.by_labels is not None:
+                alike.setdefault((judged.workload.meta.namespace, found), []).append(judged)
+    for (_, found), workloads in alike.items():
+        if found.by_labels is None:
+            continue
+        first = workloads[0]
+        yield NOT_AS_LABELLED.found(
+            f"workload {listed(judged.name for judged in workloads)} is {on_dataplane(found.dataplane)} ({found.why}), "
+            f"and by its labels it would be {on_dataplane(found.by_labels)} ({found.why_by_labels})",
+            subject=first.subject,
+            origin=first.workload.meta.origin,
+            hint=_to_agree(found.dataplane, found.by_labels),
+        )
+
+
+def _to_agree(found: Dataplane, by_labels: Dataplane) -> str:
+    """What makes a pod and its labels agree again."""
+    if by_labels is Dataplane.NONE:
+        return "if it is to stay in the mesh, put the label back before it is created again; if not, restart it"
+    if (found, by_labels) == (Dataplane.NONE, Dataplane.AMBIENT):
+        return "see whether istio-cni runs on its node and what it says of the pod: a pod is captured while it runs"
+    return "injection happens when a pod is created: restart it (kubectl rollout restart)"
 
 
 def unknown_namespaces(survey: Survey) -> Iterator[Diagnostic]:

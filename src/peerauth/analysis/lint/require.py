@@ -1,30 +1,36 @@
 """`--require strict`: every port of every workload of the mesh that admits anything but mutual TLS is a failure.
 
 What is enforced counts, not what was asked. What is not known is not passed: a workload whose Namespace was not given
-is judged as if it were in the mesh, and what runs containers and is not understood is a failure. Workloads that are
-known to be outside are not the mesh's, and not judged.
+is judged as if it were in the mesh, and what runs containers and is not understood is a failure. So is a pod that its
+labels put into the mesh and that runs outside. Others that are known to be outside are not the mesh's, and not judged;
+nor are gateways, on which PeerAuthentication is not in force: how many were left out is said.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from peerauth.analysis.lint.codes import NOT_STRICT, NOT_UNDERSTOOD, NOTHING_REQUIRED_OF
-from peerauth.analysis.lint.survey import Judged, Survey, excluded_by
+from peerauth.analysis.lint.codes import NOT_STRICT, NOT_UNDERSTOOD, NOTHING_REQUIRED_OF, ON_GATEWAY
+from peerauth.analysis.lint.survey import Judged, Survey, excluded_by, listed
 from peerauth.analysis.passed_over import not_understood
 from peerauth.model.diagnostic import Diagnostic, Evidence
-from peerauth.model.inventory import PassedOver
-from peerauth.policy.decision import EffectiveMode, Reason
+from peerauth.model.inventory import Admission, PassedOver
+from peerauth.policy.decision import Dataplane, EffectiveMode, Reason
 
 
 def not_strict(survey: Survey) -> Iterator[Diagnostic]:
     """One finding for each workload whose mode is not STRICT and for each port that differs from a STRICT workload."""
     required = False
+    gateways = [judged for judged in survey.judged if judged.decision.dataplane is Dataplane.GATEWAY]
     for judged in survey.judged:
-        if survey.is_outside(judged):
-            continue
-        required = True
-        yield from _failures(judged)
+        if survey.may_be_enforced(judged):
+            required = True
+            yield from _failures(judged)
+        elif _should_be_in_the_mesh(survey, judged):
+            required = True
+            yield _missing(survey, judged)
+    if gateways:
+        yield _left_out(gateways)
     for runs in not_understood(survey.world):
         yield _not_understood(runs)
     if not required:
@@ -33,6 +39,35 @@ def not_strict(survey: Survey) -> Iterator[Diagnostic]:
             subject="mesh",
             hint="give the workloads and their Namespaces along with the policies",
         )
+
+
+def _should_be_in_the_mesh(survey: Survey, judged: Judged) -> bool:
+    if judged.workload.admission is Admission.AHEAD or judged.decision.dataplane is not Dataplane.NONE:
+        return False
+    by_labels = survey.membership(judged).by_labels
+    return by_labels is not None and by_labels.enforces
+
+
+def _missing(survey: Survey, judged: Judged) -> Diagnostic:
+    found = survey.membership(judged)
+    return NOT_STRICT.found(
+        f"workload {judged.name} belongs to the mesh by its labels, and nothing is enforced on it: {found.why}",
+        subject=judged.subject,
+        origin=judged.workload.meta.origin,
+        hint="restart it, so that it gets its proxy",
+        evidence=(Evidence(f"{judged.name}: {found.why_by_labels}", judged.workload.meta.origin),),
+    )
+
+
+def _left_out(gateways: Sequence[Judged]) -> Diagnostic:
+    many = f"{len(gateways)} gateway{'' if len(gateways) == 1 else 's'}"
+    return ON_GATEWAY.found(
+        f"STRICT was not required of {many} ({listed(judged.name for judged in gateways)}): their listeners come from "
+        "Gateway resources, and PeerAuthentication is not in force on them",
+        subject=gateways[0].subject,
+        origin=gateways[0].workload.meta.origin,
+        hint="look at the Gateway's servers (tls.mode) for what their clients must present",
+    )
 
 
 def _failures(judged: Judged) -> Iterator[Diagnostic]:

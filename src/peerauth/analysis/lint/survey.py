@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
-from peerauth.analysis.explain import hangs_on_namespace
 from peerauth.model.inventory import Port, Service, ServicePort, Workload
 from peerauth.model.meta import Labels, label_value
 from peerauth.model.peerauth import PeerAuthentication
 from peerauth.model.tables import Name, name_of
 from peerauth.model.world import World
 from peerauth.policy.decision import Dataplane, Decision, EffectiveMode
+from peerauth.policy.membership import Membership, dataplane_of, hangs_on_namespace
 
 Decide = Callable[[Workload], Decision]
 
@@ -82,6 +82,15 @@ class Survey(msgspec.Struct, frozen=True):
     def is_outside(self, judged: Judged) -> bool:
         """Whether a workload is known to be outside the mesh."""
         return judged.decision.dataplane is Dataplane.NONE and not self.is_unknown(judged)
+
+    def membership(self, judged: Judged) -> Membership:
+        """Which data plane a workload has and why."""
+        workload = judged.workload
+        return dataplane_of(workload, self.world.namespaces.get(workload.meta.namespace))
+
+    def may_be_enforced(self, judged: Judged) -> bool:
+        """Whether policies are in force on a workload, or may be for all that is known."""
+        return judged.decision.dataplane.enforces or self.is_unknown(judged)
 
 
 def survey(world: World, decide: Decide) -> Survey:

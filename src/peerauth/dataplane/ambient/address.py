@@ -15,7 +15,7 @@ from collections.abc import Iterable
 import msgspec
 
 from peerauth.dataplane.resources import serialize
-from peerauth.model.inventory import Service, ServicePort, Workload, WorkloadKey
+from peerauth.model.inventory import MACHINE_KINDS, Service, ServicePort, Workload, WorkloadKey
 from peerauth.model.mesh import MeshConfig
 from peerauth.model.meta import label_value
 from peerauth.model.tables import Name, name_of
@@ -29,7 +29,7 @@ _GROUPS = {
     "ReplicaSet": "apps",
     "Job": "batch",
     "CronJob": "batch",
-    "WorkloadEntry": "networking.istio.io",
+    **dict.fromkeys(sorted(MACHINE_KINDS), "networking.istio.io"),
 }
 _TYPES = {"Deployment": pb.DEPLOYMENT, "CronJob": pb.CRONJOB, "Job": pb.JOB}
 _PROTOCOLS = {
@@ -106,7 +106,7 @@ def workload_address(
     A sidecar ends HBONE by itself, under every mode: clients tunnel to it and its node's proxy lets the tunnel pass.
     """
     meta = workload.meta
-    meshed = dataplane is not Dataplane.NONE
+    meshed = dataplane.enforces
     message = pb.Workload(
         uid=workload_name(workload.key, around=around),
         name=meta.name,

@@ -9,8 +9,11 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 
-from peerauth.model.inventory import Port, Probe, Workload
+import msgspec
+
+from peerauth.model.inventory import Admission, Port, Probe, ProxyRole, Workload
 from peerauth.model.meta import Meta
 from peerauth.model.schema.faults import INVALID_VALUE
 from peerauth.model.schema.fields import Fields, shortened
@@ -20,6 +23,7 @@ from peerauth.model.schema.watched import holds, label_set
 
 PROXY_CONTAINER = "istio-proxy"
 """The injected proxy of a Pod: its ports are not the application's."""
+_ROLES = {role.value: role for role in (ProxyRole.SIDECAR, ProxyRole.ROUTER, ProxyRole.WAYPOINT)}
 
 _PROBES = (("readinessProbe", "readiness"), ("livenessProbe", "liveness"), ("startupProbe", "startup"))
 _PROTOCOLS = (("httpGet", "http"), ("tcpSocket", "tcp"), ("grpc", "grpc"))
@@ -29,13 +33,18 @@ _IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
 
 
 def pod(fields: Fields, resource: Mapping, path: Path, *, default_namespace: str) -> Workload:
-    """A Pod as it stands."""
+    """A Pod as it stands. The API server gives it a `uid` at admission, and nodes report its `status`."""
     meta = metadata(fields, resource, path, default_namespace=default_namespace)
     spec = fields.mapping(resource, "spec", path)
     status = fields.mapping(resource, "status", path)
-    return _workload(
-        fields, spec, (*path, "spec"), meta=meta, kind="Pod", addresses=_pod_addresses(fields, status, path)
-    )
+    addresses = _pod_addresses(fields, status, path)
+    uid = fields.copied(fields.mapping(resource, "metadata", path), "uid", (*path, "metadata"))
+    pending = fields.text(status, "phase", (*path, "status")) == "Pending"
+    admission = Admission.AHEAD
+    if uid or status:
+        admission = Admission.STARTING if pending and not addresses else Admission.PAST
+    found = _workload(fields, spec, (*path, "spec"), meta=meta, kind="Pod")
+    return msgspec.structs.replace(found, addresses=addresses, admission=admission)
 
 
 def controller(fields: Fields, resource: Mapping, path: Path, *, default_namespace: str, kind: str) -> Workload:
@@ -84,12 +93,14 @@ def workload_entry(fields: Fields, resource: Mapping, path: Path, *, default_nam
     )
 
 
-def _workload(
-    fields: Fields, spec: Mapping, path: Path, *, meta: Meta, kind: str, addresses: tuple[str, ...] = ()
-) -> Workload:
+def _workload(fields: Fields, spec: Mapping, path: Path, *, meta: Meta, kind: str) -> Workload:
     ports: dict[int, Port] = {}
     probes: list[Probe] = []
+    proxy = ProxyRole.ABSENT
     for where, container in _containers(fields, spec, path):
+        if container.get("name") == PROXY_CONTAINER:
+            proxy = _role(container)
+            continue
         for port in _ports(fields, container, where):
             ports.setdefault(port.number, port)
         probes.extend(_probes(fields, container, where))
@@ -98,21 +109,30 @@ def _workload(
         kind=kind,
         service_account=_service_account(fields, spec, "serviceAccountName", path),
         ports=tuple(ports.values()),
-        addresses=addresses,
         node=fields.copied(spec, "nodeName", path),
         host_network=fields.flag(spec, "hostNetwork", path),
         probes=tuple(probes),
+        proxy=proxy,
     )
 
 
 def _containers(fields: Fields, spec: Mapping, path: Path) -> Iterator[tuple[Path, Mapping]]:
     """The containers that run as long as the workload does: `restartPolicy: Always` makes one of an init container."""
-    for where, container in fields.mappings(spec, "containers", path):
-        if container.get("name") != PROXY_CONTAINER:
-            yield where, container
+    yield from fields.mappings(spec, "containers", path)
     for where, container in fields.mappings(spec, "initContainers", path):
-        if container.get("restartPolicy") == "Always" and container.get("name") != PROXY_CONTAINER:
+        if container.get("restartPolicy") == "Always":
             yield where, container
+
+
+def _role(container: Mapping) -> ProxyRole:
+    """What follows the word `proxy` among the words that the proxy's container is started with."""
+    words = [word for key in ("command", "args") for word in _listed(container.get(key))]
+    following = dict(pairwise(words))
+    return _ROLES.get(following.get("proxy", ""), ProxyRole.UNSAID)
+
+
+def _listed(value: object) -> list[str]:
+    return [word for word in value if isinstance(word, str)] if isinstance(value, list) else []
 
 
 def _ports(fields: Fields, container: Mapping, path: Path) -> Iterator[Port]:
