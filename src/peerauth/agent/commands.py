@@ -71,6 +71,6 @@ async def run_tool(tool: str, *arguments: str, text: str = "", netns: str = "") 
         await process.wait()
         raise
     if process.returncode != 0:
-        said = (err or out).decode(errors="replace").strip()
+        said = (err or out).decode(errors="replace").strip().replace("\n", "; ")
         raise PlatformError(f"{tool} {' '.join(arguments)} failed: {said}", hint="the kernel may lack what it needs")
     return out.decode(errors="replace")

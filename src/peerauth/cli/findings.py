@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from peerauth.analysis.passed_over import not_understood_sentence
 from peerauth.analysis.report import Counts
 from peerauth.cli.render import BLANK, SEVERITY_ROLES, Line, Role, count, line
+from peerauth.cli.visible import complaint, visible
 from peerauth.model.diagnostic import Diagnostic, Severity
 from peerauth.model.inventory import PassedOver
 from peerauth.model.meta import NOWHERE, Origin
@@ -72,5 +73,4 @@ def error_text(finding: Diagnostic) -> str:
     """A finding as one error message, whole lines: where, what, and the next step."""
     place = f"{finding.origin}: " if finding.origin != NOWHERE else ""
     path = f" (at {finding.path})" if finding.path else ""
-    hint = f"\n  hint: {finding.hint}" if finding.hint else ""
-    return f"error: {place}{finding.message}{path} [{finding.code}]{hint}\n"
+    return complaint(visible(f"{place}{finding.message}{path} [{finding.code}]"), hint=visible(finding.hint))

@@ -15,6 +15,7 @@ from peerauth.cli.outlet import Form, outlets
 from peerauth.cli.proved import because, decider, proof_lines
 from peerauth.cli.render import BLANK, MODE_ROLES, Cell, Line, Role, columns, count, line, painter
 from peerauth.cli.screen import Screen
+from peerauth.cli.visible import visible
 from peerauth.dataplane.resources import Capture
 from peerauth.model.diagnostic import Diagnostic, Severity
 from peerauth.policy.decision import Decision
@@ -55,7 +56,7 @@ class ProofStory:
     def progress(self, sentence: str) -> None:
         """What is being done now."""
         if os.isatty(self.err.descriptor):
-            self.err.say(f"[{time.monotonic() - self._began:5.1f} s] {sentence}\n")
+            self.err.say(f"[{time.monotonic() - self._began:5.1f} s] {visible(sentence)}\n")
 
     def refused(self, diagnostics: Sequence[Diagnostic]) -> None:
         """Errors as they are; warnings are `check`'s business."""

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import click
 
+from peerauth.cli.visible import complaint
 from peerauth.errors import PeerAuthError
 
 BAD_INPUT = 2
@@ -114,7 +115,7 @@ class LazyGroup(click.Group):
             _say_usage(error)
             return BAD_INPUT
         except PeerAuthError as error:
-            click.echo(f"error: {error}", err=True)
+            click.echo(complaint(error.message, hint=error.hint), err=True, nl=False)
             return BAD_INPUT
         except (click.Abort, KeyboardInterrupt, _InterruptedError):
             from peerauth.cli.outlet import last_words  # noqa: PLC0415  (needs what the help does not)
@@ -129,7 +130,7 @@ class LazyGroup(click.Group):
 
 def _say_usage(error: click.ClickException) -> None:
     """State a usage error the way every other error is stated, and where the help is."""
-    click.echo(f"error: {error.format_message()}", err=True)
+    click.echo(complaint(error.format_message()), err=True, nl=False)
     if isinstance(error, click.UsageError) and error.ctx is not None:
         click.echo(f"  hint: {error.ctx.command_path} --help", err=True)
 

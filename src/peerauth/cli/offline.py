@@ -12,7 +12,6 @@ from importlib.metadata import version
 from typing import NamedTuple, NoReturn
 
 import click
-import msgspec
 
 from peerauth.analysis.explain import (
     SCHEMA,
@@ -31,6 +30,7 @@ from peerauth.analysis.passed_over import not_understood, not_understood_documen
 from peerauth.analysis.report import at_least, counts, in_order, report_document
 from peerauth.cli.explained import body_lines, explanation_lines, heading
 from peerauth.cli.findings import error_text, finding_lines, summary_lines
+from peerauth.cli.jsontext import json_bytes, write_json
 from peerauth.cli.reading import Reading, read
 from peerauth.cli.render import plain, plain_text, writer
 from peerauth.cli.sarif import sarif_document
@@ -176,19 +176,15 @@ def _explanations(
 def _write_explanations(reading: Reading, explanations: Iterator[Explanation]) -> None:
     """The JSON contract, a workload to a line, written as it is made."""
     out = sys.stdout.buffer
-    out.write(
-        b'{"schema": %d, "mesh": ' % SCHEMA
-        + msgspec.json.encode(mesh_document(reading.world.mesh))
-        + b', "workloads": ['
-    )
-    decisions = Shared(lambda explanation: msgspec.json.encode(decision_document(explanation)))
+    out.write(b'{"schema": %d, "mesh": ' % SCHEMA + json_bytes(mesh_document(reading.world.mesh)) + b', "workloads": [')
+    decisions = Shared(lambda explanation: json_bytes(decision_document(explanation)))
     separator = b"\n"
     for explanation in explanations:
-        name = msgspec.json.encode(name_document(explanation.workload))
+        name = json_bytes(name_document(explanation.workload))
         out.write(separator + name[:-1] + b"," + decisions.of(explanation)[1:])  # two objects as one
         separator = b",\n"
     out.write(b"\n]" if separator == b",\n" else b"]")
-    unread = msgspec.json.encode(not_understood_documents(not_understood(reading.world)))
+    unread = json_bytes(not_understood_documents(not_understood(reading.world)))
     out.write(b', "notUnderstood": ' + unread + b"}\n")
     out.flush()
 
@@ -247,18 +243,11 @@ def _write_findings(reading: Reading, findings: list[Diagnostic], *, output: str
     )
     match output:
         case "json":
-            _write_json(report_document(findings, summary, unread))
+            write_json(report_document(findings, summary, unread))
         case "sarif":
-            _write_json(sarif_document(findings, version=version("peerauth")))
+            write_json(sarif_document(findings, version=version("peerauth")))
         case _:
             write = writer()
             for finding in findings:
                 write(finding_lines(finding))
             write(summary_lines(summary, unread))
-
-
-def _write_json(document: dict[str, object]) -> None:
-    out = sys.stdout.buffer
-    out.write(msgspec.json.format(msgspec.json.encode(document), indent=2))
-    out.write(b"\n")
-    out.flush()

@@ -6,21 +6,21 @@ import asyncio
 import logging
 import resource
 import signal
-import sys
 from collections.abc import Coroutine
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-import msgspec
 
 from peerauth.agent.ztunnel import SHORTEST_LIFETIME
+from peerauth.cli.jsontext import write_json
 from peerauth.cli.live import ProofStory, story_of
 from peerauth.cli.offline import Target, TargetType
 from peerauth.cli.outlet import LogHandler
 from peerauth.cli.proved import proof_lines
 from peerauth.cli.render import writer
+from peerauth.cli.visible import complaint
 from peerauth.dataplane.resources import Capture
 from peerauth.errors import PeerAuthError
 from peerauth.model.schema.meshconfig import go_duration
@@ -146,7 +146,7 @@ def up(
             raise
         proved = True  # being stopped is how a run without --once is meant to end
     except PeerAuthError as error:
-        story.err.say(f"error: {error}\n")
+        story.err.say(complaint(error.message, hint=error.hint))
         return BAD_INPUT
     finally:
         story.close()
@@ -197,7 +197,7 @@ def probe(
             raise click.UsageError("--address needs NAMESPACE/NAME:PORT and -f, to know what must happen there")
         reports = _run(probing.probe_address(target, target.port, address=address, paths=paths, presented=presented))
     if output == "json":
-        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(report_document(reports)), indent=2) + b"\n")
+        write_json(report_document(reports))
     else:
         write = writer()
         write(proof_lines(reports))

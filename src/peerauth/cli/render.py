@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from typing import TextIO
 
+from peerauth.cli.visible import visible
 from peerauth.model.diagnostic import Severity
 from peerauth.policy.decision import EffectiveMode
 
@@ -121,7 +122,9 @@ def writer(stream: TextIO | None = None) -> Write:
 
 
 def _span(cell: Cell) -> Span:
-    return (cell, Role.PLAIN) if isinstance(cell, str) else cell
+    """Every piece of a line comes through here: it cannot steer a terminal, and takes the room that its length says."""
+    text, role = (cell, Role.PLAIN) if isinstance(cell, str) else cell
+    return (visible(text), role)
 
 
 def count(number: int, singular: str, plural: str = "") -> str:

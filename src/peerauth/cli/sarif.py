@@ -64,7 +64,9 @@ def _related(number: int, fact: Evidence) -> dict[str, object]:
 def _place(origin: Origin) -> dict[str, object] | None:
     if origin.file in ("", STANDARD_INPUT) or origin.resource_version:
         return None
-    place: dict[str, object] = {"artifactLocation": {"uri": quote(PurePath(origin.file).as_posix())}}
+    # The bytes of the name, whether they are UTF-8 or not.
+    name = PurePath(origin.file).as_posix().encode("utf-8", "surrogateescape")
+    place: dict[str, object] = {"artifactLocation": {"uri": quote(name)}}
     if origin.line:
         region = {"startLine": origin.line, "startColumn": origin.column}
         place["region"] = {name: value for name, value in region.items() if value}

@@ -2,7 +2,7 @@
 
 Names, values and file names reach the output as they are, and some terminals obey what is in them: escape sequences
 (also the one-character ones from U+0080 on), and marks that turn the direction of text or break a line. Off a terminal
-as well: a log is shown later. What text for people is made of goes through `visible`, JSON through `visible_json`.
+as well: a log is shown later. What text for people is made of goes through here, JSON through `jsontext`.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ import re
 
 # C1 with DEL; marks of direction; separators of lines; what has no width and no place in a name (joiners have: they
 # shape letters); halves of surrogate pairs, which also stand for the bytes of file names that are not UTF-8.
-_BEYOND_C0 = (
+BEYOND_C0 = (
     "\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
     "\ud800-\udfff\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"
 )
-_HIDDEN = re.compile(f"[\x00-\x1f{_BEYOND_C0}]")
-_HIDDEN_IN_JSON = re.compile(f"[{_BEYOND_C0}]")
+_HIDDEN = re.compile(f"[\x00-\x1f{BEYOND_C0}]")
 _SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 
@@ -30,11 +29,9 @@ def visible_lines(text: str) -> str:
     return "\n  ".join(map(visible, text.splitlines()))
 
 
-def visible_json(document: bytes) -> bytes:
-    """A JSON text with the same meaning, its control characters as `\\u009b`."""
-    if document.isascii() and b"\x7f" not in document:
-        return document  # JSON itself escapes the rest
-    return _HIDDEN_IN_JSON.sub(_escaped_in_json, document.decode()).encode()
+def complaint(message: str, *, hint: str = "") -> str:
+    """An error as whole lines: the fact, and below it the next step."""
+    return f"error: {visible_lines(message)}\n" + (f"  hint: {visible_lines(hint)}\n" if hint else "")
 
 
 def _escaped(found: re.Match[str]) -> str:
@@ -45,7 +42,3 @@ def _escaped(found: re.Match[str]) -> str:
     if code <= 0xFF:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
-
-
-def _escaped_in_json(found: re.Match[str]) -> str:
-    return "".join(f"\\u{unit:04x}" for unit in memoryview(found[0].encode("utf-16-le")).cast("H"))

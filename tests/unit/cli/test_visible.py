@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peerauth.cli.visible import visible, visible_json, visible_lines
+from peerauth.cli.jsontext import json_bytes, visible_json
+from peerauth.cli.visible import visible, visible_lines
 
 
 @pytest.mark.parametrize(
@@ -50,3 +51,8 @@ def test_json_means_the_same_and_has_no_control_characters(document: dict[str, s
     shown = visible_json(raw)
     assert json.loads(shown) == document
     assert not {"\x7f", "\x9b", "\u202e", "\u2028"} & set(shown.decode())
+
+
+def test_a_file_name_that_is_not_utf_8_is_written_with_replacement_characters() -> None:
+    said = json_bytes({"findings": [{"file": "caf\udce9.yaml", "line": 1}]})
+    assert json.loads(said) == {"findings": [{"file": "caf\ufffd.yaml", "line": 1}]}
