@@ -7,10 +7,15 @@ import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import engine
 
 # No test judges a time: a busy machine must not fail one.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+# A failure is made smaller for so many seconds and then told as it is. Hypothesis' own five minutes are more than the
+# time that a test has: it would be stopped for being late, and nobody would learn what failed.
+engine.MAX_SHRINKING_SECONDS = 30
 
 # Floods of connections begin and end in this process; many machines allow 1024 files unless asked.
 _, _most = resource.getrlimit(resource.RLIMIT_NOFILE)

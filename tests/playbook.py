@@ -7,8 +7,9 @@
         >> ack(LISTENER))
 
 `>>` is what the client sends or what changes; `<<` is the next message that the session must send. Whatever the session
-sends must be expected before the next `>>`, and `quiet()` says that nothing more was sent. What it recorded is in
-`records`. Messages are made and read by protobuf, so the session's own bytes are judged by it.
+sends must be expected before the next `>>`, and `quiet()` says that nothing more was sent. The end of the test is the
+end of its dialogues (`end_all`): nothing may be left that was not expected, a closed stream neither. What the session
+recorded is in `records`. Messages are made and read by protobuf, so the session's own bytes are judged by it.
 """
 
 from __future__ import annotations
@@ -93,6 +94,17 @@ def version_of(body: bytes) -> str:
     return wire.Resource.of(LISTENER, name="any", body=body).version
 
 
+_in_progress: list[Playbook] = []
+
+
+def end_all() -> None:
+    """Ends every dialogue that was begun since the last call; AssertionError for what one of them left unsaid."""
+    begun = _in_progress[:]
+    _in_progress.clear()
+    for playbook in begun:
+        playbook.end()
+
+
 class Playbook:
     """A session, a cache behind it, and the conversation so far."""
 
@@ -105,11 +117,13 @@ class Playbook:
         self._news = self.cache.watch(PROXY, lambda: None)
         self.session = Session(PROXY, variant=variant, view=self.cache.view(PROXY), only=only)
         self.records: list[Command] = []
-        self.closed: CloseCode | None = None
+        self._closed: CloseCode | None = None
+        self._closing_is_expected = False
         self.nonces: dict[TypeUrl, str] = {}
         self.versions: dict[TypeUrl, str] = {}
         self._sent: deque[Answers] = deque()
         self._transcript: list[object] = []
+        _in_progress.append(self)
 
     def __rshift__(self, step: Says | Changes | SecondChance) -> Playbook:
         self.quiet()
@@ -148,13 +162,24 @@ class Playbook:
         assert not self._sent, self._story(f"not expected: {list(self._sent)}")
         return self
 
+    @property
+    def closed(self) -> CloseCode | None:
+        """Why the session closed the stream, if it did. Who asks has thought of it: otherwise it must not happen."""
+        self._closing_is_expected = True
+        return self._closed
+
+    def end(self) -> None:
+        """Nothing more was sent, and the stream is open unless the test has looked at why it is not."""
+        self.quiet()
+        assert self._closed is None or self._closing_is_expected, self._story(f"closed, not expected: {self._closed}")
+
     def _feed(self, event: wire.Event) -> None:
         for command in self.session.receive(event):
             match command:
                 case Send(data=data):
                     self._sent.append(self._decode(data))
                 case Close(code=code):
-                    self.closed = code
+                    self._closed = code
                 case _:
                     self.records.append(command)
 

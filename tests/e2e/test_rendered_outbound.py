@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 
 from clients import Connection, application, loopback
 from envoyrig import Authority, RunningEnvoy, running_envoy
 from peerauth.dataplane.envoy.sidecar import render_sidecar
-from peerauth.dataplane.resources import DeclaredPort, EgressEndpoint, EgressPort, Endpoint, Resources
+from peerauth.dataplane.resources import CLUSTER, DeclaredPort, EgressEndpoint, EgressPort, Endpoint, Resources
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.policy.outbound import Transport
 from peerauth.telemetry import ConnectionSeen, Event, Outcome, parse_connection
@@ -105,3 +111,59 @@ async def test_a_server_that_is_someone_else_or_cannot_prove_it_gets_nothing(tmp
             assert outside.saw() in {"nothing", "a ClientHello"}, "never the application's own bytes"
             refused = await last_seen(calling, direction="outbound", failure="SAN_matcher")
             assert (refused.outcome, refused.peer) == (Outcome.REFUSED, None)
+
+
+@contextlib.asynccontextmanager
+async def resumptions(
+    folder: Path, authority: Authority, version: ssl.TLSVersion
+) -> AsyncIterator[tuple[int, list[bool]]]:
+    """A server that would resume sessions, its port, and of each connection whether it was a resumed one."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = context.maximum_version = version
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(cadata=authority.root_pem.decode())
+    (folder / "server.pem").write_bytes(b"".join(authority.issue(FINANCE.uri)))
+    context.load_cert_chain(folder / "server.pem")
+    context.set_alpn_protocols(["istio"])
+    resumed: list[bool] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        resumed.append(writer.get_extra_info("ssl_object").session_reused)
+        writer.write(b"echo:" + await reader.read(1 << 16))
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as serving:
+        yield serving.sockets[0].getsockname()[1], resumed
+
+
+def with_sessions_kept(resources: Resources, name: str) -> Resources:
+    """The same configuration, but for one cluster that keeps its sessions as Envoy does where nothing is said."""
+    cluster = cluster_pb2.Cluster.FromString(resources[CLUSTER][name])
+    config = cluster.transport_socket_matches[0].transport_socket.typed_config
+    context = tls_pb2.UpstreamTlsContext()
+    assert config.Unpack(context)
+    context.ClearField("max_session_keys")
+    config.Pack(context)
+    return {**resources, CLUSTER: {**resources[CLUSTER], name: cluster.SerializeToString()}}
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_no_session_is_resumed_though_the_server_would(version: ssl.TLSVersion, tmp_path: Path) -> None:
+    """A resumed session is not verified again: a server whose root was taken away would stay welcome."""
+    authority = Authority()
+    async with contextlib.AsyncExitStack() as stack:
+        rendered_port, as_rendered = await stack.enter_async_context(resumptions(tmp_path, authority, version))
+        kept_port, kept = await stack.enter_async_context(resumptions(tmp_path, authority, version))
+        ends = (
+            EgressEndpoint(Endpoint("127.0.0.1", port), Transport.MUTUAL_TLS, FINANCE)
+            for port in (rendered_port, kept_port)
+        )
+        resources = with_sessions_kept(caller(*ends), "egress|7001|host1")
+        await stack.enter_async_context(running_envoy(tmp_path, resources, authority.secrets(CLIENT.uri)))
+        for port in (7000, 7001) * 4:
+            connection = await Connection.open(CALLER, port)
+            assert await connection.echoes()
+            await connection.close()
+    assert as_rendered == [False] * 4
+    assert any(kept), "what is looked at here would show a resumed session"
