@@ -22,12 +22,14 @@ LOST = documents(FINE, policy("foo/other", "DISABLE"))
 INVALID = documents(FINE, policy("foo/bad", "MAYBE"))
 SECRET = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: s\n"
 SIDECAR = "    - name: istio-proxy\n      args: [proxy, sidecar]\n"
+EXCLUDE = "traffic.sidecar.istio.io/excludeInboundPorts"
+INCLUDE = "traffic.sidecar.istio.io/includeInboundPorts"
 UNREADABLE = documents(FINE, "a: [\n")
 
 
 class Enforced(msgspec.Struct, forbid_unknown_fields=True):
-    mode: str
-    ports: dict[str, str]
+    mode: str | None
+    ports: dict[str, str | None]
 
 
 class Reason(msgspec.Struct, forbid_unknown_fields=True):
@@ -51,6 +53,7 @@ class Workload(msgspec.Struct, forbid_unknown_fields=True):
     mode: str
     ports: dict[str, str]
     enforced: Enforced | None
+    notes: list[str]
     reasons: list[Reason]
     dataplaneByLabels: str = ""  # noqa: N815
 
@@ -134,6 +137,32 @@ def test_a_gateway_is_shown_as_one_on_which_nothing_is_enforced() -> None:
     gate = next(one for one in explained(mesh).workloads if one.name == "gate")
     assert (gate.dataplane, gate.mode, gate.enforced) == ("gateway", "STRICT", None)
     assert "gateway  its listeners come from Gateway resources" in run("explain", mesh).stdout
+
+
+@pytest.mark.parametrize(
+    ("annotations", "mode", "ports", "note"),
+    [
+        ({EXCLUDE: "9000"}, "STRICT", {"8080": "STRICT", "9000": None}, "Port 9000 is kept away from the proxy by the"),
+        ({INCLUDE: "8080"}, None, {"8080": "STRICT", "9000": None}, "Ports 9000 and all others are kept away from"),
+        ({INCLUDE: "8080,9000"}, None, {"8080": "STRICT", "9000": "STRICT"}, "All other ports are kept away from the"),
+        ({INCLUDE: ""}, None, {"8080": None, "9000": None}, "Ports 8080, 9000 and all others are kept away from"),
+    ],
+)
+def test_enforced_is_null_where_nothing_reaches_the_proxy_and_the_notes_say_why(
+    annotations: dict[str, str], mode: str | None, ports: dict[str, str | None], note: str
+) -> None:
+    mesh = documents(namespace(), pod(ports={8080: "", 9000: ""}, annotations=annotations), policy("foo/a", "STRICT"))
+    (workload,) = explained(mesh).workloads
+    assert workload.enforced == Enforced(mode, ports)
+    assert (workload.mode, workload.ports) == ("STRICT", {"8080": "STRICT", "9000": "STRICT"})
+    assert workload.notes[0].startswith(note)
+    assert f"but         {workload.notes[0]}" in run("explain", mesh).stdout
+
+
+def test_of_one_port_the_text_says_nothing_about_the_others() -> None:
+    mesh = documents(namespace(), pod(annotations={INCLUDE: "8080"}), policy("foo/a", "STRICT"))
+    assert "but  " not in run("explain", mesh, "foo/finance:8080").stdout
+    assert "Port 15090 is left to the sidecar's agent" in run("explain", mesh, "foo/finance:15090").stdout
 
 
 def test_the_mesh_says_its_root_namespace_and_trust_domain() -> None:

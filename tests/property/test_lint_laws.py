@@ -28,12 +28,14 @@ _ANNOTATIONS = st.dictionaries(
         [
             "traffic.sidecar.istio.io/excludeInboundPorts",
             "traffic.sidecar.istio.io/includeInboundPorts",
+            "sidecar.istio.io/interceptionMode",
+            "ambient.istio.io/bypass-inbound-capture",
             "sidecar.istio.io/rewriteAppHTTPProbers",
             "prometheus.io/scrape",
             "prometheus.io/port",
         ]
     ),
-    st.sampled_from(["", "*", "8080", "8080, 80", "true", "false", "none,"]),
+    st.sampled_from(["", "*", "8080", "8080, 80", "true", "false", "none,", "NONE"]),
 )
 
 
@@ -96,10 +98,10 @@ def test_strict_is_met_exactly_where_everything_that_could_be_reached_is_strict(
         failed = any(one.code == "PA0501" for one in lint(alone, require_strict=True))
         rules = judged.decision.enforced or judged.decision
         modes = {rules.mode, *(rules.mode_of(port) for port in judged.ports_of_interest())}
-        kept_away = judged.decision.dataplane is Dataplane.SIDECAR and any(
+        kept_away = judged.captured.others is not None or any(
             judged.enforced_on(port) is None for port in judged.ports_of_interest()
         )
-        is_open = modes != {EffectiveMode.STRICT} or kept_away
+        is_open = modes != {EffectiveMode.STRICT} or (judged.decision.dataplane.enforces and kept_away)
         asked = seen.membership(judged).by_labels
         missing = judged.decision.dataplane is Dataplane.NONE and asked is not None and asked.enforces
         assert failed == (is_open if seen.may_be_enforced(judged) else missing)
@@ -127,7 +129,12 @@ def test_an_explanation_has_every_port_and_agrees_with_the_decision(mesh: list[M
         document = decision_document(explained)
         expected = judged.ports_of_interest() if port is None else [port]
         assert document["ports"] == {str(number): judged.decision.mode_of(number).value for number in expected}
-        assert (document["enforced"] is None) == (not judged.decision.dataplane.enforces)
+        enforced = document["enforced"]
+        assert (enforced is None) == (not judged.decision.dataplane.enforces)
+        if isinstance(enforced, dict):
+            assert enforced["ports"] == {str(number): judged.enforced_on(number) for number in expected}
+            nothing = None in (enforced["mode"], *enforced["ports"].values())
+            assert not nothing or document["notes"]
         assert list(explanation_lines(explained, port=port))
         msgspec.json.encode(document)
 

@@ -15,7 +15,8 @@ import msgspec
 from peerauth.model.inventory import Namespace, Workload
 from peerauth.model.mesh import MeshConfig
 from peerauth.model.meta import Origin
-from peerauth.policy.decision import Dataplane, Decision, EffectiveMode, Enforced, Level, Reason
+from peerauth.policy.capture import Captured, Gap, captured_of
+from peerauth.policy.decision import Dataplane, Decision, EffectiveMode, Level, Reason
 from peerauth.policy.membership import dataplane_of, hangs_on_namespace
 
 SCHEMA = 2
@@ -38,17 +39,26 @@ class PortView(msgspec.Struct, frozen=True):
 class Explanation(msgspec.Struct, frozen=True):
     """One workload and everything decided for it. `why_dataplane` says what put it on its data plane, for people.
 
-    `by_labels` is the data plane that the labels of a live pod ask for, if it proves to have another.
+    `captured` is what of it reaches its proxy. `by_labels` is the data plane that the labels of a live pod ask for, if
+    it proves to have another.
     """
 
     workload: Workload
     decision: Decision
     ports: tuple[PortView, ...]
+    captured: Captured
     why_dataplane: str
     by_labels: Dataplane | None = None
 
+    @property
+    def enforced_otherwise(self) -> EffectiveMode | None:
+        """The mode in force on the ports that nobody declares and no policy names; None where nothing is enforced."""
+        enforced = self.decision.enforced
+        return None if enforced is None or self.captured.others is not None else enforced.mode
+
 
 Names = tuple[tuple[int, str], ...]
+_ViewKey = tuple[int, int, tuple[int, ...], Names]
 T = TypeVar("T")
 MOST_KEPT = 1 << 12
 """Explanations remembered at a time: workloads come by name, and those that share much mostly share its beginning."""
@@ -57,12 +67,12 @@ MOST_KEPT = 1 << 12
 class Explainer:
     """Explains one workload after the other, and looks at a port once for all that differ in their names only.
 
-    Identity stands for content: what is kept holds the decision that its key was made from.
+    Identity stands for content: what is kept holds the objects that its key was made from.
     """
 
     def __init__(self, *, port: int | None = None) -> None:
         self._port = port
-        self._views: dict[tuple[int, tuple[int, ...], Names], tuple[Decision, tuple[PortView, ...]]] = {}
+        self._views: dict[_ViewKey, tuple[Decision, Captured, tuple[PortView, ...]]] = {}
 
     def explain(
         self,
@@ -75,18 +85,24 @@ class Explainer:
     ) -> Explanation:
         """The explanation of a workload, or of one port of it, whether or not anyone declares it."""
         names = tuple([(own.number, own.name) for own in workload.ports])
-        key = (id(decision), declared, names)
+        captured = captured_of(workload, decision.dataplane)
+        key = (id(decision), id(captured), declared, names)
         kept = self._views.get(key)
         if kept is None:
             if len(self._views) >= MOST_KEPT:
                 self._views.clear()
-            kept = self._views[key] = decision, self._views_of(decision, frozenset(declared), names)
-        return Explanation(workload, decision, kept[1], why_dataplane, by_labels)
+            views = self._views_of(decision, captured, frozenset(declared), names)
+            kept = self._views[key] = decision, captured, views
+        return Explanation(workload, decision, kept[2], kept[1], why_dataplane, by_labels)
 
-    def _views_of(self, decision: Decision, said: frozenset[int], names: Names) -> tuple[PortView, ...]:
+    def _views_of(
+        self, decision: Decision, captured: Captured, said: frozenset[int], names: Names
+    ) -> tuple[PortView, ...]:
         port, first_names = self._port, dict(reversed(names))
         numbers = sorted(said.union(entry.port for entry in decision.ports)) if port is None else [port]
-        return tuple(_port_view(number, names=first_names, said=said, decision=decision) for number in numbers)
+        return tuple(
+            _port_view(number, names=first_names, said=said, decision=decision, captured=captured) for number in numbers
+        )
 
 
 class Shared(Generic[T]):
@@ -95,11 +111,12 @@ class Shared(Generic[T]):
     def __init__(self, make: Callable[[Explanation], T], *, most: int = MOST_KEPT) -> None:
         self._make = make
         self._most = most
-        self._made: dict[tuple[int, int, str, Dataplane | None], tuple[Explanation, T]] = {}
+        self._made: dict[tuple[int, int, int, str, Dataplane | None], tuple[Explanation, T]] = {}
 
     def of(self, explanation: Explanation) -> T:
         """What was made of this explanation, or of one like it."""
-        key = (id(explanation.decision), id(explanation.ports), explanation.why_dataplane, explanation.by_labels)
+        parts = id(explanation.decision), id(explanation.ports), id(explanation.captured)
+        key = (*parts, explanation.why_dataplane, explanation.by_labels)
         kept = self._made.get(key)
         if kept is None:
             if len(self._made) >= self._most:
@@ -123,13 +140,16 @@ def explain(
     return Explainer(port=port).explain(workload, decision, declared=declared, why_dataplane=why_dataplane)
 
 
-def _port_view(number: int, *, names: Mapping[int, str], said: Container[int], decision: Decision) -> PortView:
+def _port_view(
+    number: int, *, names: Mapping[int, str], said: Container[int], decision: Decision, captured: Captured
+) -> PortView:
+    kept_away = captured.gap(number) is not None
     return PortView(
         number=number,
         name=names.get(number, ""),
         declared=number in said,
         asked=decision.mode_of(number),
-        enforced=decision.enforced.mode_of(number) if decision.enforced is not None else None,
+        enforced=None if decision.enforced is None or kept_away else decision.enforced.mode_of(number),
         decided_by=decision.deciding(number),
     )
 
@@ -168,6 +188,32 @@ def reasons_for(decision: Decision, port: int | None) -> tuple[Reason, ...]:
 _LEVELS = tuple(Level)
 
 
+def notes(explanation: Explanation, *, port: int | None = None) -> list[str]:
+    """Where the data plane does not do what was asked, in sentences; given `port`, without those about all others."""
+    enforced, captured = explanation.decision.enforced, explanation.captured
+    if enforced is None:
+        return []
+    kept_away: dict[Gap, list[int]] = {}
+    for view in explanation.ports:
+        gap = captured.gap(view.number)
+        if gap is not None:
+            kept_away.setdefault(gap, []).append(view.number)
+    if captured.others is not None and port is None:
+        kept_away.setdefault(captured.others, [])
+    gaps = (_gap_note(gap, ports, others=gap == captured.others and port is None) for gap, ports in kept_away.items())
+    return [*enforced.notes, *gaps]
+
+
+def _gap_note(gap: Gap, ports: list[int], *, others: bool) -> str:
+    listed = ", ".join(map(str, ports))
+    if others:
+        which = f"Ports {listed} and all others" if ports else "All other ports"
+        return f"{which} are {gap.why}: nothing is enforced on them."
+    if len(ports) == 1:
+        return f"Port {listed} is {gap.why}: nothing is enforced on it."
+    return f"Ports {listed} are {gap.why}: nothing is enforced on them."
+
+
 def mesh_document(mesh: MeshConfig) -> dict[str, object]:
     """The `mesh` member of the JSON contract."""
     return {"rootNamespace": mesh.root_namespace, "trustDomain": mesh.trust_domain}
@@ -187,16 +233,19 @@ def decision_document(explanation: Explanation) -> dict[str, object]:
         **({} if by_labels is None else {"dataplaneByLabels": by_labels.value}),
         "mode": decision.mode.value,
         "ports": {str(view.number): view.asked.value for view in explanation.ports},
-        "enforced": _enforced_document(explanation, decision.enforced),
+        "enforced": _enforced_document(explanation),
+        "notes": notes(explanation),
         "reasons": [reason_document(reason) for reason in decision.reasons],
     }
 
 
-def _enforced_document(explanation: Explanation, enforced: Enforced | None) -> dict[str, object] | None:
-    if enforced is None:
+def _enforced_document(explanation: Explanation) -> dict[str, object] | None:
+    if explanation.decision.enforced is None:
         return None
-    ports = {str(view.number): enforced.mode_of(view.number).value for view in explanation.ports}
-    return {"mode": enforced.mode.value, "ports": ports}
+    return {
+        "mode": explanation.enforced_otherwise,
+        "ports": {str(view.number): view.enforced for view in explanation.ports},
+    }
 
 
 def reason_document(reason: Reason) -> dict[str, object]:

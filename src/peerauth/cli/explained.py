@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from peerauth.analysis.explain import Explanation, PortView, reasons_for
+from peerauth.analysis.explain import Explanation, PortView, notes, reasons_for
 from peerauth.cli.render import BLANK, MODE_ROLES, Cell, Line, Role, Span, columns, labelled, line
-from peerauth.policy.decision import Dataplane, Decision, EffectiveMode, Reason, Verdict
+from peerauth.policy.decision import Dataplane, EffectiveMode, Reason, Verdict
 
 MEANING = {
     EffectiveMode.DISABLE: "passed on as it arrives, no mutual TLS",
@@ -48,13 +48,12 @@ def body_lines(explanation: Explanation, *, port: int | None) -> Iterator[Line]:
     decision = explanation.decision
     yield from labelled("data plane", [_dataplane_line(explanation)], width=_LABEL_WIDTH)
     if port is None:
-        yield from labelled("mode", [_mode_line(decision)], width=_LABEL_WIDTH)
+        yield from labelled("mode", [_mode_line(explanation)], width=_LABEL_WIDTH)
     yield from labelled("ports", columns(list(_port_rows(explanation, port=port))), width=_LABEL_WIDTH)
     reasons = list(_reason_lines(reasons_for(decision, port)))
     yield from labelled("reasons", reasons, width=_LABEL_WIDTH)
-    if decision.enforced is not None:
-        notes = [line((note, Role.MIDDLING)) for note in decision.enforced.notes]
-        yield from labelled("but", notes, width=_LABEL_WIDTH)
+    but = [line((note, Role.MIDDLING)) for note in notes(explanation, port=port)]
+    yield from labelled("but", but, width=_LABEL_WIDTH)
     yield BLANK
 
 
@@ -68,9 +67,8 @@ def _dataplane_line(explanation: Explanation) -> Line:
     return line(dataplane.value, f"  {explanation.why_dataplane}")
 
 
-def _mode_line(decision: Decision) -> Line:
-    enforced = decision.enforced.mode if decision.enforced is not None else None
-    return line(*_mode_cells(decision.mode, enforced, gap="  "))
+def _mode_line(explanation: Explanation) -> Line:
+    return line(*_mode_cells(explanation.decision.mode, explanation.enforced_otherwise, gap="  "))
 
 
 def _mode_cells(asked: EffectiveMode, enforced: EffectiveMode | None, *, gap: str = "") -> tuple[Cell, Cell]:
@@ -86,10 +84,8 @@ def _port_rows(explanation: Explanation, *, port: int | None) -> Iterator[list[C
     for view in explanation.ports:
         yield [str(view.number), view.name, *_mode_cells(view.asked, view.enforced), _by(view)]
     if port is None:
-        decision = explanation.decision
-        enforced = decision.enforced.mode if decision.enforced is not None else None
         first = "others" if explanation.ports else "all"
-        yield [first, "", *_mode_cells(decision.mode, enforced), ""]
+        yield [first, "", *_mode_cells(explanation.decision.mode, explanation.enforced_otherwise), ""]
 
 
 def _by(view: PortView) -> Cell:

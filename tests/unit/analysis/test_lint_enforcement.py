@@ -107,6 +107,29 @@ def test_ambient_knows_no_exclusion() -> None:
     assert found(namespace(labels=IN_AMBIENT_MODE), pod(annotations={EXCLUDE: "8080"}), STRICT) == []
 
 
+@pytest.mark.parametrize(
+    ("labels", "annotations"),
+    [
+        (None, {"sidecar.istio.io/interceptionMode": "NONE"}),
+        (IN_AMBIENT_MODE, {"ambient.istio.io/bypass-inbound-capture": "true"}),
+    ],
+)
+@pytest.mark.parametrize("ports", [{8080: ""}, {}])
+def test_a_workload_that_is_not_captured_at_all_is_not_protected(
+    labels: dict[str, str] | None, annotations: dict[str, str], ports: dict[int, str]
+) -> None:
+    (finding,) = found(namespace(labels=labels), pod(ports=ports, annotations=annotations), STRICT)
+    assert finding.code == "PA0303"
+    assert finding.path == f"metadata.annotations[{next(iter(annotations))}]"
+
+
+def test_the_ports_of_the_agent_are_reported_only_where_an_entry_counts_on_them() -> None:
+    scraped = (namespace(), pod(), service(port=15020, target=15020), STRICT)
+    assert found(*scraped) == []
+    entry = policy("foo/p", "STRICT", app="finance", ports={15020: "STRICT"})
+    assert [one.code for one in found_of("PA0303", *scraped, entry)] == ["PA0303"]
+
+
 def test_a_probe_that_is_not_rewritten_is_refused_by_strict() -> None:
     (finding,) = found(namespace(), pod(annotations=NOT_REWRITTEN, container=LIVENESS), STRICT)
     assert finding.code == "PA0401"

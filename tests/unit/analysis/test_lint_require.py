@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from manifests import IN_AMBIENT_MODE, found, found_of, namespace, pod, policy
+from manifests import IN_AMBIENT_MODE, found, found_of, namespace, pod, policy, service
 from peerauth.model.diagnostic import Severity
 
 STRICT = policy("foo/default", "STRICT")
@@ -40,6 +40,16 @@ def test_a_port_kept_away_from_the_proxy_fails() -> None:
     excluded = pod(annotations={"traffic.sidecar.istio.io/excludeInboundPorts": "8080"})
     (message,) = failures(namespace(), excluded, STRICT)
     assert "kept away from the proxy" in message
+
+
+def test_ports_that_nobody_declares_must_reach_the_proxy_too() -> None:
+    included = pod(annotations={"traffic.sidecar.istio.io/includeInboundPorts": "8080"})
+    (message,) = failures(namespace(), included, STRICT)
+    assert message.startswith("workload foo/finance is STRICT, but every port that is not declared is kept away")
+
+
+def test_the_ports_of_the_sidecars_agent_are_not_the_workloads() -> None:
+    assert failures(namespace(), pod(), service(port=15020, target=15020), STRICT) == []
 
 
 def test_workloads_known_to_be_outside_are_not_judged() -> None:

@@ -17,10 +17,11 @@ from peerauth.analysis.lint.codes import (
     OUTSIDE_MESH,
     UNKNOWN_NAMESPACE,
 )
-from peerauth.analysis.lint.survey import Judged, Survey, excluded_by, listed
+from peerauth.analysis.lint.survey import Judged, Survey, listed
 from peerauth.model.diagnostic import Diagnostic, Evidence
 from peerauth.model.inventory import Admission
 from peerauth.model.meta import Origin
+from peerauth.policy.capture import Gap
 from peerauth.policy.decision import Dataplane, EffectiveMode, Level, Reason, Verdict
 from peerauth.policy.membership import DATAPLANE_MODE, INJECT, INJECTION, Membership
 
@@ -149,21 +150,27 @@ def unknown_namespaces(survey: Survey) -> Iterator[Diagnostic]:
 
 
 def excluded_ports(survey: Survey) -> Iterator[Diagnostic]:
-    """Ports that the policy closes and that an annotation of the pod keeps away from its sidecar."""
+    """Ports that the policy closes and that do not reach the proxy which would close them."""
     for judged in survey.judged:
-        if not judged.workload.meta.annotations:
+        if not judged.decision.dataplane.enforces:
             continue
-        for port in judged.ports_of_interest():
-            annotation = excluded_by(judged.workload, judged.decision.dataplane, port)
-            if not annotation or judged.decision.mode_of(port) is not EffectiveMode.STRICT:
-                continue
-            reason = judged.decision.deciding(port)
-            yield EXCLUDED_PORT.found(
-                f"port {port} of {judged.name} is STRICT by {reason.policy}, but the annotation {annotation} keeps "
-                "it away from the proxy: plaintext reaches the application",
-                subject=judged.subject,
-                origin=judged.workload.meta.origin,
-                path=f"metadata.annotations[{annotation}]",
-                hint="remove the port from the annotation; to admit plaintext on purpose, say PERMISSIVE for the port",
-                evidence=(Evidence(f"{reason.policy} says {reason.said}", reason.origin),),
-            )
+        ports, others = judged.ports_of_interest(), judged.captured.others
+        for port in ports:
+            gap = judged.missed(port)
+            if gap is not None and judged.decision.mode_of(port) is EffectiveMode.STRICT:
+                yield _excluded(judged, gap, judged.decision.deciding(port), f"port {port}")
+        if others is not None and not ports and judged.decision.mode is EffectiveMode.STRICT:
+            yield _excluded(judged, others, judged.decision.deciding(), "every port")
+
+
+def _excluded(judged: Judged, gap: Gap, reason: Reason, which: str) -> Diagnostic:
+    return EXCLUDED_PORT.found(
+        f"{which} of {judged.name} is STRICT by {reason.policy}, but {gap.why}: plaintext gets in",
+        subject=judged.subject,
+        origin=judged.workload.meta.origin,
+        path=f"metadata.annotations[{gap.annotation}]" if gap.annotation else "",
+        hint=f"mend the annotation {gap.annotation}; to admit plaintext on purpose, say PERMISSIVE for the port"
+        if gap.annotation
+        else "remove the entry: an application cannot listen on a port of the sidecar's agent",
+        evidence=(Evidence(f"{reason.policy} says {reason.said}", reason.origin),),
+    )

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from peerauth.analysis.lint.codes import NOT_STRICT, NOT_UNDERSTOOD, NOTHING_REQUIRED_OF, ON_GATEWAY
-from peerauth.analysis.lint.survey import Judged, Survey, excluded_by, listed
+from peerauth.analysis.lint.survey import Judged, Survey, listed
 from peerauth.analysis.passed_over import not_understood
 from peerauth.model.diagnostic import Diagnostic, Evidence
 from peerauth.model.inventory import Admission, PassedOver
+from peerauth.policy.capture import Gap
 from peerauth.policy.decision import Dataplane, EffectiveMode, Reason
 
 
@@ -74,11 +75,12 @@ def _failures(judged: Judged) -> Iterator[Diagnostic]:
     mode = _in_force(judged, None)
     if mode is not EffectiveMode.STRICT:
         yield _workload_failure(judged, mode)
+    elif judged.captured.others is not None:
+        yield _not_captured(judged, judged.captured.others)
     for port in judged.ports_of_interest():
-        in_force = _in_force(judged, port)
-        excluded = excluded_by(judged.workload, judged.decision.dataplane, port)
-        if excluded:
-            yield _port_failure(judged, port, f"it is kept away from the proxy by the annotation {excluded}")
+        in_force, missed = _in_force(judged, port), judged.missed(port)
+        if missed is not None:
+            yield _port_failure(judged, port, f"it is {missed.why}")
         elif in_force is not EffectiveMode.STRICT and in_force is not mode:
             yield _port_failure(judged, port, f"it is {in_force}")
 
@@ -111,6 +113,16 @@ def _workload_failure(judged: Judged, mode: EffectiveMode) -> Diagnostic:
         origin=judged.workload.meta.origin,
         hint="set STRICT for the workload, its namespace or the mesh",
         evidence=(_said(reason),),
+    )
+
+
+def _not_captured(judged: Judged, gap: Gap) -> Diagnostic:
+    return NOT_STRICT.found(
+        f"workload {judged.name} is STRICT, but every port that is not declared is {gap.why}",
+        subject=judged.subject,
+        origin=judged.workload.meta.origin,
+        hint=f"remove the annotation {gap.annotation}",
+        evidence=(_said(judged.decision.deciding()),),
     )
 
 

@@ -22,8 +22,6 @@ REWRITE_PROBES = "sidecar.istio.io/rewriteAppHTTPProbers"
 SCRAPE, SCRAPE_PORT = "prometheus.io/scrape", "prometheus.io/port"
 MERGE_METRICS = "prometheus.istio.io/merge-metrics"
 
-AGENT_PORTS = frozenset({15020, 15021, 15090})  # the sidecar's own: never redirected, whatever the policy says
-
 
 def probes(survey: Survey) -> Iterator[Diagnostic]:
     """Probes of sidecar workloads that dial a STRICT port and that an annotation keeps from being rewritten."""
@@ -120,8 +118,6 @@ def _merged(judged: Judged) -> bool:
 
 
 def _refuses(judged: Judged, number: int) -> bool:
-    if judged.decision.dataplane is Dataplane.SIDECAR and number in AGENT_PORTS:
-        return False
     return judged.enforced_on(number) is EffectiveMode.STRICT
 
 

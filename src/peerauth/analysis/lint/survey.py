@@ -1,7 +1,6 @@
 """What the checks look at: every workload with its decision, gathered in one walk, and who stands behind a Service.
 
-The walk costs what the world holds, once; no check may compare every object with every other. Facts about annotations
-are Istio's sidecar injection reference's.
+The walk costs what the world holds, once; no check may compare every object with every other.
 """
 
 from __future__ import annotations
@@ -11,17 +10,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import msgspec
 
 from peerauth.model.inventory import Port, Service, ServicePort, Workload
-from peerauth.model.meta import Labels, label_value
 from peerauth.model.peerauth import PeerAuthentication
 from peerauth.model.tables import Name, name_of
 from peerauth.model.world import World
+from peerauth.policy.capture import Captured, Gap, captured_of
 from peerauth.policy.decision import Dataplane, Decision, EffectiveMode
 from peerauth.policy.membership import Membership, dataplane_of, hangs_on_namespace
 
 Decide = Callable[[Workload], Decision]
-
-EXCLUDE_PORTS = "traffic.sidecar.istio.io/excludeInboundPorts"
-INCLUDE_PORTS = "traffic.sidecar.istio.io/includeInboundPorts"
 
 
 class Judged(msgspec.Struct, frozen=True):
@@ -46,9 +42,20 @@ class Judged(msgspec.Struct, frozen=True):
 
     def enforced_on(self, port: int) -> EffectiveMode | None:
         """What the data plane does on a port; None where nothing is enforced (outside the mesh, or kept away)."""
-        if self.decision.enforced is None or excluded_by(self.workload, self.decision.dataplane, port):
+        if self.decision.enforced is None or self.captured.gap(port) is not None:
             return None
         return self.decision.enforced.mode_of(port)
+
+    @property
+    def captured(self) -> Captured:
+        """What of it reaches its proxy."""
+        return captured_of(self.workload, self.decision.dataplane)
+
+    def missed(self, port: int) -> Gap | None:
+        """What keeps a port of the application, or one that the winning policy names, away from the proxy."""
+        gap = self.captured.gap(port)
+        named = gap is None or gap.annotation or self.decision.deciding(port).port is not None
+        return gap if named else None
 
     def ports_of_interest(self) -> list[int]:
         """Every port that is declared or that the winning policy names, ascending."""
@@ -119,24 +126,6 @@ def survey(world: World, decide: Decide) -> Survey:
         decided=tuple(decided.values()),
         behind={name_of(service): workloads for service, workloads in behind.values()},
     )
-
-
-def excluded_by(workload: Workload, dataplane: Dataplane, port: int) -> str:
-    """The annotation that keeps a port away from a sidecar, or '' if none does. Ambient mode has no such annotation."""
-    if dataplane is not Dataplane.SIDECAR or not workload.meta.annotations:
-        return ""
-    annotations = workload.meta.annotations
-    if port in _port_list(annotations, EXCLUDE_PORTS):
-        return EXCLUDE_PORTS
-    included = label_value(annotations, INCLUDE_PORTS)
-    if included is not None and included.strip() != "*" and port not in _port_list(annotations, INCLUDE_PORTS):
-        return INCLUDE_PORTS
-    return ""
-
-
-def _port_list(annotations: Labels, name: str) -> set[int]:
-    written = label_value(annotations, name) or ""
-    return {int(part) for part in (piece.strip() for piece in written.split(",")) if part.isdecimal()}
 
 
 def port_named(ports: Iterable[Port], name: str) -> int | None:

@@ -1,0 +1,63 @@
+"""Which ports Istio keeps away from the proxy, by the rules that it writes."""
+
+from __future__ import annotations
+
+import pytest
+
+from meshes import pairs
+from peerauth.model.inventory import Workload
+from peerauth.model.meta import Meta
+from peerauth.policy.capture import BYPASS, EXCLUDE_PORTS, INCLUDE_PORTS, INTERCEPTION_MODE, STATUS_PORT, captured_of
+from peerauth.policy.decision import Dataplane
+
+OTHER = 65535
+
+
+def reaching(annotations: dict[str, str], dataplane: Dataplane, ports: tuple[int, ...]) -> list[int]:
+    captured = captured_of(Workload(Meta("w", "foo", annotations=pairs(annotations))), dataplane)
+    assert (captured.gap(OTHER) is None) == (captured.others is None)
+    return [port for port in ports if captured.gap(port) is None]
+
+
+@pytest.mark.parametrize(
+    ("annotations", "expected"),
+    [
+        ({}, [80, 8080, OTHER]),
+        ({INCLUDE_PORTS: "*"}, [80, 8080, OTHER]),
+        ({INCLUDE_PORTS: ""}, []),
+        ({INCLUDE_PORTS: " 80 , 8080"}, [80, 8080]),
+        ({EXCLUDE_PORTS: "80,"}, [8080, OTHER]),
+        ({EXCLUDE_PORTS: ""}, [80, 8080, OTHER]),
+        ({EXCLUDE_PORTS: "*"}, []),
+        ({EXCLUDE_PORTS: "80", INCLUDE_PORTS: "*"}, [8080, OTHER]),
+        ({EXCLUDE_PORTS: "80", INCLUDE_PORTS: "80"}, [80]),
+        ({EXCLUDE_PORTS: "x," + "9" * 5000}, [80, 8080, OTHER]),
+        ({INTERCEPTION_MODE: "NONE"}, []),
+        ({INTERCEPTION_MODE: "NONE", INCLUDE_PORTS: "80"}, []),
+        ({INTERCEPTION_MODE: "TPROXY"}, [80, 8080, OTHER]),
+        ({BYPASS: "true"}, [80, 8080, OTHER]),
+        ({STATUS_PORT: "8080"}, [80, OTHER]),
+    ],
+)
+def test_a_sidecar_gets_what_is_redirected_to_it(annotations: dict[str, str], expected: list[int]) -> None:
+    assert reaching(annotations, Dataplane.SIDECAR, (80, 8080, OTHER)) == expected
+
+
+@pytest.mark.parametrize("annotations", [{}, {INCLUDE_PORTS: "80,15020"}, {EXCLUDE_PORTS: "80"}])
+def test_the_ports_of_a_sidecars_agent_are_never_redirected(annotations: dict[str, str]) -> None:
+    assert reaching(annotations, Dataplane.SIDECAR, (15020, 15021, 15090)) == []
+    assert reaching(annotations, Dataplane.AMBIENT, (15020, 15021, 15090)) == [15020, 15021, 15090]
+
+
+@pytest.mark.parametrize(
+    ("annotations", "expected"),
+    [
+        ({BYPASS: "true"}, []),
+        ({BYPASS: "True"}, []),
+        ({BYPASS: "yes"}, [80, OTHER]),
+        ({BYPASS: "false"}, [80, OTHER]),
+        ({EXCLUDE_PORTS: "80", INCLUDE_PORTS: "", INTERCEPTION_MODE: "NONE"}, [80, OTHER]),
+    ],
+)
+def test_in_ambient_mode_only_the_bypass_counts(annotations: dict[str, str], expected: list[int]) -> None:
+    assert reaching(annotations, Dataplane.AMBIENT, (80, OTHER)) == expected
