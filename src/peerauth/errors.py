@@ -33,3 +33,7 @@ class ProxyError(PeerAuthError):
 
 class PlatformError(PeerAuthError):
     """The machine lacks what was asked of it: root, network namespaces, nftables, a free address."""
+
+
+class LockedError(PlatformError):
+    """Another process holds what is needed; trying again may help."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -16,25 +17,27 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from peerauth.errors import IdentityError, PlatformError
+from peerauth.errors import IdentityError, LockedError, PlatformError
 
 # Four corporate certificates and a key are under 16 KiB; a larger file is not what it was taken for.
 MAX_FILE_BYTES = 256 * 1024
 _TEMPORARY = ".peerauth-tmp-"
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_WRITABLE = stat.S_IWGRP | stat.S_IWOTH
+_PRIVATE_KEY = re.compile(rb"^-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----", re.MULTILINE)
 
 
 def read_public(path: Path) -> bytes:
-    """A certificate file's content; raises IdentityError that names the file."""
-    return _read(path, private=False)
+    """A certificate file's content; raises IdentityError also when group or others can write to the file."""
+    return _read(path, forbidden=_WRITABLE, what="says whom the mesh trusts and can be changed by other users")
 
 
 def read_private(path: Path) -> bytes:
     """A key file's content; raises IdentityError also when group or others have any right to the file."""
-    return _read(path, private=True)
+    return _read(path, forbidden=_OTHERS, what="holds a private key and is open to other users")
 
 
-def _read(path: Path, *, private: bool) -> bytes:
+def _read(path: Path, *, forbidden: int, what: str) -> bytes:
     try:
         # Not blocking: opening a named pipe would wait for a writer.
         with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
@@ -42,12 +45,8 @@ def _read(path: Path, *, private: bool) -> bytes:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise IdentityError(f"{path} is not a regular file")
-            if private and status.st_mode & _OTHERS:
-                mode = stat.S_IMODE(status.st_mode)
-                raise IdentityError(
-                    f"{path} holds a private key and is open to other users (mode {mode:04o})",
-                    hint=f"chmod 600 {path}",
-                )
+            if status.st_mode & forbidden:
+                raise _exposed(path, what, status.st_mode)
             content = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError as error:
         raise IdentityError(f"{path} is missing") from error
@@ -56,6 +55,28 @@ def _read(path: Path, *, private: bool) -> bytes:
     if len(content) > MAX_FILE_BYTES:
         raise IdentityError(f"{path} is larger than {MAX_FILE_BYTES} bytes: not a PEM file")
     return content
+
+
+def _exposed(path: Path, what: str, mode: int) -> IdentityError:
+    # Kubernetes mounts a Secret as links to files that have no mode of their own.
+    mounted = "; in the volume of a Secret: defaultMode: 0400" if path.is_symlink() else ""
+    return IdentityError(f"{path} {what} (mode {stat.S_IMODE(mode):04o})", hint=f"chmod 600 {path}{mounted}")
+
+
+def check_secrets(folder: Path) -> None:
+    """Raises IdentityError for a file in a folder that others have a right to and that holds a private key.
+
+    Whatever its name: a root's key that is needed once in five years lies beside the key that is read at every start.
+    """
+    try:
+        for path in sorted(folder.iterdir()):
+            status = path.stat() if path.exists() else None
+            if status is None or not stat.S_ISREG(status.st_mode) or not status.st_mode & _OTHERS:
+                continue
+            if status.st_size <= MAX_FILE_BYTES and _PRIVATE_KEY.search(path.read_bytes()):
+                raise _exposed(path, "holds a private key and is open to other users", status.st_mode)
+    except OSError as error:
+        raise IdentityError(f"{error.filename or folder} cannot be read: {error.strerror}") from error
 
 
 def replace_file(path: Path, content: bytes) -> None:
@@ -103,12 +124,32 @@ def make_private_folder(folder: Path) -> None:
 
 
 def check_private_folder(folder: Path) -> None:
-    """Raises IdentityError if someone else could put other keys into a folder, or another folder in its place."""
-    status = folder.stat()
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise IdentityError(f"{folder} holds keys and is writable for other users", hint=f"chmod 700 {folder}")
+    """Raises IdentityError if someone else can enter a folder of ours, or could put another one in its place."""
+    status = _status(folder)
+    if status.st_mode & _OTHERS:
+        mode = stat.S_IMODE(status.st_mode)
+        raise IdentityError(
+            f"{folder} holds keys and is open to other users (mode {mode:04o})", hint=f"chmod 700 {folder}"
+        )
+    check_folder(folder)
+    check_folder(folder.parent)
+
+
+def check_folder(folder: Path) -> None:
+    """Raises IdentityError if someone else could put other files into a folder that keys are read from."""
+    status = _status(folder)
+    # In a folder with the sticky bit, as Kubernetes mounts Secrets, nobody replaces another's files.
+    if status.st_mode & _WRITABLE and not status.st_mode & stat.S_ISVTX:
+        raise IdentityError(f"{folder} holds keys and is writable for other users", hint=f"chmod go-w {folder}")
     if status.st_uid not in {os.geteuid(), 0} and os.geteuid() != 0:
         raise IdentityError(f"{folder} holds keys and belongs to another user", hint="name a folder of your own")
+
+
+def _status(folder: Path) -> os.stat_result:
+    try:
+        return folder.stat()
+    except OSError as error:
+        raise IdentityError(f"{folder} cannot be used: {error.strerror}") from error
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -121,14 +162,21 @@ def remove_leftovers(folder: Path) -> None:
 
 
 @contextmanager
-def exclusive(lock: Path) -> Iterator[None]:
-    """Holds a lock between processes; the kernel lets go of it when a process dies, however it dies."""
+def exclusive(lock: Path, *, wait: bool = True) -> Iterator[None]:
+    """Holds a lock between processes; the kernel lets go of it when a process dies, however it dies.
+
+    Raises LockedError where another process has it and this one is not to wait.
+    """
     try:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise _not_written(lock, error) from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            hint = f"it may be stopped; `fuser -v {lock}` names it"
+            raise LockedError(f"another process holds {lock}, and with it the keys beside it", hint=hint) from None
         yield
     finally:
         os.close(descriptor)

@@ -19,7 +19,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from peerauth.ca.keyfiles import (
+    check_folder,
     check_private_folder,
+    check_secrets,
     create_folder,
     exclusive,
     make_private_folder,
@@ -57,17 +59,23 @@ class _Files(msgspec.Struct, frozen=True):
     roots: tuple[x509.Certificate, ...]
 
 
-def open_state(folder: Path, *, trust_domain: str, now: datetime) -> Issuer:
+def open_state(folder: Path, *, trust_domain: str, now: datetime, make: bool = True, wait: bool = True) -> Issuer:
     """The authority of a state folder: made at first use, the same ever after, its issuing certificate renewed in time.
 
-    Blocks while another process makes or renews it. Raises IdentityError for a file that cannot be used and
-    PlatformError when the disk refuses; neither changes what is there.
+    Where another process makes or renews it, this waits, or raises LockedError. Raises IdentityError for a file that
+    cannot be used, or where there is none and none is to be made, and PlatformError when the disk refuses; none of
+    them changes what is there.
     """
-    make_private_folder(folder.parent)
+    if make:
+        make_private_folder(folder.parent)
+    elif _is_empty(folder):
+        raise _gone(folder)
     # One lock for the parent, where the temporary folders lie.
-    with exclusive(folder.parent / LOCK):
+    with exclusive(folder.parent / LOCK, wait=wait):
         remove_leftovers(folder.parent)
-        if not folder.exists() or not any(folder.iterdir()):
+        if _is_empty(folder):
+            if not make:
+                raise _gone(folder)
             create_folder(folder, _new_authority(trust_domain, now=now))
         check_private_folder(folder)
         remove_leftovers(folder)
@@ -80,6 +88,8 @@ def load_plugged_in(folder: Path, *, trust_domain: str, now: datetime) -> Issuer
 
     Raises IdentityError that names the file and the reason.
     """
+    check_folder(folder)
+    check_secrets(folder)
     files = _read_files(folder)
     try:
         return assemble_issuer(
@@ -93,6 +103,22 @@ def load_plugged_in(folder: Path, *, trust_domain: str, now: datetime) -> Issuer
     except IdentityError as error:
         where = f"{folder / CA_CERT} (with {CA_KEY}, {CERT_CHAIN}, {ROOT_CERT})"
         raise IdentityError(f"{where} cannot be used: {error.message}") from error
+
+
+def _is_empty(folder: Path) -> bool:
+    try:
+        return not any(folder.iterdir())
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        raise IdentityError(f"{folder} cannot be used: {error.strerror}") from error
+
+
+def _gone(folder: Path) -> IdentityError:
+    return IdentityError(
+        f"{folder}, the authority's folder, is gone or empty",
+        hint="put it back from a copy: without it, the next start makes a new root, which trusts no one of today",
+    )
 
 
 def _new_authority(trust_domain: str, *, now: datetime) -> dict[str, bytes]:

@@ -10,7 +10,14 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from peerauth.ca.keyfiles import check_private_folder, exclusive, make_private_folder, read_private, replace_file
+from peerauth.ca.keyfiles import (
+    check_private_folder,
+    check_secrets,
+    exclusive,
+    make_private_folder,
+    read_private,
+    replace_file,
+)
 from peerauth.errors import IdentityError
 from peerauth.identity.keys import CURVE, private_key_pem
 
@@ -19,12 +26,14 @@ _LOCK = ".token-key.lock"
 
 
 def open_token_key(folder: Path) -> ec.EllipticCurvePrivateKey:
-    """The key in `folder`; blocks while another process makes it.
+    """The key in `folder`; waits while another process makes it.
 
-    Raises IdentityError for a file that cannot be used or that others can read, PlatformError when the disk refuses.
+    Raises IdentityError for a file or folder that cannot be used or is open to others, PlatformError when the disk
+    refuses.
     """
     make_private_folder(folder)
     check_private_folder(folder)
+    check_secrets(folder)
     path = folder / TOKEN_KEY
     with exclusive(folder / _LOCK):
         if not path.exists():

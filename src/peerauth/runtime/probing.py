@@ -14,7 +14,7 @@ from peerauth.model.world import Reset
 from peerauth.policy.decision import Dataplane
 from peerauth.policy.mesh import Mesh
 from peerauth.probe import ClientCertificate, Credentials, foreign_certificate
-from peerauth.runtime.authority import now, open_authority
+from peerauth.runtime.authority import AuthorityFolder, now
 from peerauth.runtime.networks import ordinary_socket
 from peerauth.runtime.running_mesh import RunningMesh, find
 from peerauth.runtime.settings import Settings
@@ -68,7 +68,8 @@ async def probe_running(wanted: Wanted | None, *, paths: Sequence[str], settings
             "the running mesh has no such workload or port", hint="peerauth probe without arguments probes all"
         )
     state = settings.state.resolve() in Path(running.authority).parents
-    issuer = open_authority(Path(running.authority), trust_domain=running.trust_domain, plugged_in=not state)
+    authority = AuthorityFolder(Path(running.authority), running.trust_domain, plugged_in=not state)
+    issuer = await authority.open(make=False)
     presented = probe_credentials(issuer, trust_domain=running.trust_domain, now=now(), serial=secrets.randbits(120))
     sockets = sockets_of(running.outside) if running.outside else ordinary_socket
     return await prove(ports, presented=presented, sockets=sockets)

@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -27,7 +26,7 @@ from peerauth.model.diagnostic import Diagnostic, Severity
 from peerauth.model.mesh import Injector, MeshConfig, Meshes
 from peerauth.model.world import MeshObject
 from peerauth.probe import Credentials
-from peerauth.runtime.authority import follow_authority, now, open_authority
+from peerauth.runtime.authority import AuthorityFolder, follow_authority, now
 from peerauth.runtime.control_plane import Applied, proxy_key
 from peerauth.runtime.flows import FlowReport, prove_flows
 from peerauth.runtime.instance import claim
@@ -100,10 +99,9 @@ async def up(options: Options, *, settings: Settings, narrator: Narrator) -> boo
     if has_errors(loaded.diagnostics):
         raise SourceError("the documents have errors: nothing was started", hint="peerauth check says how to mend them")
     trust_domain = _trust_domain(loaded.objects)
-    authority = options.authority or settings.state / "ca" / trust_domain
-    plugged_in = options.authority is not None
-    reopen = partial(open_authority, authority, trust_domain=trust_domain, plugged_in=plugged_in)
-    issuer = reopen()
+    path = options.authority or settings.state / "ca" / trust_domain
+    authority = AuthorityFolder(path, trust_domain, plugged_in=options.authority is not None)
+    issuer = await authority.open()
     tally = Tally()
     with claim(settings.sockets) as instance:
         mesh = LocalMesh(
@@ -115,7 +113,7 @@ async def up(options: Options, *, settings: Settings, narrator: Narrator) -> boo
             ztunnel=options.ztunnel,
             on_line=tally.feed,
         )
-        run = _Run(mesh, options, narrator, folder=instance.folder, authority=authority, issuer=issuer, reopen=reopen)
+        run = _Run(mesh, options, narrator, folder=instance.folder, authority=authority, issuer=issuer)
         async with mesh.running():
             narrator.progress("starting the proxies")
             await mesh.load(loaded.objects)
@@ -141,9 +139,8 @@ class _Run:
         narrator: Narrator,
         *,
         folder: Path,
-        authority: Path,
+        authority: AuthorityFolder,
         issuer: Issuer,
-        reopen: Callable[[], Issuer],
     ) -> None:
         self._mesh = mesh
         self._options = options
@@ -151,12 +148,11 @@ class _Run:
         self._folder = folder
         self._authority = authority
         self._issuer = issuer
-        self._reopen = reopen
         self._refusals: dict[str, Diagnostic] = {}
 
     def tell(self) -> None:
         """Says what runs to other processes."""
-        publish(describe(self._mesh, paths=self._options.paths, authority=self._authority), folder=self._folder)
+        publish(describe(self._mesh, paths=self._options.paths, authority=self._authority.path), folder=self._folder)
 
     def tell_refusals(self) -> None:
         """Says what proxies will not take, each refusal once; until it is mended, their last good one holds."""
@@ -178,7 +174,13 @@ class _Run:
         def tell(trouble: Diagnostic) -> None:
             self._narrator.trouble([trouble])
 
-        await follow_authority(self._mesh.authority, self._issuer, reopen=self._reopen, tell=tell)
+        await follow_authority(
+            self._mesh.authority,
+            self._issuer,
+            reopen=self._authority.reopen,
+            tell=tell,
+            mended=self._narrator.mended,
+        )
 
     async def _take_edits(self) -> None:
         """One that cannot be used is told and changes nothing."""

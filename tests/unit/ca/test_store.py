@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 
 from peerauth.ca.keyfiles import exclusive, replace_file
 from peerauth.ca.store import CA_CERT, CA_KEY, CERT_CHAIN, LOCK, ROOT_CERT, ROOT_KEY, load_plugged_in, open_state
-from peerauth.errors import IdentityError, PlatformError
+from peerauth.errors import IdentityError, LockedError, PlatformError
 from peerauth.identity.keys import private_key_pem
 from peerauth.identity.x509 import ISSUING_LIFETIME, Issuer, build_svid, certificate_pem, verify_svid
 from pki import FINANCE, NOW, TRUST_DOMAIN, make_issuer, make_key, make_root
@@ -171,21 +171,52 @@ def test_a_folder_that_lost_a_file_is_not_made_anew(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o660])
-@pytest.mark.parametrize("name", [CA_KEY, ROOT_KEY])
+@pytest.mark.parametrize("name", [CA_KEY, ROOT_KEY, "old-key.pem.bak"])
 def test_a_key_that_others_can_read_is_refused_with_the_way_out(folder: Path, name: str, mode: int) -> None:
+    """At the first start, whether it is needed there or not."""
     opened(folder)
+    (folder / "old-key.pem.bak").write_bytes((folder / CA_KEY).read_bytes())
+    (folder / "old-key.pem.bak").chmod(0o600)
     (folder / name).chmod(mode)
     with pytest.raises(IdentityError, match=f"{name} .*mode {mode:04o}") as caught:
-        opened(folder, now=NOW + ISSUING_LIFETIME * 0.9)  # late enough to need the root's key as well
+        opened(folder)
     assert caught.value.hint == f"chmod 600 {folder / name}"
 
 
-def test_a_folder_that_others_can_write_is_refused(folder: Path) -> None:
+@pytest.mark.parametrize("mode", [0o770, 0o750, 0o705])
+def test_a_folder_that_others_can_enter_is_refused(folder: Path, mode: int) -> None:
     opened(folder)
-    folder.chmod(0o770)
-    with pytest.raises(IdentityError, match="writable for other users") as caught:
+    folder.chmod(mode)
+    with pytest.raises(IdentityError, match=f"open to other users .mode {mode:04o}") as caught:
         opened(folder)
     assert caught.value.hint == f"chmod 700 {folder}"
+
+
+def test_a_folder_that_others_can_put_another_one_into_is_refused(folder: Path) -> None:
+    opened(folder)
+    folder.parent.chmod(0o770)
+    with pytest.raises(IdentityError, match="writable for other users") as caught:
+        opened(folder)
+    assert caught.value.hint == f"chmod go-w {folder.parent}"
+
+
+@pytest.mark.parametrize("name", [CA_CERT, CERT_CHAIN, ROOT_CERT])
+def test_a_certificate_that_others_can_exchange_is_refused(folder: Path, name: str) -> None:
+    opened(folder)
+    (folder / name).chmod(0o644)
+    opened(folder)
+    (folder / name).chmod(0o646)
+    with pytest.raises(IdentityError, match=f"{name} .*can be changed by other users"):
+        opened(folder)
+
+
+def test_who_follows_makes_no_folder_and_waits_for_no_one(folder: Path) -> None:
+    with pytest.raises(IdentityError, match="gone or empty"):
+        open_state(folder, trust_domain=TRUST_DOMAIN, now=NOW, make=False)
+    assert not folder.parent.exists()
+    opened(folder)
+    with exclusive(folder.parent / LOCK), pytest.raises(LockedError, match="another process holds"):
+        open_state(folder, trust_domain=TRUST_DOMAIN, now=NOW, make=False, wait=False)
 
 
 def test_leftovers_of_a_killed_process_are_removed_and_nothing_else_is(folder: Path) -> None:
@@ -284,6 +315,39 @@ def test_plugged_in_files_issue(folder: Path) -> None:
     issuer = make_issuer()
     plug_in(folder, issuer)
     assert plugged(folder).certificate == issuer.certificate
+
+
+def test_a_secret_as_kubernetes_mounts_it_is_read_if_its_files_are_closed(folder: Path) -> None:
+    """Links to a folder that is exchanged as a whole, in folders that everyone can enter."""
+    inside = folder / "..2026_11_25"
+    plug_in(inside, make_issuer())
+    for path in (inside, folder):
+        path.chmod(0o755)
+    (folder / "..data").symlink_to(inside.name)
+    for name in (CA_KEY, CA_CERT, CERT_CHAIN, ROOT_CERT):
+        (folder / name).symlink_to(f"..data/{name}")
+    assert plugged(folder).chain
+    folder.chmod(0o1777)
+    assert plugged(folder).chain
+    (inside / CA_KEY).chmod(0o644)
+    with pytest.raises(IdentityError, match=r"ca-key\.pem holds a private key") as caught:
+        plugged(folder)
+    assert "defaultMode: 0400" in caught.value.hint
+
+
+def test_a_roots_key_beside_plugged_in_files_is_looked_at_as_well(folder: Path) -> None:
+    plug_in(folder, make_issuer())
+    write(folder / ROOT_KEY, private_key_pem(make_key()))
+    (folder / ROOT_KEY).chmod(0o644)
+    with pytest.raises(IdentityError, match=r"root-key\.pem holds a private key"):
+        plugged(folder)
+
+
+def test_a_plugged_in_folder_that_others_can_write_is_refused(folder: Path) -> None:
+    plug_in(folder, make_issuer())
+    folder.chmod(0o777)
+    with pytest.raises(IdentityError, match="writable for other users"):
+        plugged(folder)
 
 
 def test_a_state_folder_can_be_plugged_in_elsewhere(folder: Path) -> None:

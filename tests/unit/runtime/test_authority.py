@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from peerauth.ca.keyfiles import exclusive
 from peerauth.ca.service import CertificateAuthority
-from peerauth.ca.store import CA_CERT, CA_KEY, ROOT_CERT
+from peerauth.ca.store import CA_CERT, CA_KEY, LOCK, ROOT_CERT
+from peerauth.errors import LockedError
 from peerauth.identity.keys import private_key_pem
 from peerauth.identity.x509 import Issuer, certificate_pem
 from peerauth.model.diagnostic import Diagnostic
-from peerauth.runtime.authority import follow_authority, open_authority
+from peerauth.runtime.authority import AuthorityFolder, follow_authority
 from pki import TRUST_DOMAIN, make_issuer
 
 
@@ -42,18 +44,27 @@ def roots(*issuers: Issuer) -> bytes:
 class Followed:
     """An authority that follows a folder, and what it told."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, plugged_in: bool) -> None:
         self._folder = folder
+        self._plugged_in = plugged_in
         self.told: asyncio.Queue[Diagnostic] = asyncio.Queue()
+        self.mended: asyncio.Queue[str] = asyncio.Queue()
         self._issuer = self.reopen()
         self.authority = CertificateAuthority(self._issuer, trust_domain=TRUST_DOMAIN, now=now)
 
     async def run(self) -> None:
         tell = self.told.put_nowait
-        await follow_authority(self.authority, self._issuer, reopen=self.reopen, tell=tell, every=0.005)
+        await follow_authority(
+            self.authority,
+            self._issuer,
+            reopen=self.reopen,
+            tell=tell,
+            mended=self.mended.put_nowait,
+            every=0.005,
+        )
 
     def reopen(self) -> Issuer:
-        return open_authority(self._folder, trust_domain=TRUST_DOMAIN, plugged_in=True)
+        return AuthorityFolder(self._folder, TRUST_DOMAIN, plugged_in=self._plugged_in).reopen()
 
     async def trusts(self, wanted: bytes) -> None:
         async with asyncio.timeout(10):
@@ -62,8 +73,8 @@ class Followed:
 
 
 @contextlib.asynccontextmanager
-async def following(folder: Path) -> AsyncIterator[Followed]:
-    followed = Followed(folder)
+async def following(folder: Path, *, plugged_in: bool = True) -> AsyncIterator[Followed]:
+    followed = Followed(folder, plugged_in=plugged_in)
     async with asyncio.TaskGroup() as group:
         task = group.create_task(followed.run())
         yield followed
@@ -97,6 +108,7 @@ async def test_what_shares_no_root_is_told_once_and_not_used(folder: Path) -> No
         put(folder, old, roots=roots(old, new))
         await followed.trusts(roots(old, new))
         assert followed.told.empty()
+        assert followed.mended.qsize() == 1
 
 
 async def test_files_that_do_not_fit_together_are_told_once_and_change_nothing(folder: Path) -> None:
@@ -110,3 +122,45 @@ async def test_files_that_do_not_fit_together_are_told_once_and_change_nothing(f
         put(folder, old, roots=roots(old, new))
         await followed.trusts(roots(old, new))
         assert followed.told.empty()
+
+
+async def test_a_state_folder_that_vanishes_is_told_and_nothing_is_made_in_its_place(tmp_path: Path) -> None:
+    state = tmp_path / "state" / "ca" / TRUST_DOMAIN
+    await AuthorityFolder(state, TRUST_DOMAIN, plugged_in=False).open()
+    async with following(state, plugged_in=False) as followed:
+        trusted = followed.authority.roots_pem
+        (tmp_path / "state").rename(tmp_path / "elsewhere")
+        async with asyncio.timeout(10):
+            assert "gone or empty" in (await followed.told.get()).message
+        assert not (tmp_path / "state").exists()
+        (tmp_path / "elsewhere").rename(tmp_path / "state")
+        async with asyncio.timeout(10):
+            await followed.mended.get()
+        assert followed.authority.roots_pem == trusted
+        assert followed.told.empty()
+
+
+async def test_a_lock_that_another_process_holds_is_told_and_holds_up_neither_who_follows_nor_the_end(
+    tmp_path: Path,
+) -> None:
+    state = tmp_path / "state" / "ca" / TRUST_DOMAIN
+    await AuthorityFolder(state, TRUST_DOMAIN, plugged_in=False).open()
+    async with following(state, plugged_in=False) as followed:
+        with exclusive(state.parent / LOCK):
+            async with asyncio.timeout(10):
+                assert "another process holds" in (await followed.told.get()).message
+        async with asyncio.timeout(10):
+            await followed.mended.get()
+
+
+async def test_a_start_waits_for_another_one_and_says_at_last_who_is_in_its_way(tmp_path: Path) -> None:
+    state = tmp_path / "state" / "ca" / TRUST_DOMAIN
+    folder = AuthorityFolder(state, TRUST_DOMAIN, plugged_in=False)
+    first = await folder.open()
+    async with asyncio.TaskGroup() as group:
+        with exclusive(state.parent / LOCK):
+            second = group.create_task(folder.open())
+            with pytest.raises(LockedError):
+                await folder.open(seconds=0.1)
+            assert not second.done()
+    assert second.result().roots == first.roots
