@@ -67,7 +67,7 @@ def collect(checked: Iterable[Checked]) -> Loaded:
     passed_over: Counter[str] = Counter()
     count = 0
     for document in checked:
-        count += 1
+        count += document.documents
         objects += document.objects
         diagnostics += document.diagnostics
         for kind in document.passed_over:

@@ -1,6 +1,7 @@
-"""A stream of bytes as checked documents: cut, read, validated, each for itself.
+"""A stream of bytes as checked documents: cut, read, validated, each for itself; of a list, each item for itself.
 
-The fast reader is asked first; what it leaves, and nothing else, is read by the exact one. Pure.
+JSON is read as JSON. Of YAML the fast reader is asked first; what it leaves, and nothing else, is read by the exact
+one. Pure.
 """
 
 from __future__ import annotations
@@ -8,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from peerauth.model.diagnostic import Diagnostic
-from peerauth.model.schema import DEFAULT_NAMESPACE, Checked, check
+from peerauth.model.meta import Origin
+from peerauth.model.schema import DEFAULT_NAMESPACE, Checked, FixedPlace, Place, check, check_item
+from peerauth.sources.blocklists import BlockList, block_list
 from peerauth.sources.blockyaml import BlockReader
 from peerauth.sources.forms import FormReader
-from peerauth.sources.text import Chunk, decode, split
+from peerauth.sources.jsontree import JsonSpan, json_spans
+from peerauth.sources.text import Chunk, decode, split, too_large
 from peerauth.sources.yamltree import read_exactly
 
 
@@ -26,14 +30,18 @@ class DocumentReader:
     def stream(self, data: bytes, *, file: str) -> Iterator[Checked]:
         """What each document of a file says, in order; a file that is not text is one fault."""
         text = decode(data, file=file)
+        del data  # as large as the text
         if isinstance(text, Diagnostic):
             yield Checked(diagnostics=(text,))
             return
         for chunk in split(text, file=file):
-            yield Checked(diagnostics=(chunk,)) if isinstance(chunk, Diagnostic) else self.document(chunk)
+            if isinstance(chunk, Diagnostic):
+                yield Checked(diagnostics=(chunk,))
+            else:
+                yield from self._chunk(chunk)
 
     def document(self, chunk: Chunk) -> Checked:
-        """What one document says."""
+        """What one document says, read as a whole."""
         block = self._blocks.read(chunk)
         if block is not None:
             return self._forms.check(block)
@@ -42,7 +50,57 @@ class DocumentReader:
             return Checked()
         if isinstance(document, Diagnostic):
             return Checked(diagnostics=(document,))
-        return check(document.value, place=document.place, default_namespace=self._default_namespace)
+        return self._check(document.value, document.place)
+
+    def _chunk(self, chunk: Chunk) -> Iterator[Checked]:
+        spans = json_spans(chunk)
+        found = block_list(chunk) if spans is None else None
+        if spans is not None:
+            for span in spans:
+                yield from self._json(span)
+        elif found is not None:
+            yield from self._items(found)
+        else:
+            refused = too_large(len(chunk.text), Origin(chunk.file, chunk.line))
+            yield self.document(chunk) if refused is None else Checked(diagnostics=(refused,))
+
+    def _json(self, span: JsonSpan) -> Iterator[Checked]:
+        if not span.items:
+            document = span.read()
+            if isinstance(document, Diagnostic):
+                yield Checked(diagnostics=(document,))
+            else:
+                yield self._check(document.value, document.place)
+            return
+        for index, item in enumerate(span.each()):
+            document = item.read()
+            if isinstance(document, Diagnostic):
+                yield Checked(diagnostics=(document,))
+            else:
+                yield self._item(document.value, index, document.place, kind=span.kind, api_version=span.api_version)
+
+    def _items(self, found: BlockList) -> Iterator[Checked]:
+        for index, chunk in enumerate(found.items()):
+            here = Origin(chunk.file, chunk.line, found.column + 1)
+            document = too_large(len(chunk.text), here) or self._blocks.read(chunk) or read_exactly(chunk)
+            if isinstance(document, Diagnostic):
+                yield Checked(diagnostics=(document,))
+                continue
+            value, place = (None, FixedPlace(here)) if document is None else (document.value, document.place)
+            yield self._item(value, index, place, kind=found.kind, api_version=found.api_version)
+
+    def _check(self, value: object, place: Place) -> Checked:
+        return check(value, place=place, default_namespace=self._default_namespace)
+
+    def _item(self, value: object, index: int, place: Place, *, kind: str, api_version: str) -> Checked:
+        return check_item(
+            value,
+            index,
+            place=place,
+            kind=kind,
+            api_version=api_version,
+            default_namespace=self._default_namespace,
+        )
 
 
 def read_stream(data: bytes, *, file: str, default_namespace: str = DEFAULT_NAMESPACE) -> Iterator[Checked]:

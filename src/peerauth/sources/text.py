@@ -17,9 +17,10 @@ from peerauth.model.diagnostic import Diagnostic
 from peerauth.model.meta import Origin
 from peerauth.model.schema.faults import ENCODING, LIMIT, UNSUPPORTED_YAML
 
-LARGEST_FILE = 256 << 20
+LARGEST_FILE = 1 << 30
+"""In bytes. `kubectl get pod -A` of a cluster of 10,000 pods writes one list of about 100 MB."""
 LARGEST_DOCUMENT = 64 << 20
-"""In characters. `kubectl get -o yaml` of a large cluster is one document of tens of megabytes."""
+"""In characters; each item of a list is a document."""
 
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -32,6 +33,7 @@ _BOUNDARY = re.compile(r"\n(?:---|\.\.\.)(?=[ \t\n]|\Z)")
 _AFTER_MARKER = ("\n", " ", "\t", "")
 _SAYS_SOMETHING = re.compile(r"^(?![ \t]*+(?:#|$)|%|---[ \t]*+(?:#|$))", re.MULTILINE)
 _BEGINS_WITH_A_KEY = re.compile(r"(?:---[ \t]*\n)?[A-Za-z]")
+_BEGINS_WITH_A_BRACE = re.compile(r"(?:---)?[ \t\n]*\{")
 _DIRECTIVE = re.compile(r"^%.*$", re.MULTILINE)
 _HARMLESS_DIRECTIVE = re.compile(r"%YAML[ \t]+1\.[0-9]+[ \t]*(?:#.*)?")
 
@@ -100,9 +102,9 @@ def _chunk(text: str, line: int, file: str) -> Iterator[Chunk | Diagnostic]:
     if text.startswith("...") and text[3:4] in _AFTER_MARKER:
         # The marker ends what came before it; what follows on its line can only be a comment, or is a fault to find.
         text = "   " + text[3:]
-    if len(text) > LARGEST_DOCUMENT:
-        message = f"the document has {len(text) >> 20} MiB, and at most {LARGEST_DOCUMENT >> 20} are read"
-        yield LIMIT.at(Origin(file, line), message=message, hint="split it: one `---` between objects")
+    refused = None if _may_be_several(text) else too_large(len(text), Origin(file, line))
+    if refused is not None:
+        yield refused
     elif _BEGINS_WITH_A_KEY.match(text) or _SAYS_SOMETHING.search(text):
         yield Chunk(text, line, file)
     else:
@@ -110,3 +112,16 @@ def _chunk(text: str, line: int, file: str) -> Iterator[Chunk | Diagnostic]:
             if not _HARMLESS_DIRECTIVE.fullmatch(found[0]):
                 at = Origin(file, line + text.count("\n", 0, found.start()), 1)
                 yield UNSUPPORTED_YAML.at(at, message=f"the directive {found[0][:40]!r} is not supported")
+
+
+def _may_be_several(text: str) -> bool:
+    """Whether the text may be a list, or JSON documents after one another, of which each is read for itself."""
+    return _BEGINS_WITH_A_BRACE.match(text) is not None or "\nitems:" in text or text.startswith("items:")
+
+
+def too_large(size: int, origin: Origin) -> Diagnostic | None:
+    """The refusal of a document with so many characters; None if it is not too large."""
+    if size <= LARGEST_DOCUMENT:
+        return None
+    message = f"the document has {size >> 20} MiB, and at most {LARGEST_DOCUMENT >> 20} are read"
+    return LIMIT.at(origin, message=message, hint="split it: one `---` between objects")

@@ -7,7 +7,7 @@ wrong type or value in that is a fault. Pure: no I/O, no clock.
 """
 
 from peerauth.model.schema.faults import ALL_FAULTS, Fault
-from peerauth.model.schema.kinds import DEFAULT_NAMESPACE, Checked, check
+from peerauth.model.schema.kinds import DEFAULT_NAMESPACE, Checked, check, check_item
 from peerauth.model.schema.place import Embedded, FixedPlace, Path, Place, path_text
 
 __all__ = [
@@ -20,5 +20,6 @@ __all__ = [
     "Path",
     "Place",
     "check",
+    "check_item",
     "path_text",
 ]

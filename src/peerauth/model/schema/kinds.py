@@ -19,7 +19,7 @@ from peerauth.model.schema import apiserver, istio, meshconfig, passed_over, ser
 from peerauth.model.schema.faults import INVALID_VALUE, MISSING_FIELD, NOT_A_RESOURCE, UNKNOWN_VERSION
 from peerauth.model.schema.fields import Fields, kind_of, nearest_hint, shortened
 from peerauth.model.schema.peerauthentication import peer_authentication
-from peerauth.model.schema.place import Mapping, Path, Place
+from peerauth.model.schema.place import ItemPlace, Mapping, Path, Place
 from peerauth.model.schema.watched import copied, holds
 
 DEFAULT_NAMESPACE = "default"
@@ -33,12 +33,14 @@ _KUBECTL = "a document needs `apiVersion` and `kind`; leave other files out with
 class Checked(msgspec.Struct, frozen=True):
     """What one document says. A faulty object is not among `objects`.
 
-    `passed_over` has a kind for each object that says nothing about connections.
+    `passed_over` has a kind for each object that says nothing about connections. `documents` is how many it counts as:
+    a list counts as its items.
     """
 
     objects: tuple[MeshObject, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
     passed_over: tuple[str, ...] = ()
+    documents: int = 1
 
 
 Reader = Callable[[Fields, Mapping, Path, str], tuple[MeshObject, ...]]
@@ -98,7 +100,22 @@ def check(value: object, *, place: Place, default_namespace: str = DEFAULT_NAMES
         return Checked()
     examination = _Examination(place, default_namespace)
     examination.resource(value, (), kind="", api_version="")
-    return Checked(tuple(examination.objects), tuple(examination.diagnostics), tuple(examination.passed_over))
+    return examination.result
+
+
+def check_item(
+    value: object,
+    index: int,
+    *,
+    place: Place,
+    kind: str,
+    api_version: str,
+    default_namespace: str = DEFAULT_NAMESPACE,
+) -> Checked:
+    """The same for an item of a list, read as a document of its own; `kind` and `api_version` are the list's."""
+    examination = _Examination(ItemPlace(place), default_namespace)
+    examination.item(value, ("items", index), kind=kind, api_version=api_version)
+    return examination.result
 
 
 class _Examination:
@@ -110,6 +127,13 @@ class _Examination:
         self.objects: list[MeshObject] = []
         self.diagnostics: list[Diagnostic] = []
         self.passed_over: list[str] = []
+        self.documents = 0
+
+    @property
+    def result(self) -> Checked:
+        """What was found."""
+        found = tuple(self.objects), tuple(self.diagnostics), tuple(self.passed_over)
+        return Checked(*found, max(self.documents, 1))
 
     def resource(self, value: object, path: Path, *, kind: str, api_version: str) -> None:
         """Takes one resource in. `kind` and `api_version` are those that the items of a typed list leave out."""
@@ -174,9 +198,14 @@ class _Examination:
 
     def _list(self, value: Mapping, path: Path, *, kind: str, api_version: str) -> None:
         items = value["items"]
-        item_kind = kind.removesuffix("List")
         for index, item in enumerate(items if isinstance(items, list) else ()):
-            self.resource(item, (*path, "items", index), kind=item_kind, api_version=api_version if item_kind else "")
+            self.item(item, (*path, "items", index), kind=kind, api_version=api_version)
+
+    def item(self, value: object, path: Path, *, kind: str, api_version: str) -> None:
+        """Takes one item of a list in, whose `kind` and `api_version` are given."""
+        self.documents += 1
+        own = kind.removesuffix("List")
+        self.resource(value, path, kind=own, api_version=api_version if own else "")
 
     def _without_kind(self, fields: Fields, value: Mapping, path: Path) -> None:
         if not path and meshconfig.is_mesh_config(value):

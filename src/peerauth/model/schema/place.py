@@ -64,6 +64,24 @@ class FixedPlace:
         return self._read(text) if self._read else Embedded(None, self)
 
 
+class ItemPlace:
+    """The place of an item of a list that was read as a document of its own: paths have two steps more."""
+
+    __slots__ = ("_place",)
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+
+    def value(self, path: Path) -> Origin:
+        return self._place.value(path[2:])
+
+    def key(self, path: Path) -> Origin:
+        return self._place.key(path[2:])
+
+    def embedded(self, path: Path, text: str) -> Embedded:
+        return self._place.embedded(path[2:], text)
+
+
 def path_text(path: Path) -> str:
     """The path as people write it: `spec.ports[0].name`, `metadata.labels["app.kubernetes.io/name"]`."""
     parts: list[str] = []
