@@ -75,6 +75,7 @@ def policy(
     app: str = "",
     ports: Mapping[int, str] | None = None,
     created: str = "",
+    revision: str = "",
 ) -> str:
     where, short = name.split("/")
     entries = "".join(f"    {port}:\n      mode: {said}\n" for port, said in (ports or {}).items())
@@ -87,7 +88,26 @@ def policy(
         f"apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata:\n  name: {short}\n"
         f"  namespace: {where}\n"
         + (f"  creationTimestamp: '{created}'\n" if created else "")
+        + (f"  labels:\n    istio.io/rev: {revision}\n" if revision else "")
         + ("spec:\n" + spec if spec else "spec: {}\n")
+    )
+
+
+def mesh_config(said: str, *, revision: str = "") -> str:
+    """The ConfigMap of a revision with these lines of MeshConfig."""
+    name = f"istio-{revision}" if revision else "istio"
+    lines = "".join(f"    {line}\n" for line in said.splitlines())
+    return (
+        f"apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {name}\n  namespace: istio-system\n"
+        f"data:\n  mesh: |\n{lines}"
+    )
+
+
+def revision_tag(tag: str, revision: str) -> str:
+    """The webhook configuration that leads from a tag to a revision."""
+    return (
+        "apiVersion: admissionregistration.k8s.io/v1\nkind: MutatingWebhookConfiguration\nmetadata:\n"
+        f"  name: istio-revision-tag-{tag}\n  labels:\n    istio.io/tag: {tag}\n    istio.io/rev: {revision}\n"
     )
 
 

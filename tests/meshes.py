@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 from hypothesis import strategies as st
 
 from peerauth.model.changes import Change, Delete, MeshObject, Reset, Upsert, ref_of
@@ -19,7 +20,7 @@ from peerauth.model.inventory import (
     Sidecar,
     Workload,
 )
-from peerauth.model.mesh import MeshConfig
+from peerauth.model.mesh import Injector, MeshConfig, Operator, Requirement
 from peerauth.model.meta import Labels, Meta
 from peerauth.model.peerauth import Mode, PeerAuthentication, PortMode
 
@@ -48,6 +49,12 @@ def policy(
 ) -> PeerAuthentication:
     entries = tuple(PortMode(port, Mode(said)) for port, said in sorted((ports or {}).items()))
     return PeerAuthentication(meta(name, age=age), selector=pairs(selector), mode=Mode(mode), ports=entries)
+
+
+def for_revision(one: PeerAuthentication, revision: str) -> PeerAuthentication:
+    """The same policy, for the istiod of one revision alone."""
+    labels = pairs({"istio.io/rev": revision})
+    return msgspec.structs.replace(one, meta=msgspec.structs.replace(one.meta, labels=labels))
 
 
 def workload(name: str, labels: Mapping[str, str] | None = None, *, ports: tuple[Port, ...] = ()) -> Workload:
@@ -83,6 +90,11 @@ def policies(draw: st.DrawFn) -> PeerAuthentication:
     )
 
 
+def for_one_revision(of: st.SearchStrategy[PeerAuthentication]) -> st.SearchStrategy[PeerAuthentication]:
+    """Policies that only the istiod of one revision reads."""
+    return st.builds(for_revision, of, st.sampled_from(["default", "canary", "next"]))
+
+
 def policy_sets() -> st.SearchStrategy[list[PeerAuthentication]]:
     return st.lists(policies(), max_size=9, unique_by=lambda one: one.meta.full_name)
 
@@ -92,6 +104,7 @@ _ANNOTATED: list[dict[str, str]] = [
     {},
     {"sidecar.istio.io/inject": "false"},
     {"sidecar.istio.io/status": "{}"},
+    {"sidecar.istio.io/status": '{"revision": "canary"}'},
     {"ambient.istio.io/redirection": "enabled"},
     {"inject.istio.io/templates": "gateway"},
 ]
@@ -102,6 +115,7 @@ def workloads(draw: st.DrawFn) -> Workload:
     labels = draw(label_sets())
     labels |= draw(st.sampled_from([{}, {}, {"istio.io/dataplane-mode": "none"}, {"sidecar.istio.io/inject": "true"}]))
     labels |= draw(st.sampled_from([{}, {}, {"gateway.networking.k8s.io/gateway-name": "g"}]))
+    labels |= draw(st.sampled_from([{}, {}, {"istio.io/rev": "canary"}, {"istio.io/rev": "next"}]))
     annotations: dict[str, str] = draw(st.sampled_from(_ANNOTATED))
     return Workload(
         Meta(draw(_NAMES), draw(_NAMESPACES), labels=pairs(labels), annotations=pairs(annotations)),
@@ -121,6 +135,8 @@ def namespaces(draw: st.DrawFn) -> Namespace:
         {"istio.io/dataplane-mode": "ambient"},
         {"team": "red"},
         {"istio-injection": "off"},
+        {"istio.io/rev": "canary", "team": "red"},
+        {"istio.io/rev": "next"},
     ]
     return namespace(draw(_NAMESPACES), draw(st.sampled_from(said)))
 
@@ -142,12 +158,25 @@ def sidecars(draw: st.DrawFn) -> Sidecar:
 
 
 def mesh_configs() -> st.SearchStrategy[MeshConfig]:
-    return st.builds(MeshConfig, root_namespace=_NAMESPACES, trust_domain=st.sampled_from(["cluster.local", "td"]))
+    red = (Requirement("team", Operator.IN, ("red",)),)
+    named = (Requirement("kubernetes.io/metadata.name", Operator.NOT_IN, ("bar",)),)
+    return st.builds(
+        MeshConfig,
+        root_namespace=_NAMESPACES,
+        trust_domain=st.sampled_from(["cluster.local", "td"]),
+        discovery_selectors=st.sampled_from([(), (), (red,), (red, named)]),
+        revision=st.sampled_from(["default", "default", "canary"]),
+    )
+
+
+def injectors() -> st.SearchStrategy[Injector]:
+    return st.builds(Injector, st.sampled_from(["default", "canary"]), st.sampled_from(["", "default", "next"]))
 
 
 def policy_objects() -> st.SearchStrategy[MeshObject]:
     """Everything that a decision depends on."""
-    return st.one_of(policies(), policies(), workloads(), workloads(), namespaces(), mesh_configs())
+    said = st.one_of(policies(), policies(), for_one_revision(policies()))
+    return st.one_of(said, said, workloads(), workloads(), namespaces(), mesh_configs(), injectors())
 
 
 def objects() -> st.SearchStrategy[MeshObject]:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
-from manifests import IN_AMBIENT_MODE, documents, namespace, pod, policy
+from manifests import IN_AMBIENT_MODE, documents, mesh_config, namespace, pod, policy, revision_tag
 from peerauth.analysis.lint.codes import ALL_CODES
 from peerauth.cli.main import cli
 
@@ -55,6 +55,7 @@ class Workload(msgspec.Struct, forbid_unknown_fields=True):
     enforced: Enforced | None
     notes: list[str]
     reasons: list[Reason]
+    revision: str = ""
     dataplaneByLabels: str = ""  # noqa: N815
 
 
@@ -73,11 +74,16 @@ class NotUnderstood(msgspec.Struct, forbid_unknown_fields=True):
     column: int
 
 
+class Revision(Mesh, forbid_unknown_fields=True):
+    name: str
+
+
 class Explained(msgspec.Struct, forbid_unknown_fields=True):
     schema: int
     mesh: Mesh
     workloads: list[Workload]
     notUnderstood: list[NotUnderstood]  # noqa: N815
+    revisions: list[Revision] = []
 
 
 def run(command: str, text: str, *options: str) -> Result:
@@ -168,6 +174,42 @@ def test_of_one_port_the_text_says_nothing_about_the_others() -> None:
 def test_the_mesh_says_its_root_namespace_and_trust_domain() -> None:
     mesh = explained(documents("rootNamespace: root\ntrustDomain: td\n", pod())).mesh
     assert mesh == Mesh("root", "td")
+
+
+def test_with_several_revisions_each_workload_has_its_own_and_each_revision_its_configuration() -> None:
+    text = documents(
+        mesh_config("trustDomain: td"),
+        mesh_config("rootNamespace: root", revision="canary"),
+        namespace(),
+        pod(),
+        namespace("new", {"istio.io/rev": "next"}),
+        pod("new/w"),
+        namespace("out", {}),
+        pod("out/w"),
+        revision_tag("next", "canary"),
+        policy("root/default", "STRICT"),
+    )
+    result = explained(text)
+    assert result.mesh == Mesh("istio-system", "td")
+    assert [(one.name, one.rootNamespace, one.trustDomain) for one in result.revisions] == [
+        ("canary", "root", "cluster.local"),
+        ("default", "istio-system", "td"),
+    ]
+    assert [(one.namespace, one.revision, one.mode) for one in result.workloads] == [
+        ("foo", "default", "PERMISSIVE"),
+        ("new", "canary", "STRICT"),
+        ("out", "", "PERMISSIVE"),
+    ]
+    lines = [line for line in run("explain", text).stdout.splitlines() if "data plane" in line]
+    assert [line.rpartition("of the revision ")[2] for line in lines[:2]] == ["default", "canary"]
+    assert "revision" not in lines[2]
+
+
+def test_where_there_is_one_revision_nothing_is_said_of_it() -> None:
+    for text in (FINE, documents(FINE, mesh_config("trustDomain: td", revision="canary"))):
+        result = explained(text)
+        assert (result.revisions, [one.revision for one in result.workloads]) == ([], [""])
+        assert "revision" not in run("explain", text).stdout
 
 
 def test_outside_the_mesh_enforced_is_null() -> None:

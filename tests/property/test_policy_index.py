@@ -9,13 +9,13 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from meshes import changes, policy_objects
 from peerauth.model.changes import Change, Delete, Edit, MeshObject, ObjectRef, Reset, Upsert, ref_of
 from peerauth.model.inventory import Namespace, Workload, WorkloadKey
-from peerauth.model.mesh import DEFAULT_MESH, MeshConfig
+from peerauth.model.mesh import meshes_of
 from peerauth.model.peerauth import PeerAuthentication
 from peerauth.model.world import World
 from peerauth.policy.decision import Decision
 from peerauth.policy.index import PolicyIndex
-from peerauth.policy.membership import dataplane_of
 from peerauth.policy.resolve import resolve
+from peerauth.policy.revisions import standing_of
 
 
 class Said:
@@ -46,20 +46,26 @@ class Said:
 
 
 def from_scratch(objects: list[MeshObject]) -> dict[WorkloadKey, Decision]:
-    mesh = next((obj for obj in objects if isinstance(obj, MeshConfig)), DEFAULT_MESH)
+    meshes = meshes_of(objects)
     known = {obj.meta.name: obj for obj in objects if isinstance(obj, Namespace)}
     policies = [obj for obj in objects if isinstance(obj, PeerAuthentication)]
-    return {
-        obj.key: resolve(
-            obj.meta.labels,
-            obj.meta.namespace,
+    places = {policy.meta.namespace for policy in policies}
+
+    def decided(workload: Workload) -> Decision:
+        stands = standing_of(workload, known.get(workload.meta.namespace), meshes)
+        mesh = meshes.of(stands.istiod.revision)
+        labels = {place: known[place].meta.labels if place in known else None for place in places}
+        return resolve(
+            workload.meta.labels,
+            workload.meta.namespace,
             policies=policies,
             root_namespace=mesh.root_namespace,
-            dataplane=dataplane_of(obj, known.get(obj.meta.namespace)).dataplane,
+            revision=stands.istiod.revision,
+            unread=[place for place in places if mesh.reads(place, labels[place]) is False],
+            dataplane=stands.membership.dataplane,
         )
-        for obj in objects
-        if isinstance(obj, Workload)
-    }
+
+    return {obj.key: decided(obj) for obj in objects if isinstance(obj, Workload)}
 
 
 class IndexAgainstScratch(RuleBasedStateMachine):

@@ -7,17 +7,19 @@ A field is added to the contract with the same number, changed or removed only w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Generic, TypeVar
 
 import msgspec
 
-from peerauth.model.inventory import Namespace, Workload
-from peerauth.model.mesh import MeshConfig
+from peerauth.model.inventory import Workload
+from peerauth.model.mesh import MeshConfig, Meshes
 from peerauth.model.meta import Origin
+from peerauth.model.world import World
 from peerauth.policy.capture import Captured, Gap, captured_of
 from peerauth.policy.decision import Dataplane, Decision, EffectiveMode, Level, Reason
-from peerauth.policy.membership import dataplane_of, hangs_on_namespace
+from peerauth.policy.membership import hangs_on_namespace
+from peerauth.policy.revisions import standing_in
 
 SCHEMA = 2
 
@@ -40,7 +42,7 @@ class Explanation(msgspec.Struct, frozen=True):
     """One workload and everything decided for it. `why_dataplane` says what put it on its data plane, for people.
 
     `captured` is what of it reaches its proxy. `by_labels` is the data plane that the labels of a live pod ask for, if
-    it proves to have another.
+    it proves to have another. `tells_revision`: whether to say of which revision it is, since there are others.
     """
 
     workload: Workload
@@ -49,6 +51,7 @@ class Explanation(msgspec.Struct, frozen=True):
     captured: Captured
     why_dataplane: str
     by_labels: Dataplane | None = None
+    tells_revision: bool = False
 
     @property
     def enforced_otherwise(self) -> EffectiveMode | None:
@@ -70,8 +73,9 @@ class Explainer:
     Identity stands for content: what is kept holds the objects that its key was made from.
     """
 
-    def __init__(self, *, port: int | None = None) -> None:
+    def __init__(self, *, port: int | None = None, tells_revision: bool = False) -> None:
         self._port = port
+        self._tells_revision = tells_revision
         self._views: dict[_ViewKey, tuple[Decision, Captured, tuple[PortView, ...]]] = {}
 
     def explain(
@@ -93,7 +97,8 @@ class Explainer:
                 self._views.clear()
             views = self._views_of(decision, captured, frozenset(declared), names)
             kept = self._views[key] = decision, captured, views
-        return Explanation(workload, decision, kept[2], kept[1], why_dataplane, by_labels)
+        tells_revision = self._tells_revision and decision.dataplane is not Dataplane.NONE
+        return Explanation(workload, decision, kept[2], kept[1], why_dataplane, by_labels, tells_revision)
 
     def _views_of(
         self, decision: Decision, captured: Captured, said: frozenset[int], names: Names
@@ -154,12 +159,16 @@ def _port_view(
     )
 
 
-def why_dataplane(workload: Workload, namespace: Namespace | None) -> str:
+def why_dataplane(workload: Workload, world: World) -> str:
     """What put a workload on its data plane; whether that is in doubt because its Namespace was not given, and what
     the labels of a live pod ask for instead.
     """
-    found = dataplane_of(workload, namespace)
-    if namespace is None and found.dataplane is Dataplane.NONE and hangs_on_namespace(workload):
+    found = standing_in(workload, world).membership
+    if (
+        workload.meta.namespace not in world.namespaces
+        and found.dataplane is Dataplane.NONE
+        and hangs_on_namespace(workload)
+    ):
         return f"{found.why}; the Namespace {workload.meta.namespace} is not in the input, which may say otherwise"
     if found.by_labels is None:
         return found.why
@@ -215,8 +224,13 @@ def _gap_note(gap: Gap, ports: list[int], *, others: bool) -> str:
 
 
 def mesh_document(mesh: MeshConfig) -> dict[str, object]:
-    """The `mesh` member of the JSON contract."""
+    """The `mesh` member of the JSON contract: the default revision's configuration."""
     return {"rootNamespace": mesh.root_namespace, "trustDomain": mesh.trust_domain}
+
+
+def revision_documents(meshes: Meshes, revisions: Iterable[str]) -> list[dict[str, object]]:
+    """The `revisions` member of the JSON contract."""
+    return [{"name": name, **mesh_document(meshes.of(name))} for name in sorted(revisions)]
 
 
 def name_document(workload: Workload) -> dict[str, object]:
@@ -231,6 +245,7 @@ def decision_document(explanation: Explanation) -> dict[str, object]:
     return {
         "dataplane": decision.dataplane.value,
         **({} if by_labels is None else {"dataplaneByLabels": by_labels.value}),
+        **({"revision": decision.revision} if explanation.tells_revision else {}),
         "mode": decision.mode.value,
         "ports": {str(view.number): view.asked.value for view in explanation.ports},
         "enforced": _enforced_document(explanation),

@@ -64,7 +64,8 @@ def _dataplane_line(explanation: Explanation) -> Line:
         return line(head, f"  outside the mesh, nothing is enforced: {explanation.why_dataplane}")
     if dataplane is Dataplane.GATEWAY:
         return line(dataplane.value, f"  {NOT_OF_GATEWAYS}: {explanation.why_dataplane}")
-    return line(dataplane.value, f"  {explanation.why_dataplane}")
+    revision = f"; of the revision {explanation.decision.revision}" if explanation.tells_revision else ""
+    return line(dataplane.value, f"  {explanation.why_dataplane}{revision}")
 
 
 def _mode_line(explanation: Explanation) -> Line:

@@ -21,6 +21,7 @@ from peerauth.analysis.explain import (
     decision_document,
     mesh_document,
     name_document,
+    revision_documents,
     why_dataplane,
 )
 from peerauth.analysis.lint import lint
@@ -36,7 +37,7 @@ from peerauth.cli.render import plain, plain_text, writer
 from peerauth.cli.sarif import sarif_document
 from peerauth.model.diagnostic import Diagnostic, Severity
 from peerauth.model.inventory import Admission, WorkloadKey
-from peerauth.policy.membership import dataplane_of
+from peerauth.policy.revisions import standing_in
 from peerauth.sources.files import collection_paused
 
 FINE, FOUND, BAD_INPUT = 0, 1, 2
@@ -159,24 +160,25 @@ def _explanations(
     reading: Reading, workloads: Sequence[WorkloadKey], *, port: int | None, people: bool = False
 ) -> Iterator[Explanation]:
     """What is said of each workload; the sentence on its data plane is not part of the contract for programs."""
-    world, explainer = reading.world, Explainer(port=port)
+    world, explainer = reading.world, Explainer(port=port, tells_revision=len(reading.revisions) > 1)
     for key in workloads:
         workload = world.workloads[key]
-        services, namespace = world.services_selecting(workload), world.namespaces.get(key.namespace)
+        services = world.services_selecting(workload)
         live = workload.admission is not Admission.AHEAD
         yield explainer.explain(
             workload,
             reading.index.decision(key),
             declared=world.declared_numbers(workload, services),
-            why_dataplane=why_dataplane(workload, namespace) if people else "",
-            by_labels=dataplane_of(workload, namespace).by_labels if live else None,
+            why_dataplane=why_dataplane(workload, world) if people else "",
+            by_labels=standing_in(workload, world).membership.by_labels if live else None,
         )
 
 
 def _write_explanations(reading: Reading, explanations: Iterator[Explanation]) -> None:
     """The JSON contract, a workload to a line, written as it is made."""
     out = sys.stdout.buffer
-    out.write(b'{"schema": %d, "mesh": ' % SCHEMA + json_bytes(mesh_document(reading.world.mesh)) + b', "workloads": [')
+    out.write(b'{"schema": %d, "mesh": ' % SCHEMA + json_bytes(mesh_document(reading.world.mesh)))
+    out.write(_several_revisions(reading) + b', "workloads": [')
     decisions = Shared(lambda explanation: json_bytes(decision_document(explanation)))
     separator = b"\n"
     for explanation in explanations:
@@ -187,6 +189,13 @@ def _write_explanations(reading: Reading, explanations: Iterator[Explanation]) -
     unread = json_bytes(not_understood_documents(not_understood(reading.world)))
     out.write(b', "notUnderstood": ' + unread + b"}\n")
     out.flush()
+
+
+def _several_revisions(reading: Reading) -> bytes:
+    """The member `revisions`, where there is more than one."""
+    if len(reading.revisions) < 2:
+        return b""
+    return b', "revisions": ' + json_bytes(revision_documents(reading.world.meshes, reading.revisions))
 
 
 def _print_explanations(explanations: Iterator[Explanation], *, port: int | None) -> None:

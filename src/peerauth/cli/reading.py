@@ -45,6 +45,11 @@ class Reading(msgspec.Struct, frozen=True):
         """Whether some document says nothing because of a fault."""
         return any(finding.severity is Severity.ERROR for finding in self.diagnostics)
 
+    @property
+    def revisions(self) -> frozenset[str]:
+        """Every revision that has a configuration or decides for a workload of the mesh."""
+        return self.index.revisions() | self.world.meshes.configs.keys()
+
     def decide(self, workload: Workload) -> Decision:
         """What was decided about a workload of this world."""
         return self.index.decision(workload.key)

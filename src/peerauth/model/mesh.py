@@ -6,7 +6,7 @@ Source: Istio's MeshConfig reference: `rootNamespace`, `trustDomain`, `trustDoma
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from enum import StrEnum
 from typing import TypeVar
@@ -178,6 +178,14 @@ class Meshes(msgspec.Struct, frozen=True):
         if obj.tag:
             return msgspec.structs.replace(self, tags=_without(self.tags, obj.tag))
         return msgspec.structs.replace(self, injecting=self.injecting - {obj.revision})
+
+
+def meshes_of(objects: Iterable[object]) -> Meshes:
+    """What some objects say of mesh configurations and revisions."""
+    meshes = Meshes()
+    for obj in objects:
+        meshes = meshes.having(obj) if isinstance(obj, MeshConfig | Injector) else meshes
+    return meshes
 
 
 T = TypeVar("T")

@@ -13,8 +13,10 @@ from typing import NamedTuple
 from peerauth.model.inventory import Workload, WorkloadKey
 from peerauth.model.meta import Labels
 from peerauth.model.peerauth import PeerAuthentication
-from peerauth.policy.decision import Dataplane, Decision
+from peerauth.policy.decision import Decision
 from peerauth.policy.membership import Traits, traits_of
+from peerauth.policy.revisions import Standing
+from peerauth.policy.shelf import NOTHING_SAID
 
 
 class ClassKey(NamedTuple):
@@ -31,19 +33,20 @@ def class_key(workload: Workload) -> ClassKey:
 
 
 class WorkloadClass:
-    """One class: who is in it, which policies select it (oldest first), and what was decided.
+    """One class: who is in it, where it stands, which policies select it, and what was decided.
 
-    `ignored` are the policies of the root namespace that would select it. `index` alone writes here, and decides
-    about a class before the end of the step that made it. `members` is a dictionary for its order: that of joining.
+    `ignored` are the policies of the root namespace that would select it, oldest first. `index` alone writes here, and
+    decides about a class before the end of the step that made it: until then it has no standing. `members` is a
+    dictionary for its order: that of joining.
     """
 
-    __slots__ = ("dataplane", "decision", "ignored", "key", "members", "selecting")
+    __slots__ = ("decision", "ignored", "key", "members", "selecting", "standing")
 
     def __init__(self, key: ClassKey, *, decision: Decision) -> None:
         self.key = key
         self.members: dict[WorkloadKey, None] = {}
-        self.dataplane = Dataplane.NONE
-        self.selecting: tuple[PeerAuthentication, ...] = ()
+        self.standing: Standing | None = None
+        self.selecting = NOTHING_SAID
         self.ignored: tuple[PeerAuthentication, ...] = ()
         self.decision = decision
 

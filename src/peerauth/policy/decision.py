@@ -10,6 +10,7 @@ from enum import StrEnum
 
 import msgspec
 
+from peerauth.model.mesh import DEFAULT_REVISION
 from peerauth.model.meta import NOWHERE, Origin
 from peerauth.model.peerauth import Mode
 
@@ -56,7 +57,7 @@ class Verdict(StrEnum):
     DECIDES: its mode is in force. INHERITS: it says UNSET (or nothing), so the wider level's result stands.
     OVERRIDDEN: it won at its level, and a narrower level said something else. LOSES: an older policy won at its level;
     it contributes nothing, its port entries included. IGNORED: it has no effect where it stands (a selector in the
-    root namespace).
+    root namespace), or the istiod that decides for the workload does not read it.
     """
 
     DECIDES = "decides"
@@ -109,7 +110,7 @@ class Decision(msgspec.Struct, frozen=True):
     """Everything decided for one workload: its mode, the ports that differ or are named, and the chain of reasons.
 
     `ports` ascend by number and hold every port of the winning workload policy. `enforced` is None where no proxy
-    enforces: outside the mesh, and on gateways.
+    enforces: outside the mesh, and on gateways. `revision` is that of the istiod which decides.
     """
 
     dataplane: Dataplane
@@ -117,6 +118,7 @@ class Decision(msgspec.Struct, frozen=True):
     ports: tuple[PortDecision, ...] = ()
     reasons: tuple[Reason, ...] = ()
     enforced: Enforced | None = None
+    revision: str = DEFAULT_REVISION
 
     def mode_of(self, port: int) -> EffectiveMode:
         """What the policy asks of a port, declared or not."""

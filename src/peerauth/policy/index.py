@@ -2,8 +2,8 @@
 
 A state machine without I/O: changes in, the workloads whose decision changed out. It decides about classes of workloads
 (`classes`), and only about those that a change can reach: a policy with a selector reaches the classes it matches
-before or after, a namespace's its classes, the mesh's all; classes about which the same policies speak share one
-`Decision` object. `resolve` over everything is its oracle: a stateful property test holds them together.
+before or after, a namespace's its classes, the mesh's all of its revision; classes about which the same policies speak
+share one `Decision` object. `resolve` over everything is its oracle: a stateful property test holds them together.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import msgspec
 
 from peerauth.model.changes import Change, Edit, Ledger
 from peerauth.model.inventory import Namespace, Workload, WorkloadKey
-from peerauth.model.mesh import DEFAULT_MESH, MeshConfig
+from peerauth.model.mesh import Injector, MeshConfig, Meshes
 from peerauth.model.meta import Labels
 from peerauth.model.peerauth import PeerAuthentication
 from peerauth.policy.classes import ClassKey, ClassTable, WorkloadClass, class_key
-from peerauth.policy.decision import Dataplane, Decision
-from peerauth.policy.membership import membership_of
+from peerauth.policy.decision import Dataplane, Decision, Level
 from peerauth.policy.resolve import Contenders, decide
-from peerauth.policy.shelf import PolicyShelf
+from peerauth.policy.revisions import Asked, Istiod, Standing, istiod_for, standing
+from peerauth.policy.shelf import NOTHING_SAID, PolicyShelf, Said
 
 
 class DecisionChange(msgspec.Struct, frozen=True, gc=False):
@@ -37,8 +37,8 @@ class _Step(msgspec.Struct):
 
     `before` has the earlier decision of every workload that appeared, moved to another class or went. `stale` classes
     are looked at afresh, and so are those that the selectors of `selecting` policies match; those of `namespaces` may
-    have another data plane or another namespace policy; if `whole_mesh`, every class has another mesh policy; if
-    `another_root`, all are stale.
+    have another data plane, revision or namespace policy. Those that ask for a revision of `mesh_policies` have another
+    mesh policy, those that ask for one of `istiods` another istiod, or one that reads other policies.
     """
 
     before: dict[WorkloadKey, Decision | None] = {}
@@ -46,8 +46,8 @@ class _Step(msgspec.Struct):
     left: dict[WorkloadClass, None] = {}
     selecting: list[PeerAuthentication] = []
     namespaces: dict[str, None] = {}
-    whole_mesh: bool = False
-    another_root: bool = False
+    mesh_policies: dict[Asked, None] = {}
+    istiods: dict[Asked, None] = {}
     other_policies: bool = False
     visited: int = 0
 
@@ -61,13 +61,15 @@ class PolicyIndex:
     def __init__(self) -> None:
         self.visited = 0
         self._ledger = Ledger()
-        self._root_namespace = DEFAULT_MESH.root_namespace
+        self._meshes = Meshes()
+        self._roots = _roots(self._meshes)
         self._namespace_labels: dict[str, Labels] = {}
         self._policies = PolicyShelf()
         self._classes = ClassTable()
         self._class_of: dict[WorkloadKey, WorkloadClass] = {}
+        self._asking: dict[Asked, dict[WorkloadClass, None]] = {}
         self._undecided = decide(Contenders(), dataplane=Dataplane.NONE)
-        self._decided: dict[_Speakers, tuple[Contenders, Decision]] = {}
+        self._decided: dict[tuple[object, ...], tuple[tuple[object, ...], Decision]] = {}
 
     def __len__(self) -> int:
         return len(self._class_of)
@@ -86,6 +88,11 @@ class PolicyIndex:
         """Every workload and its decision."""
         return ((key, found.decision) for key, found in self._class_of.items())
 
+    def revisions(self) -> frozenset[str]:
+        """The revisions that decide for a workload of the mesh."""
+        decisions = [found.decision for found in self._classes]
+        return frozenset([each.revision for each in decisions if each.dataplane is not Dataplane.NONE])
+
     def apply(self, change: Change) -> tuple[DecisionChange, ...]:
         """Takes one source's change; objects that no decision depends on are passed over."""
         return self.update(self._ledger.apply(change))
@@ -102,7 +109,7 @@ class PolicyIndex:
                     self._take_policy(edit, step)
                 case Namespace():
                     self._take_namespace(edit, step, kind.meta.name)
-                case MeshConfig():
+                case MeshConfig() | Injector():
                     self._take_mesh(edit, step)
         changes = tuple(self._settle(step))
         self.visited = step.visited
@@ -147,34 +154,49 @@ class PolicyIndex:
         else:
             self._namespace_labels.pop(name, None)
         step.namespaces[name] = None
+        for asked, istiod in self._with_root(name):
+            if istiod.mesh.discovery_selectors:
+                step.istiods[asked] = None
 
     def _take_mesh(self, edit: Edit, step: _Step) -> None:
-        mesh = edit.after if isinstance(edit.after, MeshConfig) else DEFAULT_MESH
-        if mesh.root_namespace != self._root_namespace:
-            self._root_namespace = mesh.root_namespace
-            step.another_root = True
+        before = self._meshes
+        if isinstance(edit.before, MeshConfig | Injector):
+            self._meshes = self._meshes.without(edit.before)
+        if isinstance(edit.after, MeshConfig | Injector):
+            self._meshes = self._meshes.having(edit.after)
+        self._roots = _roots(self._meshes)
+        for asked in self._asking:
+            if _reading(istiod_for(asked, before)) != _reading(istiod_for(asked, self._meshes)):
+                step.istiods[asked] = None
+
+    def _with_root(self, namespace: str) -> Iterator[tuple[Asked, Istiod]]:
+        """The istiods of the classes whose mesh policies stand in a namespace."""
+        for asked in self._asking if namespace in self._roots else ():
+            istiod = istiod_for(asked, self._meshes)
+            if istiod.root_namespace == namespace:
+                yield asked, istiod
 
     def _reach(self, policy: PeerAuthentication, step: _Step) -> None:
-        """Marks the classes that a policy speaks about, or would if its selector had an effect."""
+        """Marks the classes that a policy speaks about, or would if it were heard."""
         if policy.selector:
             step.selecting.append(policy)
-        elif policy.meta.namespace == self._root_namespace:
-            step.whole_mesh = True
-        else:
-            step.namespaces[policy.meta.namespace] = None
+            return
+        step.namespaces[policy.meta.namespace] = None
+        for asked, _ in self._with_root(policy.meta.namespace):
+            step.mesh_policies[asked] = None
 
     def _reach_selected(self, step: _Step) -> None:
         """Makes the classes stale that selectors match; those that are new in this step are stale already."""
         for policy in step.selecting if len(step.stale) < len(self._classes) else ():
             namespace = policy.meta.namespace
-            in_root = namespace == self._root_namespace
-            for found in self._classes.candidates(policy.selector, namespace=None if in_root else namespace):
+            everywhere = namespace in self._roots
+            for found in self._classes.candidates(policy.selector, namespace=None if everywhere else namespace):
                 step.visited += 1
                 if policy.selector <= found.key.labels:
                     step.stale[found] = None
 
     def _settle(self, step: _Step) -> Iterator[DecisionChange]:
-        if step.other_policies or step.another_root:
+        if step.other_policies or step.istiods:
             self._decided.clear()
         self._reach_selected(step)
         for found in self._reached(step):
@@ -194,39 +216,82 @@ class PolicyIndex:
         for emptied in step.left:
             if not emptied.members:
                 self._classes.drop(emptied)
+                self._ask(emptied, None)
 
     def _reached(self, step: _Step) -> Collection[WorkloadClass]:
         """Every class that the step may have changed, once, those without members included."""
-        if step.whole_mesh or step.another_root:
-            return tuple(self._classes)
         reached = dict(step.stale)
         for namespace in step.namespaces:
             reached.update(dict.fromkeys(self._classes.in_namespace(namespace)))
+        for asked in (*step.mesh_policies, *step.istiods):
+            reached.update(self._asking.get(asked, {}))
         return reached
 
     def _refresh(self, found: WorkloadClass, step: _Step) -> None:
-        """Brings up to date what a class keeps of the policies and of its namespace."""
+        """Brings up to date what a class keeps of the policies and of where it stands."""
         namespace, labels, traits = found.key
-        stale = step.another_root or found in step.stale
-        if stale or namespace in step.namespaces:
-            own = self._namespace_labels.get(namespace)
-            found.dataplane = membership_of(labels, traits, namespace=namespace, namespace_labels=own).dataplane
-        if stale:
-            in_root = namespace == self._root_namespace
-            found.ignored = self._policies.selecting(labels, namespace=self._root_namespace)
-            found.selecting = () if in_root else self._policies.selecting(labels, namespace=namespace)
+        stale = found in step.stale or (found.standing is not None and found.standing.asked in step.istiods)
+        if not stale and namespace not in step.namespaces:
+            return
+        own = self._namespace_labels.get(namespace)
+        stands = standing(labels, traits, namespace=namespace, namespace_labels=own, meshes=self._meshes)
+        self._ask(found, stands)
+        root, revision = stands.istiod.root_namespace, stands.istiod.revision
+        found.ignored = self._policies.selecting(
+            labels, namespace=root, revision=revision, is_read=self._reads(stands.istiod, root)
+        ).heard
+        found.selecting = NOTHING_SAID
+        if namespace != root:
+            found.selecting = self._policies.selecting(
+                labels, namespace=namespace, revision=revision, is_read=stands.istiod.reads(namespace, own)
+            )
+
+    def _ask(self, found: WorkloadClass, stands: Standing | None) -> None:
+        """Files a class under the revision that it asks for; None takes it out."""
+        before, found.standing = found.standing, stands
+        if before is not None and (stands is None or stands.asked != before.asked):
+            del self._asking[before.asked][found]
+            if not self._asking[before.asked]:
+                del self._asking[before.asked]
+        if stands is not None:
+            self._asking.setdefault(stands.asked, {})[found] = None
+
+    def _reads(self, istiod: Istiod, namespace: str) -> bool:
+        return istiod.reads(namespace, self._namespace_labels.get(namespace))
 
     def _decide(self, found: WorkloadClass) -> Decision:
-        namespace = found.key.namespace
-        mesh = self._policies.broad(self._root_namespace)
-        own = () if namespace == self._root_namespace else self._policies.broad(namespace)
-        # Identity stands for content: `_decided` holds every tuple that its keys were made from.
-        who = (id(mesh), id(own), id(found.selecting), id(found.ignored), found.dataplane)
+        stands, namespace = found.standing, found.key.namespace
+        if stands is None:
+            return self._undecided
+        istiod, root = stands.istiod, stands.istiod.root_namespace
+        dataplane, revision = stands.membership.dataplane, istiod.revision
+        mesh = self._policies.broad(root, revision=revision, is_read=self._reads(istiod, root))
+        own = NOTHING_SAID
+        if namespace != root:
+            own = self._policies.broad(namespace, revision=revision, is_read=self._reads(istiod, namespace))
+        # Identity stands for content: `_decided` holds everything that its keys were made from.
+        spoke = (mesh, own, found.selecting, found.ignored)
+        who = (*map(id, spoke), dataplane, revision)
         decided = self._decided.get(who)
         if decided is None:
-            speakers = Contenders(mesh, own, found.selecting, found.ignored)
-            decided = self._decided[who] = speakers, decide(speakers, dataplane=found.dataplane)
+            speakers = Contenders(mesh.heard, own.heard, found.selecting.heard, found.ignored, _unheard(*spoke[:3]))
+            decided = self._decided[who] = spoke, decide(speakers, dataplane=dataplane, revision=revision)
         return decided[1]
 
 
-_Speakers = tuple[int, int, int, int, Dataplane]
+_LEVELS = (Level.MESH, Level.NAMESPACE, Level.WORKLOAD)
+
+
+def _unheard(*said: Said) -> tuple[tuple[Level, PeerAuthentication], ...]:
+    return tuple((level, policy) for level, one in zip(_LEVELS, said, strict=True) for policy in one.unheard)
+
+
+def _roots(meshes: Meshes) -> frozenset[str]:
+    """Every namespace that is the root of some revision."""
+    known = (*meshes.configs.values(), meshes.of(meshes.default))
+    return frozenset([mesh.root_namespace for mesh in known])
+
+
+def _reading(istiod: Istiod) -> tuple[object, ...]:
+    """What of an istiod decides about which policies it reads."""
+    return istiod.revision, istiod.root_namespace, istiod.mesh.discovery_selectors

@@ -72,8 +72,9 @@ class Traits(NamedTuple):
     """What of a workload, beside its labels and its namespace, its data plane hangs on.
 
     `annotated` is its `sidecar.istio.io/inject` annotation. `injected` and `redirected` are what a live pod proves:
-    that the injector has been at it, and that the node's proxy gets its traffic. `gateway` is the annotation that names
-    a gateway, `gateway_template` whether it is the gateway's template that would be injected.
+    that the injector has been at it, and that the node's proxy gets its traffic; `injected_by` is the revision of the
+    injector, if it says so. `gateway` is the annotation that names a gateway, `gateway_template` whether it is the
+    gateway's template that would be injected.
     """
 
     annotated: str | None = None
@@ -81,6 +82,7 @@ class Traits(NamedTuple):
     admission: Admission = Admission.AHEAD
     proxy: ProxyRole = ProxyRole.ABSENT
     injected: bool = False
+    injected_by: str = ""
     redirected: bool = False
     gateway: str = ""
     gateway_template: bool = False
@@ -109,11 +111,27 @@ def traits_of(workload: Workload) -> Traits:
         admission=workload.admission,
         proxy=workload.proxy,
         injected=STATUS in said,
+        injected_by=injecting_revision(said[STATUS]) if STATUS in said else "",
         redirected=said.get(REDIRECTION) == "enabled",
         gateway=next((key for key in _GATEWAY_MARKS if key in said), ""),
         gateway_template=_GATEWAY_TEMPLATE in {name.strip() for name in said.get(TEMPLATES, "").split(",")},
         machine=machine,
     )
+
+
+class _Status(msgspec.Struct):
+    """What the injector writes of itself into a pod."""
+
+    revision: str = ""
+
+
+@lru_cache(maxsize=256)
+def injecting_revision(status: str) -> str:
+    """The revision that wrote the annotation `sidecar.istio.io/status`, or '' if it does not say."""
+    try:
+        return msgspec.json.decode(status, type=_Status).revision
+    except msgspec.DecodeError:
+        return ""
 
 
 def dataplane_of(workload: Workload, namespace: Namespace | None) -> Membership:

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from peerauth.model.meta import NOWHERE, Labels, Origin
 from peerauth.model.peerauth import Mode, PeerAuthentication, PortMode
 from peerauth.policy.decision import EffectiveMode, Level, Reason, Verdict
+from peerauth.policy.membership import REVISION
+from peerauth.policy.revisions import revision_label
 
 
 def default() -> Reason:
@@ -59,6 +61,22 @@ def ignored(policy: PeerAuthentication) -> Reason:
         f"the root namespace, where a selector has no effect: only policies of other namespaces can select workloads."
     )
     return _reason(Level.WORKLOAD, policy, Verdict.IGNORED, why=why)
+
+
+def unheard(level: Level, policy: PeerAuthentication, *, revision: str) -> Reason:
+    """A policy that speaks about the workload and that the istiod of its revision does not read."""
+    label = revision_label(policy)
+    if label not in (None, revision):
+        why = (
+            f"It {_reach(level, policy)}, but its label {REVISION} is {label or 'empty'}: only the istiod of the "
+            f"revision of that name reads it, and this workload is of the revision {revision}."
+        )
+    else:
+        why = (
+            f"It {_reach(level, policy)}, but the istiod of the revision {revision} does not read it: no "
+            f"discoverySelector of its mesh configuration matches the namespace {policy.meta.namespace}."
+        )
+    return _reason(level, policy, Verdict.IGNORED, why=why)
 
 
 def port(policy: PeerAuthentication, entry: PortMode, *, workload: EffectiveMode) -> Reason:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from peerauth.model.changes import Edit, MeshObject, Reset
-from peerauth.model.mesh import DEFAULT_MESH, MeshConfig
+from peerauth.model.mesh import DEFAULT_MESH, Injector, MeshConfig
 from peerauth.policy.mesh import Mesh, Step
 from peerauth.policy.strictness import loosens
 
@@ -45,6 +45,6 @@ def may_loosen(step: Step) -> bool:
 
 def _takes_back(edit: Edit) -> bool:
     if not isinstance(edit.after, MeshConfig):
-        return edit.after is None
+        return edit.after is None or isinstance(edit.after, Injector)
     before = edit.before if isinstance(edit.before, MeshConfig) else DEFAULT_MESH
     return msgspec.structs.replace(edit.after, origin=before.origin) != before

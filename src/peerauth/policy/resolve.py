@@ -2,17 +2,18 @@
 
 `resolve` is a pure function of its arguments, whatever their order, and the oracle of `index`. Workload over namespace
 over mesh, port over workload; UNSET is transparent; within a level the oldest policy wins and the others contribute
-nothing, their port entries included. A selector in the root namespace has no effect and is reported.
+nothing, their port entries included. A selector in the root namespace has no effect and is reported, and so is a policy
+that the istiod of the workload's revision does not read.
 Source: Istio's PeerAuthentication reference. The sentences are in `reasons`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import msgspec
 
-from peerauth.model.mesh import DEFAULT_MESH
+from peerauth.model.mesh import DEFAULT_MESH, DEFAULT_REVISION
 from peerauth.model.meta import Labels, age_of
 from peerauth.model.peerauth import Mode, PeerAuthentication
 from peerauth.policy import reasons
@@ -25,6 +26,7 @@ from peerauth.policy.decision import (
     PortDecision,
     Reason,
 )
+from peerauth.policy.revisions import is_for
 
 _Spoken = tuple[Level, tuple[PeerAuthentication, ...]]
 
@@ -34,13 +36,15 @@ NO_DISABLE = "ambient cannot turn mutual TLS off: it admits plaintext as well as
 class Contenders(msgspec.Struct, frozen=True):
     """The policies that speak about a workload, by level, oldest first: the first of each level wins it.
 
-    `ignored` are those of the root namespace whose selector would match.
+    `ignored` are those of the root namespace whose selector would match, `unheard` those that would speak at a level if
+    the workload's revision read them.
     """
 
     mesh: tuple[PeerAuthentication, ...] = ()
     namespace: tuple[PeerAuthentication, ...] = ()
     workload: tuple[PeerAuthentication, ...] = ()
     ignored: tuple[PeerAuthentication, ...] = ()
+    unheard: tuple[tuple[Level, PeerAuthentication], ...] = ()
 
 
 def resolve(
@@ -49,36 +53,67 @@ def resolve(
     *,
     policies: Iterable[PeerAuthentication],
     root_namespace: str = DEFAULT_MESH.root_namespace,
+    revision: str = DEFAULT_REVISION,
+    unread: Collection[str] = (),
     dataplane: Dataplane = Dataplane.SIDECAR,
 ) -> Decision:
     """What a workload with these labels, in this namespace, must do on every port, and why.
 
     `policies` may hold any others of the mesh: they contribute nothing. Equal sets in any order give equal decisions.
+    `revision` is the workload's, `unread` the namespaces that its istiod does not read.
     """
-    return decide(contenders(labels, namespace, policies=policies, root_namespace=root_namespace), dataplane=dataplane)
+    speakers = contenders(
+        labels, namespace, policies=policies, root_namespace=root_namespace, revision=revision, unread=unread
+    )
+    return decide(speakers, dataplane=dataplane, revision=revision)
 
 
 def contenders(
-    labels: Labels, namespace: str, *, policies: Iterable[PeerAuthentication], root_namespace: str
+    labels: Labels,
+    namespace: str,
+    *,
+    policies: Iterable[PeerAuthentication],
+    root_namespace: str,
+    revision: str = DEFAULT_REVISION,
+    unread: Collection[str] = (),
 ) -> Contenders:
     """Sorts out who speaks about a workload at which level."""
-    mesh, own, workload, ignored = [], [], [], []
+    heard: dict[Level, list[PeerAuthentication]] = {level: [] for level in Level}
+    ignored, unheard = [], []
     for policy in sorted(policies, key=lambda policy: age_of(policy.meta)):
-        where = policy.meta.namespace
-        if where == root_namespace:
-            if not policy.selector:
-                mesh.append(policy)
-            elif policy.selector <= labels:
+        level = _level(policy, labels, namespace, root_namespace)
+        if level is None:
+            continue
+        is_heard = is_for(policy, revision) and policy.meta.namespace not in unread
+        if level is Level.WORKLOAD and policy.meta.namespace == root_namespace:
+            if is_heard:
                 ignored.append(policy)
-        elif where == namespace:
-            if not policy.selector:
-                own.append(policy)
-            elif policy.selector <= labels:
-                workload.append(policy)
-    return Contenders(tuple(mesh), tuple(own), tuple(workload), tuple(ignored))
+        elif is_heard:
+            heard[level].append(policy)
+        else:
+            unheard.append((level, policy))
+    return Contenders(
+        mesh=tuple(heard[Level.MESH]),
+        namespace=tuple(heard[Level.NAMESPACE]),
+        workload=tuple(heard[Level.WORKLOAD]),
+        ignored=tuple(ignored),
+        unheard=tuple(sorted(unheard, key=lambda one: _WIDEST_FIRST.index(one[0]))),
+    )
 
 
-def decide(speakers: Contenders, *, dataplane: Dataplane) -> Decision:
+_WIDEST_FIRST = tuple(Level)
+
+
+def _level(policy: PeerAuthentication, labels: Labels, namespace: str, root_namespace: str) -> Level | None:
+    """The level at which a policy speaks about a workload, or would in another namespace; None if it does not."""
+    if policy.meta.namespace not in (namespace, root_namespace) or not policy.selector <= labels:
+        return None
+    if policy.selector:
+        return Level.WORKLOAD
+    return Level.MESH if policy.meta.namespace == root_namespace else Level.NAMESPACE
+
+
+def decide(speakers: Contenders, *, dataplane: Dataplane, revision: str = DEFAULT_REVISION) -> Decision:
     """The decision that follows from who speaks at each level."""
     levels = (
         (Level.MESH, speakers.mesh),
@@ -95,8 +130,9 @@ def decide(speakers: Contenders, *, dataplane: Dataplane) -> Decision:
         dataplane=dataplane,
         mode=mode,
         ports=ports,
-        reasons=tuple(_chain(levels, speakers.ignored)),
+        reasons=tuple(_chain(levels, speakers, revision=revision)),
         enforced=enforce(mode, ports, dataplane=dataplane),
+        revision=revision,
     )
 
 
@@ -124,8 +160,11 @@ def _in_ambient(mode: EffectiveMode) -> EffectiveMode:
     return EffectiveMode.PERMISSIVE if mode is EffectiveMode.DISABLE else mode
 
 
-def _chain(levels: Sequence[_Spoken], ignored: tuple[PeerAuthentication, ...]) -> Iterator[Reason]:
-    """The reasons from the widest level to the narrowest; at each level the winner, then those that lost to it."""
+def _chain(levels: Sequence[_Spoken], speakers: Contenders, *, revision: str) -> Iterator[Reason]:
+    """The reasons from the widest level to the narrowest.
+
+    At each level the winner, then those that lost to it, then those that were not heard.
+    """
     decider = _decider(levels)
     if decider is None:
         yield reasons.default()
@@ -142,8 +181,8 @@ def _chain(levels: Sequence[_Spoken], ignored: tuple[PeerAuthentication, ...]) -
                 yield reasons.overridden(level, winner, by=decider)
         for loser in policies[1:]:
             yield reasons.loses(level, loser, winner=policies[0])
-    for policy in ignored:
-        yield reasons.ignored(policy)
+        yield from (reasons.unheard(at, policy, revision=revision) for at, policy in speakers.unheard if at is level)
+    yield from map(reasons.ignored, speakers.ignored)
     _, selecting = levels[-1]
     for winner in selecting[:1]:
         for entry in winner.ports:

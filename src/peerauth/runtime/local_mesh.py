@@ -24,9 +24,10 @@ from peerauth.dataplane.resources import DeclaredPort, Endpoint
 from peerauth.identity.csr import CsrRefusal, IssuedCertificate
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.inventory import Namespace, Workload, WorkloadKey
+from peerauth.model.mesh import meshes_of
 from peerauth.model.world import MeshObject, Reset
-from peerauth.policy.membership import dataplane_of
 from peerauth.policy.outbound import identity_of
+from peerauth.policy.revisions import standing_of
 from peerauth.runtime.applications import Applications, undeclared_port
 from peerauth.runtime.control_plane import Applied, ControlPlane, proxy_key
 from peerauth.runtime.local_node import LocalNode
@@ -244,8 +245,9 @@ class LocalMesh:
 def _captured(objects: Iterable[MeshObject]) -> dict[WorkloadKey, bool]:
     """Every workload, and whether a proxy captures its traffic."""
     namespaces = {obj.meta.name: obj for obj in objects if isinstance(obj, Namespace)}
+    meshes = meshes_of(objects)
     return {
-        obj.key: dataplane_of(obj, namespaces.get(obj.meta.namespace)).dataplane.enforces
+        obj.key: standing_of(obj, namespaces.get(obj.meta.namespace), meshes).membership.dataplane.enforces
         for obj in objects
         if isinstance(obj, Workload)
     }

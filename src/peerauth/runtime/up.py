@@ -23,7 +23,7 @@ from peerauth.dataplane.resources import Capture
 from peerauth.errors import PlatformError, SourceError
 from peerauth.identity.x509 import SVID_LIFETIME, Issuer
 from peerauth.model.diagnostic import Diagnostic, Severity
-from peerauth.model.mesh import Injector, MeshConfig, Meshes
+from peerauth.model.mesh import meshes_of
 from peerauth.model.world import MeshObject
 from peerauth.probe import Credentials
 from peerauth.runtime.authority import AuthorityFolder, follow_authority, now
@@ -239,9 +239,7 @@ def has_errors(diagnostics: Sequence[Diagnostic]) -> bool:
 
 
 def _trust_domain(objects: Iterable[MeshObject]) -> str:
-    meshes = Meshes()
-    for obj in objects:
-        meshes = meshes.having(obj) if isinstance(obj, MeshConfig | Injector) else meshes
+    meshes = meshes_of(objects)
     return meshes.of(meshes.default).trust_domain
 
 

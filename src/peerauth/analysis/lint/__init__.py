@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from peerauth.analysis.lint import clients, conflicts, enforcement, ports, removed, require, selectors, strangers
+from peerauth.analysis.lint import (
+    clients,
+    conflicts,
+    enforcement,
+    ports,
+    removed,
+    require,
+    revisions,
+    selectors,
+    strangers,
+)
 from peerauth.analysis.lint.survey import Survey
 from peerauth.model.diagnostic import Diagnostic
 
@@ -28,6 +38,9 @@ CHECKS: tuple[Check, ...] = (
     enforcement.unknown_namespaces,
     enforcement.not_as_labelled,
     enforcement.on_gateways,
+    revisions.unknown_revisions,
+    revisions.unknown_of_ztunnel,
+    revisions.unknown_readers,
     strangers.probes,
     strangers.api_server_calls,
     strangers.scrapes,

@@ -88,7 +88,10 @@ EXCLUDED_PORT = FindingCode(
     "PA0303", "excluded-port", Severity.WARNING, "An annotation keeps a port away from the proxy, so its mode is void"
 )
 UNKNOWN_NAMESPACE = FindingCode(
-    "PA0304", "unknown-namespace", Severity.INFO, "A workload's data plane hangs on a Namespace that was not given"
+    "PA0304", "unknown-namespace", Severity.INFO, "What is enforced hangs on a Namespace that was not given"
+)
+UNKNOWN_REVISION = FindingCode(
+    "PA0308", "unknown-revision", Severity.INFO, "A revision is named of which the input shows nothing"
 )
 NOT_AS_LABELLED = FindingCode(
     "PA0306", "not-as-labelled", Severity.WARNING, "A pod that runs has another data plane than its labels ask for"
@@ -135,6 +138,7 @@ LINT_CODES: Mapping[str, FindingCode] = {
         UNKNOWN_NAMESPACE,
         NOT_AS_LABELLED,
         ON_GATEWAY,
+        UNKNOWN_REVISION,
         PROBE_REFUSED,
         API_SERVER_REFUSED,
         SCRAPE_REFUSED,

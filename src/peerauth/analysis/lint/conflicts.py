@@ -6,15 +6,17 @@ the reasons of the decisions do. Each pair of policies is reported once, with th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from peerauth.analysis.lint.codes import CONFLICT, DOWNGRADE, ROOT_SELECTOR
+from peerauth.analysis.lint.revisions import istiods, reads
 from peerauth.analysis.lint.survey import Survey, listed
 from peerauth.model.diagnostic import Diagnostic, Evidence, Severity
 from peerauth.model.meta import NO_LABELS, NOWHERE, Labels
 from peerauth.model.peerauth import Mode, PeerAuthentication, PortMode
 from peerauth.policy.decision import Decision, Level, Reason, Verdict
-from peerauth.policy.resolve import contenders
+from peerauth.policy.resolve import Contenders, contenders
+from peerauth.policy.revisions import Istiod, revision_label
 
 Pair = tuple[str, str]
 
@@ -23,29 +25,55 @@ def conflicts(survey: Survey) -> Iterator[Diagnostic]:
     """Policies that lose to an older one of their level, and what is lost with them."""
     seen: set[Pair] = set()
     for level, namespace, policies in _broad(survey):
-        where = "mesh" if level is Level.MESH else f"namespace {namespace}"
         for loser in policies[1:]:
-            yield _conflict(policies[0], loser, level=level, concerns=f"They speak for the whole {where}.")
+            if _is_news(policies[0], loser, seen):
+                where = "mesh" if level is Level.MESH else f"namespace {namespace}"
+                concerns = f"They speak for the whole {where}{_of_one_revision(policies[0], loser)}."
+                yield _conflict(policies[0], loser, level=level, concerns=concerns)
     for pair, workloads in sorted(_lost_workloads(survey).items()):
         seen.add(pair)
         older, newer = map(survey.policy, pair)
         yield _conflict(older, newer, level=Level.WORKLOAD, concerns=f"Both select workload {listed(workloads)}.")
     for group in _same_selector(survey):
         for loser in group[1:]:
-            if (group[0].meta.full_name, loser.meta.full_name) not in seen:
-                yield _conflict(group[0], loser, level=Level.WORKLOAD, concerns="Their selectors are the same.")
+            if _is_news(group[0], loser, seen):
+                concerns = f"Their selectors are the same{_of_one_revision(group[0], loser)}."
+                yield _conflict(group[0], loser, level=Level.WORKLOAD, concerns=concerns)
+
+
+def _is_news(winner: PeerAuthentication, loser: PeerAuthentication, seen: set[Pair]) -> bool:
+    """Whether this pair has not been reported: two policies may meet in several revisions."""
+    pair = winner.meta.full_name, loser.meta.full_name
+    if pair in seen:
+        return False
+    seen.add(pair)
+    return True
+
+
+def _of_one_revision(*policies: PeerAuthentication) -> str:
+    """The revision in which policies meet, if one of them is for one alone."""
+    label = next((label for policy in policies if (label := revision_label(policy))), None)
+    return f", in the revision {label}" if label else ""
 
 
 def root_selectors(survey: Survey) -> Iterator[Diagnostic]:
     """Policies that stand in the root namespace and have a selector: they do nothing at all."""
-    root = survey.world.mesh.root_namespace
-    policies = survey.world.policies.in_namespace(root).values()
-    for policy in sorted(policies, key=lambda policy: policy.meta.full_name):
-        if not contenders(policy.selector, root, policies=[policy], root_namespace=root).ignored:
-            continue
+    found: dict[str, list[str]] = {}
+    everyone = istiods(survey)
+    for istiod in everyone:
+        root = istiod.root_namespace
+        for policy in survey.world.policies.in_namespace(root).values():
+            if contenders(
+                policy.selector, root, policies=[policy], root_namespace=root, revision=istiod.revision
+            ).ignored:
+                found.setdefault(policy.meta.full_name, []).append(istiod.revision)
+    for full_name, revisions in sorted(found.items()):
+        policy = survey.policy(full_name)
+        of_all = len({istiod.root_namespace for istiod in everyone}) == 1
+        where = "" if of_all else f" in the revision {listed(revisions)}"
         yield ROOT_SELECTOR.found(
-            f"policy {policy.meta.full_name} has no effect: {root} is the root namespace, where a selector picks no "
-            "workloads, and a policy that has one is not a mesh policy either",
+            f"policy {full_name} has no effect{where}: {policy.meta.namespace} is the root namespace, where a selector "
+            "picks no workloads, and a policy that has one is not a mesh policy either",
             subject=_subject(policy),
             origin=policy.meta.origin if policy.selector_origin == NOWHERE else policy.selector_origin,
             path="spec.selector",
@@ -96,13 +124,33 @@ def _weaker_steps(decision: Decision) -> Iterator[tuple[Reason, Reason]]:
 
 
 def _broad(survey: Survey) -> Iterator[tuple[Level, str, tuple[PeerAuthentication, ...]]]:
-    """The policies without a selector, by mesh and namespace, oldest first."""
-    world, root = survey.world, survey.world.mesh.root_namespace
+    """The policies without a selector, by mesh and namespace and by the revision that reads them, oldest first."""
+    world, everyone = survey.world, istiods(survey)
     for namespace in sorted({name.namespace for name in world.policies}):
         policies = world.policies.in_namespace(namespace).values()
-        speakers = contenders(NO_LABELS, namespace, policies=policies, root_namespace=root)
-        yield Level.MESH, namespace, speakers.mesh
-        yield Level.NAMESPACE, namespace, speakers.namespace
+        for istiod in _apart(policies, everyone):
+            if reads(survey, istiod, namespace) is not False:
+                speakers = _speakers(NO_LABELS, namespace, policies, istiod)
+                yield Level.MESH, namespace, speakers.mesh
+                yield Level.NAMESPACE, namespace, speakers.namespace
+
+
+def _apart(policies: Collection[PeerAuthentication], everyone: tuple[Istiod, ...]) -> Iterator[Istiod]:
+    """The istiods for which one namespace's policies may come to something different: one of those that agree."""
+    labels = {revision_label(policy) for policy in policies}
+    seen: set[tuple[str, object]] = set()
+    for istiod in everyone:
+        label = istiod.revision if istiod.revision in labels else ""
+        agreeing = label, istiod.mesh
+        if agreeing not in seen:
+            seen.add(agreeing)
+            yield istiod
+
+
+def _speakers(labels: Labels, namespace: str, policies: Collection[PeerAuthentication], istiod: Istiod) -> Contenders:
+    return contenders(
+        labels, namespace, policies=policies, root_namespace=istiod.root_namespace, revision=istiod.revision
+    )
 
 
 def _lost_workloads(survey: Survey) -> dict[Pair, list[str]]:
@@ -126,10 +174,10 @@ def _same_selector(survey: Survey) -> Iterator[tuple[PeerAuthentication, ...]]:
     for policy in survey.world.policies.values():
         if policy.selector:
             groups.setdefault((policy.meta.namespace, policy.selector), []).append(policy)
-    root = survey.world.mesh.root_namespace
+    everyone = istiods(survey)
     for (namespace, selector), group in sorted(groups.items(), key=lambda item: item[1][0].meta.full_name):
-        if len(group) > 1:
-            yield contenders(selector, namespace, policies=group, root_namespace=root).workload
+        for istiod in _apart(group, everyone) if len(group) > 1 else ():
+            yield _speakers(selector, namespace, group, istiod).workload
 
 
 def _conflict(winner: PeerAuthentication, loser: PeerAuthentication, *, level: Level, concerns: str) -> Diagnostic:

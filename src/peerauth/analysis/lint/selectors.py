@@ -10,13 +10,14 @@ import difflib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from peerauth.analysis.lint.codes import NOTHING_SELECTED
+from peerauth.analysis.lint.revisions import istiods
 from peerauth.analysis.lint.survey import Survey, listed
 from peerauth.model.diagnostic import Diagnostic, Evidence
 from peerauth.model.meta import NOWHERE
 from peerauth.model.peerauth import PeerAuthentication
 from peerauth.model.schema.fields import shortened
 from peerauth.model.schema.names import is_label_key, is_label_value
-from peerauth.policy.decision import Level, Verdict
+from peerauth.policy.decision import Level
 
 Values = Mapping[str, Mapping[str, str]]
 
@@ -40,13 +41,14 @@ class _Guesses:
 
 def nothing_selected(survey: Survey) -> Iterator[Diagnostic]:
     """Policies whose selector matches no workload of their namespace, or never could."""
-    heard = _selecting(survey)
+    selecting = _selecting(survey)
+    roots = {istiod.root_namespace for istiod in istiods(survey)}
     seen: dict[str, Values] = {}
     guesses = _Guesses()
     for name in sorted(survey.world.policies):
         policy = survey.world.policies[name]
         namespace = policy.meta.namespace
-        if not policy.selector or policy.meta.full_name in heard or namespace == survey.world.mesh.root_namespace:
+        if not policy.selector or policy.meta.full_name in selecting or namespace in roots:
             continue
         impossible = list(_impossible(policy))
         if impossible:
@@ -80,12 +82,9 @@ def _never(policy: PeerAuthentication, impossible: Sequence[Evidence]) -> Diagno
 
 
 def _selecting(survey: Survey) -> set[str]:
-    """The policies that select some workload, winners and losers alike."""
+    """The policies that select some workload, whether they are heard or not."""
     return {
-        reason.policy
-        for decision, _ in survey.decided
-        for reason in decision.reasons
-        if reason.level is Level.WORKLOAD and reason.verdict is not Verdict.IGNORED
+        reason.policy for decision, _ in survey.decided for reason in decision.reasons if reason.level is Level.WORKLOAD
     }
 
 

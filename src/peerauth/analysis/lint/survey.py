@@ -15,7 +15,8 @@ from peerauth.model.tables import Name, name_of
 from peerauth.model.world import World
 from peerauth.policy.capture import Captured, Gap, captured_of
 from peerauth.policy.decision import Dataplane, Decision, EffectiveMode
-from peerauth.policy.membership import Membership, dataplane_of, hangs_on_namespace
+from peerauth.policy.membership import Membership, hangs_on_namespace
+from peerauth.policy.revisions import standing_in
 
 Decide = Callable[[Workload], Decision]
 
@@ -92,8 +93,7 @@ class Survey(msgspec.Struct, frozen=True):
 
     def membership(self, judged: Judged) -> Membership:
         """Which data plane a workload has and why."""
-        workload = judged.workload
-        return dataplane_of(workload, self.world.namespaces.get(workload.meta.namespace))
+        return standing_in(judged.workload, self.world).membership
 
     def may_be_enforced(self, judged: Judged) -> bool:
         """Whether policies are in force on a workload, or may be for all that is known."""
