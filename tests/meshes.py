@@ -119,11 +119,12 @@ def workloads(draw: st.DrawFn) -> Workload:
     annotations: dict[str, str] = draw(st.sampled_from(_ANNOTATED))
     return Workload(
         Meta(draw(_NAMES), draw(_NAMESPACES), labels=pairs(labels), annotations=pairs(annotations)),
-        kind=draw(st.sampled_from(["Pod", "Deployment"])),
+        kind=draw(st.sampled_from(["Pod", "Deployment", "Pod", "Deployment", "WorkloadEntry"])),
         ports=draw(st.sampled_from([(), (Port(8080, "http"),), (Port(9000, "http"), Port(80))])),
         host_network=draw(st.sampled_from([False, False, False, True])),
         admission=draw(st.sampled_from([Admission.AHEAD, *Admission])),
         proxy=draw(st.sampled_from([ProxyRole.ABSENT, *ProxyRole])),
+        account_given=draw(st.booleans()),
     )
 
 

@@ -22,6 +22,7 @@ kind: Pod
 metadata:
   name: {a}
   namespace: {b}
+  uid: {u}
   creationTimestamp: {c}
   labels:
     app: {d}
@@ -36,7 +37,8 @@ spec:
     - name: {b}
       image: {f}
       args:
-        - {c}
+        - proxy
+        - {r}
       ports:
         - containerPort: {g}
           name: {h}
@@ -45,6 +47,7 @@ spec:
         httpGet:
           port: {j}
 status:
+  phase: {p}
   podIP: {k}
   podIPs:
     - ip: {l}
@@ -105,6 +108,44 @@ spec:
   ports:
     http: {g}
 """
+GROUP = """\
+apiVersion: networking.istio.io/v1
+kind: WorkloadGroup
+metadata:
+  name: {a}
+spec:
+  metadata:
+    labels:
+      app: {b}
+    annotations:
+      note: {f}
+  template:
+    labels:
+      app: {c}
+      security.istio.io/tlsMode: {d}
+    serviceAccount: {d}
+    ports:
+      http: {g}
+"""
+ENTRIES = """\
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata:
+  name: {a}
+spec:
+  location: {w}
+  ports:
+    - number: {g}
+      name: {h}
+  endpoints:
+    - address: {k}
+      labels:
+        app: {b}
+      serviceAccount: {d}
+    - address: {l}
+      ports:
+        {h}: 9090
+"""
 SLICE = """\
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
@@ -149,6 +190,10 @@ COMMON = {
     "k": "10.0.0.1",
     "l": "10.0.0.1",
     "m": "STRICT",
+    "p": "Running",
+    "r": "sidecar",
+    "u": "0c9ac3f5-6a4d-4c3b-8f34-0c8e1c1d2f6b",
+    "w": "MESH_INTERNAL",
     "s": "Service",
     "v": "v1",
 }
@@ -156,6 +201,7 @@ ODD = [
     *("a", "b", "v1", "app2", "istio", "istio-proxy", "default", "x.y", "-a", "a-", "A", "a/b", "a*", '"*"', "k" * 64),
     *("", '""', '" "', "~", "null", "true", "false", '"true"', "yes", "1", "8080", "0", "70000", '"8080"', "1_000"),
     *("{}", "[]", "{a: b}", "[a]", "TCP", "UDP", "STRICT", "DISABLE", "UNSET", "None", "10.0.0.2", "::1", "Service"),
+    *("Pending", "Succeeded", "router", "waypoint", "MESH_EXTERNAL"),
     *(
         "2024-05-01T12:00:00Z",
         "2025-06-02T01:02:03.123456789Z",
@@ -166,7 +212,7 @@ ODD = [
     ),
 ]
 values = st.dictionaries(st.sampled_from(sorted(COMMON)), st.sampled_from(ODD), max_size=3)
-templates = st.sampled_from([POD, SERVICE, POLICY, CONFIG, ENTRY, SLICE, RULE, NAMESPACE, UNKNOWN])
+templates = st.sampled_from([POD, SERVICE, POLICY, CONFIG, ENTRY, GROUP, ENTRIES, SLICE, RULE, NAMESPACE, UNKNOWN])
 
 warm = DocumentReader()
 """Used by every example, so that recipes learnt from one are tried on the next."""

@@ -195,3 +195,35 @@ def test_the_gateway_of_another_project_is_a_workload_like_others() -> None:
     assert dataplane_of(live(NAMED), namespace("foo")).dataplane is Dataplane.NONE
     assert dataplane_of(live(NAMED, REDIRECTED), AMBIENT).dataplane is Dataplane.AMBIENT
     assert dataplane_of(live(NAMED, proxy=CARRIED), ENABLED).dataplane is Dataplane.SIDECAR
+
+
+TLS = "security.istio.io/tlsMode"
+
+
+@pytest.mark.parametrize("kind", ["WorkloadEntry", "WorkloadGroup", "ServiceEntry"])
+@pytest.mark.parametrize(
+    ("labels", "account", "expected", "by"),
+    [
+        ({}, False, "none", "neither a service account"),
+        ({}, True, "sidecar", "a machine with a service account"),
+        ({TLS: "istio"}, False, "sidecar", f"its label {TLS} is istio"),
+        ({TLS: "disabled"}, True, "none", f"its label {TLS} is disabled"),
+        ({TLS: ""}, True, "none", f"its label {TLS} is "),
+        ({INJECT: "true"}, False, "none", "neither a service account"),
+        ({INJECT: "false"}, True, "sidecar", "a machine with a service account"),
+        ({MODE: "ambient"}, False, "none", "neither a service account"),
+    ],
+)
+def test_a_machine_has_a_proxy_if_it_says_so_or_has_a_service_account_and_is_never_ambient(
+    kind: str, labels: dict[str, str], account: bool, expected: str, by: str
+) -> None:
+    machine = Workload(meta("foo/w", labels), kind=kind, account_given=account)
+    for space in (None, ENABLED, DISABLED, AMBIENT):
+        member = dataplane_of(machine, space)
+        assert (member.dataplane, by in member.why) == (expected, True)
+    assert not hangs_on_namespace(machine)
+
+
+def test_what_a_service_entry_calls_external_is_outside_the_mesh() -> None:
+    machine = Workload(meta("foo/w", {TLS: "istio"}), kind="ServiceEntry", account_given=True, external=True)
+    assert dataplane_of(machine, None).dataplane is Dataplane.NONE

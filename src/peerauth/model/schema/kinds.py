@@ -15,7 +15,7 @@ import msgspec
 from peerauth.model.changes import MeshObject
 from peerauth.model.diagnostic import Diagnostic
 from peerauth.model.inventory import PassedOverBecause
-from peerauth.model.schema import apiserver, istio, meshconfig, passed_over, services, workloads
+from peerauth.model.schema import apiserver, istio, machines, meshconfig, passed_over, services, workloads
 from peerauth.model.schema.faults import INVALID_VALUE, MISSING_FIELD, NOT_A_RESOURCE, UNKNOWN_VERSION
 from peerauth.model.schema.fields import Fields, kind_of, nearest_hint, shortened
 from peerauth.model.schema.peerauthentication import peer_authentication
@@ -76,8 +76,12 @@ _READERS: dict[tuple[str, str], Reader] = {
     **{("apps", kind): _controller(kind) for kind in ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet")},
     **{("batch", kind): _controller(kind) for kind in ("Job", "CronJob")},
     ("networking.istio.io", "WorkloadEntry"): lambda f, r, p, ns: (
-        workloads.workload_entry(f, r, p, default_namespace=ns),
+        machines.workload_entry(f, r, p, default_namespace=ns),
     ),
+    ("networking.istio.io", "WorkloadGroup"): lambda f, r, p, ns: (
+        machines.workload_group(f, r, p, default_namespace=ns),
+    ),
+    ("networking.istio.io", "ServiceEntry"): lambda f, r, p, ns: machines.service_entry(f, r, p, default_namespace=ns),
     ("networking.istio.io", "Sidecar"): lambda f, r, p, ns: (istio.sidecar(f, r, p, default_namespace=ns),),
     ("networking.istio.io", "DestinationRule"): lambda f, r, p, ns: (
         istio.destination_rule(f, r, p, default_namespace=ns),

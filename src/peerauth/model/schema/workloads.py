@@ -1,7 +1,7 @@
-"""Workloads: a Pod, the pod template of a controller, or a WorkloadEntry.
+"""Workloads of Kubernetes: a Pod, or the pod template of a controller.
 
-Only what decides about connections is read; other fields are passed over. Sources: Kubernetes' API reference (Pod,
-Deployment, StatefulSet, DaemonSet, ReplicaSet, Job, CronJob), Istio's reference (WorkloadEntry).
+Only what decides about connections is read; other fields are passed over. Source: Kubernetes' API reference (Pod,
+Deployment, StatefulSet, DaemonSet, ReplicaSet, Job, CronJob); for the container `istio-proxy`, Istio's templates.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from peerauth.model.schema.faults import INVALID_VALUE
 from peerauth.model.schema.fields import Fields, shortened
 from peerauth.model.schema.metadata import check_name, metadata
 from peerauth.model.schema.place import Mapping, Path
-from peerauth.model.schema.watched import holds, label_set
+from peerauth.model.schema.watched import holds
 
 PROXY_CONTAINER = "istio-proxy"
 """The injected proxy of a Pod: its ports are not the application's."""
@@ -71,28 +71,6 @@ def controller(fields: Fields, resource: Mapping, path: Path, *, default_namespa
     return _workload(fields, fields.mapping(template, "spec", where), (*where, "spec"), meta=meta, kind=kind)
 
 
-def workload_entry(fields: Fields, resource: Mapping, path: Path, *, default_namespace: str) -> Workload:
-    """A WorkloadEntry; where its own labels and those of its metadata differ, its metadata's stand, as in Istio."""
-    meta = metadata(fields, resource, path, default_namespace=default_namespace)
-    spec = fields.mapping(resource, "spec", path)
-    where: Path = (*path, "spec")
-    labels = label_set([*(dict(fields.pairs(spec, "labels", where)) | dict(meta.labels)).items()])
-    ports = fields.mapping(spec, "ports", where)
-    found = [
-        Port(number, name, fields.origin((*where, "ports", name)))
-        for name in ports
-        if (number := fields.port(ports, name, (*where, "ports"))) is not None
-    ]
-    address = fields.copied(spec, "address", where)
-    return Workload(
-        meta=Meta(meta.name, meta.namespace, labels, meta.annotations, meta.created, meta.origin),
-        kind="WorkloadEntry",
-        service_account=_service_account(fields, spec, "serviceAccount", where),
-        ports=tuple(found),
-        addresses=(address,) if holds(_is_address, address) else (),
-    )
-
-
 def _workload(fields: Fields, spec: Mapping, path: Path, *, meta: Meta, kind: str) -> Workload:
     ports: dict[int, Port] = {}
     probes: list[Probe] = []
@@ -107,7 +85,7 @@ def _workload(fields: Fields, spec: Mapping, path: Path, *, meta: Meta, kind: st
     return Workload(
         meta=meta,
         kind=kind,
-        service_account=_service_account(fields, spec, "serviceAccountName", path),
+        service_account=service_account(fields, spec, "serviceAccountName", path),
         ports=tuple(ports.values()),
         node=fields.copied(spec, "nodeName", path),
         host_network=fields.flag(spec, "hostNetwork", path),
@@ -157,7 +135,8 @@ def _probes(fields: Fields, container: Mapping, path: Path) -> Iterator[Probe]:
                 yield Probe(kind, protocol, port, fields.origin((*where, "port")))
 
 
-def _service_account(fields: Fields, spec: Mapping, key: str, path: Path) -> str:
+def service_account(fields: Fields, spec: Mapping, key: str, path: Path) -> str:
+    """The service account by its field, or by the older name of a Pod's; `default` if nothing is said."""
     name = fields.copied(spec, key, path)
     if not name and key == "serviceAccountName":
         name = fields.copied(spec, key := "serviceAccount", path)
@@ -177,7 +156,7 @@ def _pod_addresses(fields: Fields, status: Mapping, path: Path) -> tuple[str, ..
     if own and not holds(_is_among, own, *(address for address, _ in found)):
         found.append((own, (*where, "podIP")))
     for address, at in found:
-        if not holds(_is_address, address):
+        if not holds(is_address, address):
             fields.fault(INVALID_VALUE, f"{shortened(address)!r} is not an IP address", at)
     return tuple(address for address, _ in found)
 
@@ -190,7 +169,8 @@ def _is_among(text: str, *others: str) -> bool:
     return text in others
 
 
-def _is_address(text: str) -> bool:
+def is_address(text: str) -> bool:
+    """Whether a text is a literal IPv4 or IPv6 address."""
     if _IPV4.fullmatch(text):
         return True
     try:
