@@ -114,6 +114,7 @@ class Supervisor(Generic[L]):
         self._barren_starts = 0
         self._restarts = 0
         self._last_exit: int | None = None
+        self._ended = False
 
     @property
     def pid(self) -> int | None:
@@ -145,9 +146,18 @@ class Supervisor(Generic[L]):
         failures = 0
         while True:
             lived = await self._run_once()
-            failures = 1 if lived >= self._backoff.healthy_after else failures + 1
-            await self._sleep(self._backoff.delay(failures, jitter=self._jitter()))
+            if self._ended:
+                self._ended = False
+            else:
+                failures = 1 if lived >= self._backoff.healthy_after else failures + 1
+                await self._sleep(self._backoff.delay(failures, jitter=self._jitter()))
             self._restarts += 1
+
+    def end(self) -> None:
+        """Kills the process that runs, which may be stopped and deaf to less, and starts it anew without a pause."""
+        if self._process is not None and self._process.returncode is None:
+            self._ended = True
+            self._process.kill()
 
     async def ready(self, *, seconds: float = 30.0) -> None:
         """Wait until the running process says it is live. Raises ProxyError with its last words if it does not."""

@@ -82,6 +82,9 @@ class ProofStory:
     def changed(self, mesh: LocalMesh, applied: Applied) -> None:
         """Nothing changes in a run of one proof."""
 
+    def acknowledged(self, proxies: int) -> None:
+        """That is what the proof is for."""
+
     def proved(self, reports: Sequence[PortReport], flows: Sequence[FlowReport]) -> None:
         """The tables and the verdict."""
         self.out.promise(self.paint(proof_lines(reports, flows)))
@@ -124,6 +127,10 @@ class LogStory(ProofStory):
     def changed(self, mesh: LocalMesh, applied: Applied) -> None:
         """Every workload whose decision is another now."""
         self.tell(change_lines(applied))
+
+    def acknowledged(self, proxies: int) -> None:
+        """What was changed is what so many proxies do."""
+        self.tell([line(_stamp(), f"  {count(proxies, 'proxy', 'proxies')} acknowledged")])
 
     def tell(self, lines: Sequence[Line]) -> None:
         """At once: a log is read while it grows."""
@@ -224,11 +231,8 @@ def refusal_line(seen: ConnectionSeen) -> Line:
 
 
 def change_lines(applied: Applied) -> list[Line]:
-    """What one edit did; nothing if it did nothing."""
-    if not applied.decisions and not applied.proxies:
-        return []
-    lines = [_change_line(change) for change in sorted(applied.decisions, key=lambda change: change.key)]
-    return [*lines, line(_stamp(), f"  {count(len(applied.proxies), 'proxy', 'proxies')} told")]
+    """What one edit decided."""
+    return [_change_line(change) for change in sorted(applied.decisions, key=lambda change: change.key)]
 
 
 def _change_line(change: DecisionChange) -> Line:

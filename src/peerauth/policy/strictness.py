@@ -6,9 +6,12 @@ that: of TLS that says it is the mesh's it asks for a certificate.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import msgspec
 
 from peerauth.policy.decision import Dataplane, Decision, EffectiveMode, Enforced
+from peerauth.policy.index import DecisionChange
 
 _RANK = {EffectiveMode.DISABLE: 0, EffectiveMode.PERMISSIVE: 1, EffectiveMode.STRICT: 2}
 
@@ -28,6 +31,17 @@ class ModeChange(msgspec.Struct, frozen=True):
 def tightened(old: Decision, new: Decision) -> tuple[ModeChange, ...]:
     """The ports on which `new` lets in less than `old` did, ascending, what stands for all others first."""
     return tuple(change for change in _changes(old, new) if _RANK[change.now] > _RANK[change.before])
+
+
+def closed_by(changes: Iterable[DecisionChange], *, on: Dataplane) -> Iterator[str]:
+    """What the proxies of a data plane may no longer let in after a step, in sentences."""
+    for change in changes:
+        if change.old is None or change.old.dataplane is not on:
+            continue
+        if change.new is None or change.new.dataplane is not on:
+            yield f"{change.key}: no longer served by this proxy"
+        else:
+            yield from (f"{change.key} {each}" for each in tightened(change.old, change.new))
 
 
 def loosens(old: Decision | None, new: Decision | None) -> bool:

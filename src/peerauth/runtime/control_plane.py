@@ -2,7 +2,7 @@
 
 It holds the world, the index of decisions and, per sidecar, the value its configuration was last rendered from; only
 what differs is rendered, and only bytes that differ are pushed (the cache sees to that). It has no sockets: the
-discovery server reads the same cache, and answers through `Acknowledgements` what proxies have taken.
+discovery server reads the same cache, and what proxies have answered is kept by `Outstanding`.
 
 Fail closed: a first configuration is never staged, and a stage lasts at most `STAGE_SECONDS`, whoever does not answer.
 """
@@ -10,15 +10,14 @@ Fail closed: a first configuration is never staged, and a stage lasts at most `S
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
+from peerauth.aio import spawn
 from peerauth.dataplane.assembly import assemble
 from peerauth.dataplane.envoy.sidecar import render_sidecar
-from peerauth.dataplane.resources import CLUSTER, LISTENER, Capture, DeclaredPort, EgressPort, SidecarWorkload, TypeUrl
+from peerauth.dataplane.resources import Capture, DeclaredPort, EgressPort, SidecarWorkload
 from peerauth.model.changes import Edit
 from peerauth.model.inventory import Workload, WorkloadKey
 from peerauth.model.mesh import Injector, MeshConfig
@@ -28,32 +27,18 @@ from peerauth.policy.decision import Dataplane, Decision
 from peerauth.policy.index import DecisionChange, PolicyIndex
 from peerauth.policy.outbound import OutboundPeer, peer_of
 from peerauth.policy.rollout import meeting_point
+from peerauth.policy.strictness import tightened
+from peerauth.runtime.outstanding import Acknowledgements, Outstanding, Process
 from peerauth.xds.cache import ResourceCache
-from peerauth.xds.status import Nack
 from peerauth.xds.wire import ProxyKey
 
 STAGE_SECONDS = 5.0
-"""How long one stage waits for acknowledgements: a proxy that is stuck must not keep a port open."""
+"""How long a stage lasts, all its waiting together: a proxy that is stuck must not keep a port open."""
 IN_FLIGHT_SECONDS = 0.25
 """How long after the acknowledgements a stage goes on: an Envoy acknowledges before its workers act on a change, and
 connections made the old way may still be on their way. Nothing tells of the end of either."""
 
-_log = logging.getLogger(__name__)
-
-
 Follower = Callable[[Sequence[Edit], Sequence[DecisionChange]], object]
-
-
-class Acknowledgements(Protocol):
-    """What the control plane asks of the discovery server."""
-
-    def connected(self, proxy: ProxyKey) -> bool:
-        """Whether the proxy has a stream open now."""
-        ...
-
-    async def wait_acked(self, proxy: ProxyKey, type_url: TypeUrl) -> tuple[Nack, ...]:
-        """Returns when the proxy has, or has refused, what the cache has for it."""
-        ...
 
 
 class Applied(msgspec.Struct, frozen=True):
@@ -84,11 +69,25 @@ def proxy_key(key: WorkloadKey) -> ProxyKey:
 
 
 class ControlPlane:
-    """One mesh's control plane. `world` and `decisions` are for reading; `apply` is the only way to change them."""
+    """One mesh's control plane. `world` and `decisions` are for reading; `apply` is the only way to change them.
 
-    def __init__(self, cache: ResourceCache, *, acknowledgements: Acknowledgements, capture: Capture) -> None:
+    `outstanding` is what the proxies that read the cache were told and have not answered; other renderers for them
+    keep it too. `processes` finds the process of a proxy, if it is ours to end.
+    """
+
+    def __init__(
+        self,
+        cache: ResourceCache,
+        *,
+        acknowledgements: Acknowledgements,
+        capture: Capture,
+        processes: Callable[[ProxyKey], Process | None] = lambda _: None,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
         self.world = World()
         self.decisions = PolicyIndex()
+        self.outstanding = Outstanding(cache, acknowledgements, processes=processes, sleep=sleep)
+        self._sleep = sleep
         self._cache = cache
         self._acknowledgements = acknowledgements
         self._capture = capture
@@ -98,6 +97,7 @@ class ControlPlane:
         self._announced: dict[WorkloadKey, OutboundPeer] = {}  # what clients are told
         self._rendered: dict[WorkloadKey, SidecarWorkload] = {}
         self._staged: dict[WorkloadKey, _Stage] = {}
+        self._begun: dict[WorkloadKey, _Stage] = {}  # those of them whose round has not
         self._work = asyncio.Event()
         self._calm = asyncio.Event()
         self._calm.set()
@@ -150,17 +150,28 @@ class ControlPlane:
         return Applied(changes, frozenset(key for key in dirty if self._push(key)))
 
     async def run(self) -> None:
-        """Carries staged changes through, one round after another; returns only by cancellation."""
-        while True:
-            await self._work.wait()
-            self._work.clear()
-            if self._staged:
-                await self._round(dict(self._staged))
+        """Carries staged changes through, each in its own time, and counts that of proxies; ends by cancellation."""
+        async with asyncio.TaskGroup() as group:
+            spawn(group, self.outstanding.run(), name="acknowledgements")
+            while True:
+                await self._work.wait()
+                self._work.clear()
+                begun, self._begun = self._begun, {}
+                spawn(group, self._round(begun), name="staged change")
 
     async def settled(self) -> None:
-        """Returns when no staged change is left and the connected sidecars have, or have refused, their resources."""
-        await self._calm.wait()
-        await self._acknowledged(self._in_force)
+        """Returns when no staged change is left and the proxies that are there have answered, or are out of time."""
+        while self._staged or self.outstanding.waited_for():
+            await self._calm.wait()
+            await self.outstanding.answered(self.outstanding.waited_for())
+
+    async def acknowledged(self) -> frozenset[ProxyKey]:
+        """Returns, when all is settled, the proxies that have acknowledged what they were told since the last call."""
+        while True:
+            await self.outstanding.some_acknowledged()
+            await self.settled()
+            if acknowledged := self.outstanding.take_acknowledged():
+                return acknowledged
 
     def _take(self, key: WorkloadKey, new: Decision | None) -> None:
         """Puts a decision in force at once, or begins its stage where live clients must connect in another way."""
@@ -174,15 +185,19 @@ class ControlPlane:
             stage = meeting_point(old, new) if old is not None and self._is_live(key) else None
             self._in_force[key] = stage or new
             if old is not None and stage is not None:
-                self._staged[key] = _Stage(old, new)
+                self._staged[key] = self._begun[key] = _Stage(old, new)
                 self._calm.clear()
                 self._work.set()
 
     def _forget(self, key: WorkloadKey) -> None:
         self._in_force.pop(key, None)
         self._staged.pop(key, None)
+        self._begun.pop(key, None)
+        if not self._staged:
+            self._calm.set()
         if self._rendered.pop(key, None) is not None:
             self._cache.remove(proxy_key(key))
+            self.outstanding.forget(proxy_key(key))
 
     def _is_live(self, key: WorkloadKey) -> bool:
         return key in self._rendered and self._acknowledgements.connected(proxy_key(key))
@@ -220,24 +235,27 @@ class ControlPlane:
             peers=self._announced,
             application=self._applications.get(key, ""),
         )
-        if self._rendered.get(key) == wanted:
+        had = self._rendered.get(key)
+        if had == wanted:
             return False
         self._rendered[key] = wanted
-        changed = [self._cache.set(proxy_key(key), kind, bodies) for kind, bodies in render_sidecar(wanted).items()]
-        return any(changed)
+        proxy = proxy_key(key)
+        changed = {kind: self._cache.set(proxy, kind, bodies) for kind, bodies in render_sidecar(wanted).items()}
+        self.outstanding.tell(proxy, changed, closes=() if had is None else _closed(had, wanted))
+        return any(changed.values())
 
-    def _push_all(self) -> None:
-        for key in self.sidecars():
-            self._push(key)
+    def _push_all(self) -> list[WorkloadKey]:
+        return [key for key in self.sidecars() if self._push(key)]
 
     async def _round(self, targets: Mapping[WorkloadKey, _Stage]) -> None:
         """One staged change: servers take both (pushed already), clients change over, servers take the new only."""
-        await self._taken_up(targets)
-        workloads = [self.world.workloads[key] for key in targets if key in self._staged]
-        if sum(self._announce_as(workload, targets[workload.key].target) for workload in workloads):
-            self._push_all()
-            await self._taken_up(self.sidecars())
-        for key in sorted(targets.keys() & self._staged.keys()):
+        async with asyncio.TaskGroup() as group:
+            steps = spawn(group, self._change_over(targets), name="clients change over")
+            over = spawn(group, self._pause(STAGE_SECONDS), name="the end of a stage")
+            await asyncio.wait((steps, over), return_when=asyncio.FIRST_COMPLETED)
+            steps.cancel()
+            over.cancel()
+        for key in sorted(self._remaining(targets)):
             self._in_force[key] = self._staged.pop(key).target
             # What was decided meanwhile goes in by the same door as every change, with a stage of its own if need be.
             self._take(key, self.decisions.decision(key))
@@ -248,22 +266,26 @@ class ControlPlane:
         if not self._staged:
             self._calm.set()
 
+    async def _change_over(self, targets: Mapping[WorkloadKey, _Stage]) -> None:
+        await self._taken_up(targets)
+        workloads = [self.world.workloads[key] for key in self._remaining(targets)]
+        if sum(self._announce_as(workload, targets[workload.key].target) for workload in workloads):
+            await self._taken_up(self._push_all())
+
+    def _remaining(self, targets: Mapping[WorkloadKey, _Stage]) -> Collection[WorkloadKey]:
+        """The workloads that are still in this stage: one may have gone, and have come back in another."""
+        return [key for key, stage in targets.items() if self._staged.get(key) is stage]
+
     async def _taken_up(self, keys: Iterable[WorkloadKey]) -> None:
         """Waits until what the proxies of `keys` were told is what they do."""
-        await self._acknowledged(keys)
-        await asyncio.sleep(IN_FLIGHT_SECONDS)
+        await self.outstanding.answered(map(proxy_key, keys))
+        await self._pause(IN_FLIGHT_SECONDS)
 
-    async def _acknowledged(self, keys: Iterable[WorkloadKey]) -> None:
-        """Waits until the connected proxies of `keys` have, or have refused, what the cache has for them."""
-        proxies = [proxy for proxy in map(proxy_key, keys) if self._acknowledgements.connected(proxy)]
-        try:
-            async with asyncio.timeout(STAGE_SECONDS):
-                await asyncio.gather(
-                    *(
-                        self._acknowledgements.wait_acked(proxy, kind)
-                        for proxy in proxies
-                        for kind in (CLUSTER, LISTENER)
-                    )
-                )
-        except TimeoutError:
-            _log.warning("not every proxy acknowledged its configuration within %.0f s; going on", STAGE_SECONDS)
+    async def _pause(self, seconds: float) -> None:
+        await self._sleep(seconds)
+
+
+def _closed(had: SidecarWorkload, wanted: SidecarWorkload) -> list[str]:
+    """What a sidecar lets in by the one configuration and may not by the other, in sentences."""
+    changes = [f"{wanted.key} {change}" for change in tightened(had.decision, wanted.decision)]
+    return changes if had.mesh == wanted.mesh else [*changes, f"{wanted.key}: another mesh configuration"]

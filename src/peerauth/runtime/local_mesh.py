@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from peerauth.agent.sds import Signer
-from peerauth.agent.supervisor import Supervisor
+from peerauth.agent.supervisor import EnvoySupervisor, Supervisor
 from peerauth.agent.ztunnel import ZtunnelLaunch
 from peerauth.aio import spawn
 from peerauth.ca.service import CertificateAuthority
@@ -35,6 +35,7 @@ from peerauth.runtime.local_ztunnel import NODE_NAME, LocalZtunnel
 from peerauth.runtime.networks import Network, Placed
 from peerauth.runtime.node_agent import NodeAgent
 from peerauth.runtime.node_proxy import NodeProxy
+from peerauth.runtime.outstanding import Process
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.server import DiscoveryServer, Service, UdsBinding
 from peerauth.xds.wire import ProxyKey
@@ -78,7 +79,10 @@ class LocalMesh:
         self._now = now
         self._cache = ResourceCache()
         self.discovery = DiscoveryServer(self._cache)
-        self.control_plane = ControlPlane(self._cache, acknowledgements=self.discovery, capture=network.capture)
+        self._processes: dict[ProxyKey, EnvoySupervisor] = {}
+        self.control_plane = ControlPlane(
+            self._cache, acknowledgements=self.discovery, capture=network.capture, processes=self._process
+        )
         self._applications = Applications(network) if with_applications else None
         self._agents: dict[WorkloadKey, _Running] = {}
         self._node = self._envoy_node() if ztunnel is None else self._ztunnel_node(ztunnel)
@@ -129,10 +133,10 @@ class LocalMesh:
         """The workloads that a proxy serves here: sidecars, and those of the node's proxy."""
         return tuple(sorted({*self.control_plane.sidecars(), *self._node.workloads()}))
 
-    @property
-    def node_key(self) -> ProxyKey:
-        """Who the proxy of all ambient workloads is to the discovery server."""
-        return self._node.key
+    def proxies(self) -> Mapping[ProxyKey, str]:
+        """Every proxy, by who it is to the discovery server, and what it is called in a sentence."""
+        sidecars = {proxy_key(key): f"the proxy of {key}" for key in self.control_plane.sidecars()}
+        return sidecars | {self._node.key: "the node's proxy"}
 
     @property
     def node_title(self) -> str:
@@ -179,6 +183,9 @@ class LocalMesh:
             now=self._now,
         )
 
+    def _process(self, proxy: ProxyKey) -> Process | None:
+        return self._node.process if proxy == self._node.key else self._processes.get(proxy)
+
     async def _reconcile_agents(self) -> None:
         wanted = {key: self._identity(key) for key in self.control_plane.sidecars()}
         for key, running in tuple(self._agents.items()):
@@ -207,6 +214,7 @@ class LocalMesh:
         await self.discovery.serve(UdsBinding(agent.discovery, proxy_key(key), (Service.AGGREGATED,)))
         task = spawn(self._tasks(), agent.run(), name=f"{key}: agent")
         self._agents[key] = _Running(agent, identity, place, task)
+        self._processes[proxy_key(key)] = agent.supervisor
 
     def _tasks(self) -> asyncio.TaskGroup:
         if self._group is None:
@@ -221,6 +229,7 @@ class LocalMesh:
 
     async def _stop(self, key: WorkloadKey) -> None:
         running = self._agents.pop(key)
+        del self._processes[proxy_key(key)]
         running.task.cancel()
         await asyncio.wait([running.task])
         await self.discovery.stop(running.agent.discovery)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
 from peerauth.agent.sds import Signer
+from peerauth.agent.supervisor import EnvoySupervisor
 from peerauth.aio import spawn
 from peerauth.dataplane.resources import CLUSTER, LISTENER
 from peerauth.identity.spiffe import SpiffeId
+from peerauth.model.changes import Edit
 from peerauth.model.inventory import WorkloadKey
+from peerauth.model.mesh import Injector, MeshConfig
+from peerauth.policy.decision import Dataplane
+from peerauth.policy.index import DecisionChange
+from peerauth.policy.strictness import closed_by
 from peerauth.runtime.control_plane import ControlPlane
 from peerauth.runtime.networks import Placed
 from peerauth.runtime.node_configuration import NodeConfiguration
@@ -40,7 +46,9 @@ class LocalNode:
     ) -> None:
         self._discovery = discovery
         self.configuration = NodeConfiguration(cache, proxy=NODE, world=plane.world, decisions=plane.decisions)
-        plane.follow(self.configuration.take)
+        plane.follow(self._take)
+        self._outstanding = plane.outstanding
+        self._closes: list[str] = []
         self.proxy = NodeProxy(folder=folder, envoy=envoy, sign=sign, on_line=on_line, now=now)
         self._task: asyncio.Task[None] | None = None
 
@@ -50,7 +58,9 @@ class LocalNode:
 
     async def reconcile(self, places: Mapping[WorkloadKey, Placed], *, group: asyncio.TaskGroup) -> None:
         """Serves the ambient workloads that have a place here."""
-        self.configuration.serve(places)
+        names = self.configuration.serve(places)
+        self._outstanding.tell(NODE, {CLUSTER: names, LISTENER: names}, closes=self._closes if names else ())
+        self._closes.clear()
         self.proxy.hold(self.configuration.identities())
         if self._task is None and self.configuration.workloads:
             self.proxy.prepare()
@@ -65,6 +75,18 @@ class LocalNode:
         await self._discovery.wait_connected(NODE)
         for kind in (CLUSTER, LISTENER):
             await self._discovery.wait_acked(NODE, kind)
+
+    @property
+    def process(self) -> EnvoySupervisor:
+        """The proxy's process."""
+        return self.proxy.supervisor
+
+    def _take(self, edits: Sequence[Edit], changes: Sequence[DecisionChange]) -> None:
+        self.configuration.take(edits, changes)
+        self._closes += closed_by(changes, on=Dataplane.AMBIENT)
+        sides = (side for edit in edits for side in (edit.before, edit.after))
+        if any(isinstance(side, MeshConfig | Injector) for side in sides):
+            self._closes.append("another mesh configuration")
 
     def stop(self) -> None:
         """Begins to end the proxy, if it runs; its task group waits for it."""

@@ -8,7 +8,7 @@ its node. The key that signs tokens is made for the run, and nobody else has it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -25,7 +25,11 @@ from peerauth.ca.service import CertificateAuthority
 from peerauth.ca.serving import ServingCertificate
 from peerauth.identity.keys import CURVE
 from peerauth.identity.spiffe import SpiffeId
+from peerauth.model.changes import Edit
 from peerauth.model.inventory import WorkloadKey
+from peerauth.policy.decision import Dataplane
+from peerauth.policy.index import DecisionChange
+from peerauth.policy.strictness import closed_by
 from peerauth.runtime.control_plane import ControlPlane
 from peerauth.runtime.networks import Placed
 from peerauth.runtime.ztunnel import ZtunnelFeed, ztunnel_key
@@ -69,7 +73,7 @@ class LocalZtunnel:
         self._on_line = on_line
         self._now = now
         self._feed = ZtunnelFeed(cache, world=plane.world, decisions=plane.decisions)
-        plane.follow(self._feed.update)
+        plane.follow(self._take)
         self._plane = plane
         self._token_key = ec.generate_private_key(CURVE)
         self._serving: ServingCertificate | None = None
@@ -112,6 +116,16 @@ class LocalZtunnel:
         for kind in (AUTHORIZATION, ADDRESS):
             await self._discovery.wait_acked(self.key, kind)
         await self._zds.settled()
+
+    @property
+    def process(self) -> Supervisor[ZtunnelLaunch] | None:
+        """Ztunnel's process, once there is an ambient workload."""
+        return self.supervisor
+
+    def _take(self, edits: Sequence[Edit], changes: Sequence[DecisionChange]) -> None:
+        news = self._feed.update(edits, changes)
+        told = {AUTHORIZATION: news.policies.keys(), ADDRESS: news.addresses.keys()}
+        self._plane.outstanding.tell(self.key, told, closes=closed_by(changes, on=Dataplane.AMBIENT))
 
     def stop(self) -> None:
         """Begins to end ztunnel, if it runs; its task group waits for it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
@@ -26,8 +26,9 @@ from peerauth.model.diagnostic import Diagnostic, Severity
 from peerauth.model.mesh import meshes_of
 from peerauth.model.world import MeshObject
 from peerauth.probe import Credentials
+from peerauth.runtime.answers import Answers
 from peerauth.runtime.authority import AuthorityFolder, follow_authority, now
-from peerauth.runtime.control_plane import Applied, proxy_key
+from peerauth.runtime.control_plane import Applied
 from peerauth.runtime.flows import FlowReport, prove_flows
 from peerauth.runtime.instance import claim
 from peerauth.runtime.local_mesh import LocalMesh
@@ -70,7 +71,7 @@ class Narrator(Protocol):
         """What this machine or a proxy would not do of documents that can be used."""
 
     def mended(self, sentence: str) -> None:
-        """A proxy has taken what it refused before, or need not take it any more."""
+        """A proxy has taken what it refused or did not answer for before, or need not take it any more."""
 
     def started(self, mesh: LocalMesh, tally: Tally) -> None:
         """Every proxy is ready."""
@@ -79,7 +80,10 @@ class Narrator(Protocol):
         """A connection reached its application, or was refused."""
 
     def changed(self, mesh: LocalMesh, applied: Applied) -> None:
-        """An edit took effect."""
+        """An edit was taken in; what proxies do of it is said when they have acknowledged it."""
+
+    def acknowledged(self, proxies: int) -> None:
+        """So many proxies have acknowledged all they were told, and nobody is waited for."""
 
     def proved(self, reports: Sequence[PortReport], flows: Sequence[FlowReport]) -> None:
         """What `--once` found, of the servers' side and of the clients'."""
@@ -113,13 +117,16 @@ async def up(options: Options, *, settings: Settings, narrator: Narrator) -> boo
             ztunnel=options.ztunnel,
             on_line=tally.feed,
         )
-        run = _Run(mesh, options, narrator, folder=instance.folder, authority=authority, issuer=issuer)
+        answers = Answers(mesh, narrator)
+        run = _Run(
+            *(mesh, options, narrator), folder=instance.folder, authority=authority, issuer=issuer, answers=answers
+        )
         async with mesh.running():
             narrator.progress("starting the proxies")
             await mesh.load(loaded.objects)
             await mesh.ready()
             run.tell()
-            run.tell_refusals()
+            answers.tell_refusals()
             with tally.heard_by(narrator.seen), contextlib.ExitStack() as stack:
                 narrator.started(mesh, tally)
                 stack.callback(narrator.ended)
@@ -141,6 +148,7 @@ class _Run:
         folder: Path,
         authority: AuthorityFolder,
         issuer: Issuer,
+        answers: Answers,
     ) -> None:
         self._mesh = mesh
         self._options = options
@@ -148,25 +156,17 @@ class _Run:
         self._folder = folder
         self._authority = authority
         self._issuer = issuer
-        self._refusals: dict[str, Diagnostic] = {}
+        self._answers = answers
 
     def tell(self) -> None:
         """Says what runs to other processes."""
         publish(describe(self._mesh, paths=self._options.paths, authority=self._authority.path), folder=self._folder)
 
-    def tell_refusals(self) -> None:
-        """Says what proxies will not take, each refusal once; until it is mended, their last good one holds."""
-        before, self._refusals = self._refusals, dict(_refusals(self._mesh))
-        if news := [refusal for what, refusal in self._refusals.items() if before.get(what) != refusal]:
-            self._narrator.trouble(news)
-        for what in before.keys() - self._refusals.keys():
-            self._narrator.mended(f"no longer: {what}")
-
     async def follow(self) -> bool:
         """Takes every edit of the documents in until cancelled, and keeps the authority's own certificate current."""
         async with asyncio.TaskGroup() as group:
             spawn(group, self._follow_authority(), name="authority")
-            spawn(group, self._watch_refusals(), name="refusals")
+            spawn(group, self._answers.run(), name="answers")
             spawn(group, self._take_edits(), name="documents")
         return True
 
@@ -200,17 +200,6 @@ class _Run:
             self.tell()
             self._narrator.changed(self._mesh, applied)
 
-    async def _watch_refusals(self) -> None:
-        """Apart from the edits: a proxy that is slow to answer must not hold the next one up.
-
-        A refusal may also end by itself: what is refused is offered again and again, and an address in use gets free.
-        """
-        while True:
-            news = self._mesh.discovery.refusals_news()
-            await self._mesh.control_plane.settled()
-            self.tell_refusals()
-            await news.wait()
-
     def _unchangeable(self, loaded: files.Loaded) -> list[Diagnostic]:
         """Every certificate in use is of one trust domain; another one is another mesh."""
         wanted = _trust_domain(loaded.objects)
@@ -241,16 +230,3 @@ def has_errors(diagnostics: Sequence[Diagnostic]) -> bool:
 def _trust_domain(objects: Iterable[MeshObject]) -> str:
     meshes = meshes_of(objects)
     return meshes.of(meshes.default).trust_domain
-
-
-def _refusals(mesh: LocalMesh) -> Iterator[tuple[str, Diagnostic]]:
-    """What the proxies refused of what they were last sent: in a few words, and as something to report."""
-    status = mesh.discovery.status()
-    proxies = {proxy_key(key): f"the proxy of {key}" for key in mesh.control_plane.sidecars()}
-    for proxy, whose in (*proxies.items(), (mesh.node_key, "the node's proxy")):
-        known = status.get(proxy)
-        for refused in known.refused.values() if known else ():
-            for name, nack in sorted(refused.items()):
-                what = f"{whose} refuses {name}"
-                message, hint = f"{what}: {nack.refusal.message.strip()}", "its last good one stays in force"
-                yield what, Diagnostic("proxy-refused", Severity.ERROR, message, hint=hint)

@@ -25,10 +25,10 @@ from peerauth.dataplane.resources import SECRET, TypeUrl
 from peerauth.errors import PlatformError
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.session import Session
-from peerauth.xds.status import Nack, ProxyRecord, ProxyStatus
+from peerauth.xds.status import Answer, Nack, ProxyRecord, ProxyStatus
 from peerauth.xds.stream import Context, drive
 from peerauth.xds.uds import claim
-from peerauth.xds.wire import Command, ProxyKey, Variant
+from peerauth.xds.wire import Command, ProxyKey, RecordAck, RecordHeld, RecordNack, Variant
 
 PATIENCE_S = 5.0
 
@@ -68,6 +68,10 @@ class Unauthenticated(msgspec.Struct, frozen=True):
 
 
 Authenticator = Callable[[Context], Awaitable[ProxyKey | Unauthenticated]]
+
+
+Heard = Callable[[ProxyKey, TypeUrl | None, Collection[str]], object]
+"""Gets what a proxy has said something about: names of a type, or with None that a stream of it opened or closed."""
 
 
 class UdsBinding(msgspec.Struct, frozen=True):
@@ -117,6 +121,7 @@ class DiscoveryServer:
         self._records: defaultdict[ProxyKey, ProxyRecord] = defaultdict(ProxyRecord)
         self._news: defaultdict[ProxyKey, asyncio.Event] = defaultdict(asyncio.Event)
         self._refusals_news = asyncio.Event()
+        self._followers: list[Heard] = []
         self._stream_numbers = itertools.count(1)
         self._servers: dict[Path, grpc.aio.Server] = {}
         self._tls_servers: dict[int, grpc.aio.Server] = {}
@@ -172,6 +177,15 @@ class DiscoveryServer:
             self._tell(proxy)
             self._tell_refusals()
 
+    def follow(self, follower: Heard) -> None:
+        """Calls `follower` from now on whenever a proxy has said something; it must not raise."""
+        self._followers.append(follower)
+
+    def answer(self, proxy: ProxyKey, type_url: TypeUrl, name: str) -> Answer:
+        """What a proxy says of one resource now."""
+        record = self._records.get(proxy)
+        return Answer(None) if record is None else record.answer(type_url, name)
+
     def refusals_news(self) -> asyncio.Event:
         """Is set once when a proxy refuses something, or something again, or no longer refuses what it did."""
         return self._refusals_news
@@ -223,7 +237,8 @@ class DiscoveryServer:
         def observe(command: Command) -> None:
             concerns = bool(record.refused)
             record.record(number, command, now=self._clock())
-            self._tell(proxy)
+            if isinstance(command, RecordHeld | RecordAck | RecordNack):
+                self._tell(proxy, command.type_url, command.versions)
             if concerns or record.refused:
                 self._tell_refusals()
 
@@ -241,8 +256,10 @@ class DiscoveryServer:
         self._refusals_news.set()
         self._refusals_news = asyncio.Event()
 
-    def _tell(self, proxy: ProxyKey) -> None:
-        """Wakes those who wait for news of a proxy; the next ones wait for a new event."""
+    def _tell(self, proxy: ProxyKey, type_url: TypeUrl | None = None, names: Collection[str] = ()) -> None:
+        """Tells the followers, and wakes those who wait for news of a proxy; the next ones wait for a new event."""
+        for follower in self._followers:
+            follower(proxy, type_url, names)
         if news := self._news.pop(proxy, None):
             news.set()
 

@@ -25,6 +25,16 @@ class Nack(msgspec.Struct, frozen=True):
     at: float
 
 
+class Answer(msgspec.Struct, frozen=True):
+    """What a proxy says of one resource, by version: what it acknowledged last, and what it will not take.
+
+    `held` is empty for one that it has not, and None while none of its open streams has said anything of the type.
+    """
+
+    held: str | None
+    refused: str = ""
+
+
 class ProxyStatus(msgspec.Struct, frozen=True):
     """One proxy now. `acked` is type to name to version over its open streams; `refused` is what it will not take."""
 
@@ -80,10 +90,9 @@ class ProxyRecord:
 
         `names` limits the question to some names; those without a version in `wanted` have to be gone.
         """
-        spoken = [types[type_url] for types in self.streams.values() if type_url in types]
-        if not spoken:
+        acked = self._acked(type_url)
+        if acked is None:
             return None
-        acked = dict(ChainMap(*spoken))
         nacks: list[Nack] = []
         for name in wanted.keys() | acked.keys() if names is None else names:
             version = wanted.get(name, "")
@@ -94,6 +103,19 @@ class ProxyRecord:
                 return None
             nacks.append(nack)
         return tuple(nacks)
+
+    def answer(self, type_url: TypeUrl, name: str) -> Answer:
+        """What the proxy says of one resource."""
+        acked = self._acked(type_url)
+        nack = self.refused.get(type_url, {}).get(name)
+        return Answer(None if acked is None else acked.get(name, ""), "" if nack is None else nack.versions[name])
+
+    def _acked(self, type_url: TypeUrl) -> Mapping[str, str] | None:
+        """What is acknowledged over its open streams, name to version; None if none has spoken of the type."""
+        spoken = [types[type_url] for types in self.streams.values() if type_url in types]
+        if len(spoken) == 1:
+            return spoken[0]
+        return ChainMap(*spoken) if spoken else None
 
     def status(self) -> ProxyStatus:
         acked: dict[TypeUrl, dict[str, str]] = {}

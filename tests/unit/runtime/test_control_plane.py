@@ -8,38 +8,23 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
+from bounded import idle, soon
 from meshes import namespace, policy, workload
 from peerauth.aio import spawn
-from peerauth.dataplane.resources import CLUSTER, LISTENER, Capture, TypeUrl
+from peerauth.dataplane.resources import CLUSTER, LISTENER, Capture
 from peerauth.model.changes import Change, Delete, ObjectRef, Reset, Upsert
 from peerauth.model.inventory import Port, Workload, WorkloadKey
+from peerauth.model.mesh import MeshConfig
 from peerauth.policy.decision import EffectiveMode
 from peerauth.runtime import control_plane
 from peerauth.runtime.control_plane import ControlPlane, proxy_key
+from peerauth.runtime.outstanding import Behind, CaughtUp
 from peerauth.xds.cache import ResourceCache
-from peerauth.xds.status import Nack
-from peerauth.xds.wire import ProxyKey
+from standins import Clock, Process, Proxies
 
 FINANCE = WorkloadKey("foo", "finance")
 WEB = WorkloadKey("foo", "web")
-
-
-class Proxies:
-    """Every proxy is connected unless said otherwise, and acknowledges when the test lets it."""
-
-    def __init__(self) -> None:
-        self.away: set[ProxyKey] = set()
-        self.asked: asyncio.Queue[tuple[ProxyKey, TypeUrl]] = asyncio.Queue()
-        self.go = asyncio.Event()
-        self.go.set()
-
-    def connected(self, proxy: ProxyKey) -> bool:
-        return proxy not in self.away
-
-    async def wait_acked(self, proxy: ProxyKey, type_url: TypeUrl) -> tuple[Nack, ...]:
-        self.asked.put_nowait((proxy, type_url))
-        await self.go.wait()
-        return ()
+LEDGER = WorkloadKey("foo", "ledger")
 
 
 def placed(name: str, address: str) -> Workload:
@@ -53,30 +38,44 @@ def says(mode: str, **ports: str) -> Change:
 
 
 @pytest.fixture
-def proxies() -> Proxies:
-    return Proxies()
-
-
-@pytest.fixture
 def cache() -> ResourceCache:
     return ResourceCache()
 
 
 @pytest.fixture
-async def plane(cache: ResourceCache, proxies: Proxies, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ControlPlane]:
+async def proxies(cache: ResourceCache) -> Proxies:
+    made = Proxies(cache)
+    for key in (FINANCE, WEB):
+        made.connect(proxy_key(key))
+    return made
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def plane(
+    cache: ResourceCache, proxies: Proxies, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[ControlPlane]:
     """finance and web, both with sidecars; finance is DISABLE. Nothing is in flight to wait for."""
     monkeypatch.setattr(control_plane, "IN_FLIGHT_SECONDS", 0)
-    made = ControlPlane(cache, acknowledgements=proxies, capture=Capture.TRANSPARENT)
+    made = ControlPlane(
+        cache, acknowledgements=proxies, capture=Capture.TRANSPARENT, processes=proxies.process, sleep=clock.sleep
+    )
     mesh = (namespace("foo", {"istio-injection": "enabled"}), placed("finance", "10.0.0.1"), placed("web", "10.0.0.2"))
     made.apply(Reset("test", mesh))
     made.apply(says("DISABLE"))
     async with asyncio.TaskGroup() as group:
         running = spawn(group, made.run(), name="control plane")
-        await made.settled()
-        while not proxies.asked.empty():
-            proxies.asked.get_nowait()
+        await settled(made)
         yield made
         running.cancel()
+
+
+async def settled(plane: ControlPlane) -> None:
+    await soon("every stage ends, and the proxies answer or are out of time", plane.settled())
 
 
 def versions(cache: ResourceCache, key: WorkloadKey) -> dict[str, str]:
@@ -86,43 +85,41 @@ def versions(cache: ResourceCache, key: WorkloadKey) -> dict[str, str]:
 async def test_a_jump_from_disable_to_strict_takes_both_until_clients_have_acknowledged(
     plane: ControlPlane, proxies: Proxies
 ) -> None:
-    proxies.go.clear()
+    proxies.still.add(proxy_key(WEB))
     plane.apply(says("STRICT"))
     assert plane.in_force(FINANCE).mode is EffectiveMode.PERMISSIVE
-    assert {proxy for proxy, _ in [await proxies.asked.get(), await proxies.asked.get()]} == {proxy_key(FINANCE)}
+    await idle()
     assert plane.in_force(FINANCE).mode is EffectiveMode.PERMISSIVE
-    proxies.go.set()
-    asked = {(await proxies.asked.get())[0] for _ in range(4)}
-    assert asked == {proxy_key(FINANCE), proxy_key(WEB)}
-    await plane.settled()
+    proxies.go_on(proxy_key(WEB))
+    await settled(plane)
     assert plane.in_force(FINANCE).mode is EffectiveMode.STRICT
 
 
 async def test_clients_change_over_only_after_the_server_takes_both(
     plane: ControlPlane, cache: ResourceCache, proxies: Proxies
 ) -> None:
-    proxies.go.clear()
+    proxies.still.add(proxy_key(FINANCE))
     before = versions(cache, WEB)
     plane.apply(says("STRICT"))
-    await proxies.asked.get()
+    await idle()
     assert versions(cache, WEB) == before
-    proxies.go.set()
-    await plane.settled()
+    proxies.go_on(proxy_key(FINANCE))
+    await settled(plane)
     assert versions(cache, WEB) != before
 
 
 async def test_permissive_to_strict_is_in_force_at_once(plane: ControlPlane, proxies: Proxies) -> None:
     plane.apply(says("PERMISSIVE"))
-    await plane.settled()
-    proxies.go.clear()
+    await settled(plane)
+    proxies.still.add(proxy_key(FINANCE))
     plane.apply(says("STRICT"))
     assert plane.in_force(FINANCE).mode is EffectiveMode.STRICT
 
 
 async def test_a_stage_opens_only_the_port_that_changes_over(plane: ControlPlane, proxies: Proxies) -> None:
     plane.apply(says("STRICT", p8080="DISABLE"))
-    await plane.settled()
-    proxies.go.clear()
+    await settled(plane)
+    proxies.still.add(proxy_key(FINANCE))
     plane.apply(says("STRICT"))
     assert plane.in_force(FINANCE).mode_of(8080) is EffectiveMode.PERMISSIVE
     assert plane.in_force(FINANCE).mode_of(9000) is EffectiveMode.STRICT
@@ -131,29 +128,63 @@ async def test_a_stage_opens_only_the_port_that_changes_over(plane: ControlPlane
 async def test_a_proxy_that_is_not_connected_is_given_the_decision_without_a_stage(
     plane: ControlPlane, proxies: Proxies
 ) -> None:
-    proxies.away.add(proxy_key(FINANCE))
+    proxies.disconnect(proxy_key(FINANCE))
     plane.apply(says("STRICT"))
     assert plane.in_force(FINANCE).mode is EffectiveMode.STRICT
 
 
-async def test_a_client_that_never_answers_does_not_keep_a_port_open(
-    plane: ControlPlane, proxies: Proxies, monkeypatch: pytest.MonkeyPatch
+async def test_a_stage_lasts_five_seconds_whoever_stands_still(
+    plane: ControlPlane, proxies: Proxies, clock: Clock
 ) -> None:
-    monkeypatch.setattr(control_plane, "STAGE_SECONDS", 0.01)
-    proxies.go.clear()
+    """Server and client stand still: the two waits of a stage share its time."""
+    proxies.still.update({proxy_key(FINANCE), proxy_key(WEB)})
     plane.apply(says("STRICT"))
-    await plane.settled()
+    await clock.passes(1)
+    proxies.go_on(proxy_key(FINANCE))
+    await clock.passes(3.9)
+    assert plane.in_force(FINANCE).mode is EffectiveMode.PERMISSIVE
+    await clock.passes(0.2)
     assert plane.in_force(FINANCE).mode is EffectiveMode.STRICT
+
+
+async def test_a_stage_is_not_held_up_by_a_proxy_that_was_out_of_time_before_it_began(
+    plane: ControlPlane, proxies: Proxies, clock: Clock
+) -> None:
+    proxies.still.add(proxy_key(WEB))
+    plane.apply(says("STRICT"))
+    await clock.passes(6)
+    plane.apply(says("DISABLE"))
+    await settled(plane)
+    assert plane.in_force(FINANCE).mode is EffectiveMode.DISABLE
+
+
+async def test_a_stage_does_not_wait_for_that_of_another_workload(
+    plane: ControlPlane, proxies: Proxies, clock: Clock
+) -> None:
+    """Each has its own five seconds, from when its change was taken in."""
+    proxies.still.add(proxy_key(WEB))
+    plane.apply(says("STRICT"))
+    await clock.passes(3)
+    plane.apply(Upsert("test", placed("ledger", "10.0.0.3")))
+    proxies.connect(proxy_key(LEDGER))
+    await idle()
+    for mode in ("DISABLE", "STRICT"):
+        plane.apply(Upsert("test", policy("foo/ledger", mode, selector={"app": "ledger"})))
+    assert plane.in_force(LEDGER).mode is EffectiveMode.PERMISSIVE
+    await clock.passes(2.1)
+    assert plane.in_force(FINANCE).mode is EffectiveMode.STRICT
+    await clock.passes(3)
+    assert plane.in_force(LEDGER).mode is EffectiveMode.STRICT
 
 
 async def test_what_is_decided_during_a_stage_comes_into_force_after_it(plane: ControlPlane, proxies: Proxies) -> None:
-    proxies.go.clear()
+    proxies.still.add(proxy_key(WEB))
     plane.apply(says("STRICT"))
-    await proxies.asked.get()
+    await idle()
     plane.apply(says("DISABLE"))
     plane.apply(says("PERMISSIVE", p9000="STRICT"))
-    proxies.go.set()
-    await plane.settled()
+    proxies.go_on(proxy_key(WEB))
+    await settled(plane)
     assert plane.in_force(FINANCE).mode is EffectiveMode.PERMISSIVE
     assert plane.in_force(FINANCE).mode_of(9000) is EffectiveMode.STRICT
 
@@ -161,14 +192,58 @@ async def test_what_is_decided_during_a_stage_comes_into_force_after_it(plane: C
 async def test_a_workload_that_goes_away_during_a_stage_ends_it(
     plane: ControlPlane, cache: ResourceCache, proxies: Proxies
 ) -> None:
-    proxies.go.clear()
+    proxies.still.add(proxy_key(WEB))
     plane.apply(says("STRICT"))
-    await proxies.asked.get()
+    await idle()
     plane.apply(Delete("test", ObjectRef("Pod", "foo", "finance")))
-    proxies.go.set()
-    await plane.settled()
+    proxies.go_on(proxy_key(WEB))
+    await settled(plane)
     assert plane.sidecars() == (WEB,)
     assert versions(cache, FINANCE) == {}
+
+
+async def test_only_what_all_its_proxies_have_acknowledged_to_its_end_is_called_acknowledged(
+    plane: ControlPlane, proxies: Proxies
+) -> None:
+    """A server that has taken both ways has not taken what was decided."""
+    plane.outstanding.take_acknowledged()
+    proxies.still.add(proxy_key(WEB))
+    async with asyncio.TaskGroup() as group:
+        said = spawn(group, plane.acknowledged(), name="said")
+        plane.apply(says("STRICT"))
+        await idle()
+        assert not said.done()
+        proxies.go_on(proxy_key(WEB))
+        assert await soon("both proxies acknowledge", said) == {proxy_key(FINANCE), proxy_key(WEB)}
+
+
+async def test_a_proxy_that_stands_still_after_a_change_that_closes_a_port_is_ended_and_named(
+    plane: ControlPlane, proxies: Proxies, clock: Clock
+) -> None:
+    said: list[Behind | CaughtUp] = []
+    plane.outstanding.follow(said.append)
+    plane.apply(says("PERMISSIVE", p9000="STRICT"))
+    await settled(plane)
+    for key in (FINANCE, WEB):
+        proxies.processes[proxy_key(key)] = Process()
+        proxies.still.add(proxy_key(key))
+    plane.apply(says("STRICT"))
+    await clock.passes(5.1)
+    (behind,) = said
+    assert isinstance(behind, Behind)
+    assert behind.proxy == proxy_key(FINANCE)
+    assert behind.open == ("foo/finance all other ports PERMISSIVE -> STRICT",)
+    assert [proxies.processes[proxy_key(key)].ends for key in (FINANCE, WEB)] == [1, 0]
+
+
+async def test_an_edit_of_the_mesh_configuration_reaches_the_clients(plane: ControlPlane, cache: ResourceCache) -> None:
+    plane.apply(says("PERMISSIVE"))
+    await settled(plane)
+    for auto_mtls in (False, True):
+        before = versions(cache, WEB)
+        applied = plane.apply(Upsert("test", MeshConfig(enable_auto_mtls=auto_mtls)))
+        assert WEB in applied.proxies
+        assert versions(cache, WEB) != before
 
 
 async def test_a_policy_that_changes_nothing_reaches_no_proxy(plane: ControlPlane) -> None:
@@ -179,7 +254,7 @@ async def test_a_policy_that_changes_nothing_reaches_no_proxy(plane: ControlPlan
 
 async def test_only_the_selected_workload_is_told_when_clients_need_not_change(plane: ControlPlane) -> None:
     plane.apply(says("PERMISSIVE"))
-    await plane.settled()
+    await settled(plane)
     assert plane.apply(says("STRICT")).proxies == {FINANCE}
 
 

@@ -1,0 +1,129 @@
+"""What a control plane deals with, without sockets or time: proxies that answer or stand still, and a clock."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+
+from bounded import idle
+from peerauth.dataplane.resources import TypeUrl
+from peerauth.runtime.outstanding import Heard
+from peerauth.xds.cache import Changes, ResourceCache
+from peerauth.xds.status import Answer
+from peerauth.xds.wire import ProxyKey
+
+
+class Clock:
+    """Time that passes when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._sleepers: list[tuple[float, asyncio.Future[None]]] = []
+
+    async def sleep(self, seconds: float) -> None:
+        """For the code under test."""
+        if seconds <= 0:
+            await asyncio.sleep(0)
+            return
+        until: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._sleepers.append((self.now + seconds, until))
+        await until
+
+    async def passes(self, seconds: float) -> None:
+        """Wakes who sleeps, each at its time, and lets all run that can."""
+        end = self.now + seconds
+        await idle()
+        while (due := min((at for at, _ in self._sleepers), default=end + 1)) <= end:
+            self.now = due
+            for at, until in self._sleepers:
+                if at <= due and not until.done():
+                    until.set_result(None)
+            self._sleepers = [(at, until) for at, until in self._sleepers if not until.done()]
+            await idle()
+        self.now = end
+
+
+class Process:
+    """A proxy's process."""
+
+    def __init__(self, pid: int | None = 1, *, live: bool = True) -> None:
+        self.pid = pid
+        self.live = live
+        self.ends = 0
+
+    def end(self) -> None:
+        self.ends += 1
+
+
+class Proxies:
+    """Who reads a cache: each takes what is new for it as soon as it can, unless it stands still or refuses."""
+
+    def __init__(self, cache: ResourceCache) -> None:
+        self._cache = cache
+        self._held: dict[ProxyKey, dict[TypeUrl, dict[str, str]]] = {}
+        self._refused: dict[tuple[ProxyKey, TypeUrl, str], str] = {}
+        self._news: dict[ProxyKey, Changes] = {}
+        self._followers: list[Heard] = []
+        self.still: set[ProxyKey] = set()
+        self.refusing: set[ProxyKey] = set()
+        self.processes: dict[ProxyKey, Process] = {}
+
+    def connect(self, proxy: ProxyKey, *, holds: bool = False) -> None:
+        """A stream opens. A new process asks for everything; with `holds` one comes back with what it had."""
+        loop = asyncio.get_running_loop()
+
+        def wake() -> None:
+            loop.call_soon(self._take, proxy)
+
+        self._news[proxy] = self._cache.watch(proxy, wake)
+        if not holds:
+            self._held[proxy] = {}
+        self._hear(proxy, None, ())
+        loop.call_soon(self.take, proxy)
+
+    def disconnect(self, proxy: ProxyKey) -> None:
+        """Its streams end; its process may go on with what it has."""
+        self._news.pop(proxy).close()
+        self._hear(proxy, None, ())
+
+    def go_on(self, proxy: ProxyKey) -> None:
+        """It no longer stands still, and takes what there is."""
+        self.still.discard(proxy)
+        self._take(proxy)
+
+    def connected(self, proxy: ProxyKey) -> bool:
+        return proxy in self._news
+
+    def process(self, proxy: ProxyKey) -> Process | None:
+        return self.processes.get(proxy)
+
+    def answer(self, proxy: ProxyKey, type_url: TypeUrl, name: str) -> Answer:
+        held = self._held[proxy].get(type_url) if self.connected(proxy) else None
+        refused = self._refused.get((proxy, type_url, name), "")
+        return Answer(None if held is None else held.get(name, ""), refused)
+
+    def follow(self, follower: Heard) -> None:
+        self._followers.append(follower)
+
+    def take(self, proxy: ProxyKey, *types: TypeUrl) -> None:
+        """It says of all it is to have of some types, or of all, that it has it, or will not take it."""
+        view = self._cache.view(proxy)
+        for type_url in types or tuple(view.by_type):
+            wanted = self._cache.versions(proxy, type_url)
+            held = self._held[proxy].setdefault(type_url, {})
+            different = {name for name in {*wanted, *held} if wanted.get(name, "") != held.get(name, "")}
+            if proxy in self.refusing:
+                self._refused.update({(proxy, type_url, name): wanted.get(name, "") for name in different})
+            else:
+                self._held[proxy][type_url] = wanted
+            self._hear(proxy, type_url, different)
+
+    def _take(self, proxy: ProxyKey) -> None:
+        news = self._news.get(proxy)
+        if news is not None and proxy not in self.still:
+            for type_url in news.drain():
+                self.take(proxy, type_url)
+
+    def _hear(self, proxy: ProxyKey, type_url: TypeUrl | None, names: Collection[str]) -> None:
+        for follower in self._followers:
+            follower(proxy, type_url, names)
