@@ -54,6 +54,7 @@ class Workload(msgspec.Struct, forbid_unknown_fields=True):
     ports: dict[str, str]
     enforced: Enforced | None
     notes: list[str]
+    istio: list[str]
     reasons: list[Reason]
     revision: str = ""
     dataplaneByLabels: str = ""  # noqa: N815

@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from peerauth.analysis.istio import difference
 from peerauth.model.inventory import Workload
 from peerauth.model.mesh import MeshConfig, Meshes
 from peerauth.model.meta import Origin
@@ -213,6 +214,14 @@ def notes(explanation: Explanation, *, port: int | None = None) -> list[str]:
     return [*enforced.notes, *gaps]
 
 
+def istio_notes(explanation: Explanation, *, port: int | None = None) -> list[str]:
+    """Where Istio's own control plane enforces something else, in sentences; given `port`, of that port alone."""
+    decision = explanation.decision
+    differs = difference(decision)
+    named = any(entry.port == port for entry in decision.ports)
+    return differs.sentences(port, named=named) if differs else []
+
+
 def _gap_note(gap: Gap, ports: list[int], *, others: bool) -> str:
     listed = ", ".join(map(str, ports))
     if others:
@@ -250,6 +259,7 @@ def decision_document(explanation: Explanation) -> dict[str, object]:
         "ports": {str(view.number): view.asked.value for view in explanation.ports},
         "enforced": _enforced_document(explanation),
         "notes": notes(explanation),
+        "istio": istio_notes(explanation),
         "reasons": [reason_document(reason) for reason in decision.reasons],
     }
 

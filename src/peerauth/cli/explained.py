@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from peerauth.analysis.explain import Explanation, PortView, notes, reasons_for
+from peerauth.analysis.explain import Explanation, PortView, istio_notes, notes, reasons_for
 from peerauth.cli.render import BLANK, MODE_ROLES, Cell, Line, Role, Span, columns, labelled, line
 from peerauth.policy.decision import Dataplane, EffectiveMode, Reason, Verdict
 
@@ -52,7 +52,8 @@ def body_lines(explanation: Explanation, *, port: int | None) -> Iterator[Line]:
     yield from labelled("ports", columns(list(_port_rows(explanation, port=port))), width=_LABEL_WIDTH)
     reasons = list(_reason_lines(reasons_for(decision, port)))
     yield from labelled("reasons", reasons, width=_LABEL_WIDTH)
-    but = [line((note, Role.MIDDLING)) for note in notes(explanation, port=port)]
+    said = [*notes(explanation, port=port), *istio_notes(explanation, port=port)]
+    but = [line((note, Role.MIDDLING)) for note in said]
     yield from labelled("but", but, width=_LABEL_WIDTH)
     yield BLANK
 

@@ -176,3 +176,20 @@ def test_workloads_that_share_a_decision_are_each_told_their_own_ports() -> None
         *((name, {"8080": "STRICT"}) for name in "abc"),
         ("d", {"9090": "STRICT"}),
     ]
+
+
+def test_where_istio_itself_differs_is_said_of_the_workload_and_of_each_port_that_it_concerns() -> None:
+    text = documents(
+        namespace(labels=IN_AMBIENT_MODE),
+        pod(),
+        policy("foo/ns", "STRICT"),
+        policy("foo/p", app="finance", ports={8080: "DISABLE"}),
+    )
+    note = (
+        "Istio's own control plane enforces foo/p otherwise in ambient mode: plaintext is refused on port 8080. "
+        "To have it read alike, say `mtls.mode: STRICT` in foo/p itself."
+    )
+    assert note in explain(text).stdout
+    assert note in explain(text, "foo/finance:8080").stdout
+    assert note not in explain(text, "foo/finance:9000").stdout
+    assert json.loads(explain(text, "-o", "json").stdout)["workloads"][0]["istio"] == [note]

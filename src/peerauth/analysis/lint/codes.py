@@ -99,6 +99,9 @@ NOT_AS_LABELLED = FindingCode(
 ON_GATEWAY = FindingCode(
     "PA0307", "on-a-gateway", Severity.INFO, "PeerAuthentication is not in force on the listeners of a gateway"
 )
+ISTIO_DIFFERS = FindingCode(
+    "PA0305", "istio-differs", Severity.WARNING, "Istio itself enforces the policy otherwise in ambient mode"
+)
 PROBE_REFUSED = FindingCode(
     "PA0401", "probe-refused", Severity.WARNING, "The kubelet probes a STRICT port and is not rewritten"
 )
@@ -139,6 +142,7 @@ LINT_CODES: Mapping[str, FindingCode] = {
         NOT_AS_LABELLED,
         ON_GATEWAY,
         UNKNOWN_REVISION,
+        ISTIO_DIFFERS,
         PROBE_REFUSED,
         API_SERVER_REFUSED,
         SCRAPE_REFUSED,
