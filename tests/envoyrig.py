@@ -252,7 +252,7 @@ async def running_envoy(
     sockets = Sockets(admin=str(folder / "admin"), xds=str(folder / "xds"), sds=str(folder / "sds"))
     discovery = Discovery()
     discovery.secrets = dict(secrets)
-    server = _server(discovery, (sockets.xds, sockets.sds))
+    server = discovery_server(discovery, (sockets.xds, sockets.sds))
     await server.start()
     await discovery.apply(resources)
     config = folder / "bootstrap.json"
@@ -296,7 +296,8 @@ async def _ready(running: RunningEnvoy, *, wait: bool) -> None:
     assert not running.discovery.refused, running.discovery.refused
 
 
-def _server(discovery: Discovery, paths: tuple[str, ...]) -> grpc.aio.Server:
+def discovery_server(discovery: Discovery, paths: tuple[str, ...]) -> grpc.aio.Server:
+    """What serves `discovery` at these Unix sockets; not started yet."""
     server = grpc.aio.server()
     ads = grpc.stream_stream_rpc_method_handler(
         discovery.stream,

@@ -17,11 +17,18 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from clients import loopback
+from envoyrig import Authority, Discovery, discovery_server
 from peerauth.agent.admin import ask
 from peerauth.agent.netns import MeshNetwork, socket_in, unsupported
 from peerauth.agent.supervisor import Backoff, EnvoyLaunch, EnvoySupervisor, find_envoy
 from peerauth.aio import spawn
+from peerauth.dataplane.envoy.bootstrap import Sockets
+from peerauth.dataplane.envoy.bootstrap import bootstrap as bootstrap_of
+from peerauth.dataplane.envoy.sidecar import render_sidecar
+from peerauth.dataplane.resources import EgressEndpoint, EgressPort, Endpoint
 from peerauth.errors import ProxyError
+from sidecars import FINANCE, decided, sidecar
 
 pytestmark = pytest.mark.envoy
 
@@ -235,3 +242,36 @@ async def test_envoy_does_not_outlive_a_parent_that_is_killed(tmp_path: Path) ->
     finally:
         os.close(watch)
         parent.stdout.close()
+
+
+async def test_an_envoy_that_drops_a_listener_which_it_acknowledged_begins_anew_and_refuses_it(tmp_path: Path) -> None:
+    """It binds early and listens late; another program that listens in between is refused to no one."""
+    port, address = free_port(), loopback(31)
+    sockets = Sockets(admin=str(tmp_path / "admin"), xds=str(tmp_path / "xds"), sds=str(tmp_path / "sds"))
+    discovery, authority = Discovery(), Authority()
+    egress = (EgressPort("host", address, port, (EgressEndpoint(Endpoint("127.0.0.1", 9)),)),)
+    resources = render_sidecar(sidecar(decided("PERMISSIVE"), addresses=(loopback(32),), egress=egress))
+    server = discovery_server(discovery, (sockets.xds, sockets.sds))
+    await server.start()
+    await discovery.apply(resources)
+    launched = msgspec.structs.replace(
+        launch_of(tmp_path, port, config=bootstrap_of("test", cluster="test", sockets=sockets)),
+        admin=Path(sockets.admin),
+    )
+    supervisor = EnvoySupervisor(launched, on_line=lambda _: None)
+    try:
+        with socket.socket() as other:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            other.bind((address, port))
+            async with running(supervisor):
+                await discovery.asked_for({"default", "ROOTCA"})  # its listeners are bound, and wait for these
+                first = supervisor.pid
+                other.listen()
+                await discovery.offer(authority.secrets(FINANCE.uri))
+                async with asyncio.timeout(20):
+                    while not discovery.refused:  # noqa: ASYNC110  nothing tells
+                        await asyncio.sleep(0.01)
+                assert "Address already in use" in str(discovery.refused[0])
+                assert supervisor.pid != first
+    finally:
+        await server.stop(None)

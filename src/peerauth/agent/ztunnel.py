@@ -56,6 +56,10 @@ class ZtunnelLaunch(msgspec.Struct, frozen=True, kw_only=True):
         """All it says goes there."""
         return True
 
+    def lost_something(self, line: bytes) -> bool:
+        """What it cannot do it refuses."""
+        return False
+
     def environment(self) -> dict[str, str]:
         """All that it is told. Without original sources: those take routes that belong to Istio's CNI."""
         return {
