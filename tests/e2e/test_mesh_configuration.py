@@ -47,6 +47,17 @@ S, P, D = "STRICT", "PERMISSIVE", "DISABLE"
 STRICT_AND_PERMISSIVE = policy("foo", P, app="finance", ports={8080: S, 9000: P})
 
 
+BARE = (
+    "apiVersion: v1\nkind: Pod\nmetadata: {name: bare, namespace: foo, uid: 0c9ac3f5}\n"
+    "spec: {containers: [{name: app, ports: [{containerPort: 8080}]}]}\n"
+)
+"""A pod of a namespace with injection that runs without a sidecar."""
+GATEWAY = (
+    "apiVersion: v1\nkind: Pod\nmetadata: {name: gateway, namespace: foo}\n"
+    "spec: {containers: [{name: istio-proxy, args: [proxy, router]}]}\n"
+)
+
+
 def mesh_config(text: str) -> str:
     """Istio's mesh configuration, where Istio keeps it."""
     lines = "".join(f"    {line}\n" for line in text.splitlines())
@@ -145,7 +156,7 @@ async def arrived(running: Machine, server: WorkloadKey, port: int, *, ipv6: boo
 @both_families
 async def test_what_an_application_dials_goes_out_as_each_endpoint_wants_it(tmp_path: Path, ipv6: bool) -> None:
     async with machine(tmp_path, capture=Capture.TRANSPARENT) as running:
-        await running.load(example(policy("foo", S), policy("foo", S, app="finance", ports={9000: D})))
+        await running.load(example(policy("foo", S), policy("foo", S, app="finance", ports={9000: D}), BARE, GATEWAY))
         strict = await running.serve(FINANCE, 8080, 7777)
         untouched = await running.serve(FINANCE, 9000)
         elsewhere = await running.serve(LEGACY, 8080)
@@ -159,6 +170,13 @@ async def test_what_an_application_dials_goes_out_as_each_endpoint_wants_it(tmp_
         assert untouched.connections == 1
         assert await running.reaches(LEGACY, 8080, by=CLIENT, ipv6=ipv6), "what is outside the mesh gets plaintext"
         assert elsewhere.connections == 1
+
+        for name in ("bare", "gateway"):
+            key = WorkloadKey("foo", name)
+            reached = await running.serve(key, 8080)
+            for client in (CLIENT, LEGACY):
+                assert await running.reaches(key, 8080, by=client, ipv6=ipv6), f"no proxy stands before {key}"
+            assert reached.connections == 2
 
         received = strict.received
         for port in (8080, 7777):
