@@ -20,6 +20,7 @@ from peerauth.model.changes import MeshObject, Reset, ref_of
 from peerauth.model.inventory import ApiServerTarget, DestinationRule, PortTls, Probe, Workload
 from peerauth.model.meta import Meta
 from peerauth.model.world import World
+from peerauth.policy.capture import captured_of
 from peerauth.policy.decision import Dataplane, EffectiveMode, Verdict
 from peerauth.policy.index import PolicyIndex
 
@@ -99,10 +100,10 @@ def test_strict_is_met_exactly_where_everything_that_could_be_reached_is_strict(
         failed = any(one.code == "PA0501" for one in lint(alone, require_strict=True))
         rules = judged.decision.enforced or judged.decision
         modes = {rules.mode, *(rules.mode_of(port) for port in judged.ports_of_interest())}
-        kept_away = judged.captured.others is not None or any(
-            judged.enforced_on(port) is None for port in judged.ports_of_interest()
-        )
-        is_open = modes != {EffectiveMode.STRICT} or (judged.decision.dataplane.enforces and kept_away)
+        on = judged.decision.dataplane
+        captured = captured_of(judged.workload, on if on.enforces else Dataplane.SIDECAR)
+        kept_away = captured.others or any(captured.gap(port) for port in judged.ports_of_interest())
+        is_open = modes != {EffectiveMode.STRICT} or bool(kept_away)
         asked = seen.membership(judged).by_labels
         missing = judged.decision.dataplane is Dataplane.NONE and asked is not None and asked.enforces
         assert failed == (is_open if seen.may_be_enforced(judged) else missing)

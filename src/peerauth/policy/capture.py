@@ -7,6 +7,7 @@ includes none, and the ports of the sidecar's agent are never redirected. Ambien
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 
@@ -15,15 +16,25 @@ import msgspec
 from peerauth.model.inventory import Workload
 from peerauth.model.meta import NO_LABELS, Labels
 from peerauth.policy.decision import Dataplane
+from peerauth.policy.membership import TEMPLATES
 
 EXCLUDE_PORTS = "traffic.sidecar.istio.io/excludeInboundPorts"
 INCLUDE_PORTS = "traffic.sidecar.istio.io/includeInboundPorts"
 INTERCEPTION_MODE = "sidecar.istio.io/interceptionMode"
 STATUS_PORT = "status.sidecar.istio.io/port"
 BYPASS = "ambient.istio.io/bypass-inbound-capture"
-_ANNOTATIONS = frozenset({EXCLUDE_PORTS, INCLUDE_PORTS, INTERCEPTION_MODE, STATUS_PORT, BYPASS})
+PROXY_CONFIG = "proxy.istio.io/config"
+_ANNOTATIONS = frozenset(
+    {EXCLUDE_PORTS, INCLUDE_PORTS, INTERCEPTION_MODE, STATUS_PORT, BYPASS, PROXY_CONFIG, TEMPLATES}
+)
 
 AGENT_PORTS = (15020, 15021, 15090)
+
+_NOT_INTERCEPTED = re.compile(r"""\binterceptionMode["']?\s*:\s*["']?NONE\b""")
+"""In a ProxyConfig, which is YAML; what only looks like it is taken for it, since too little would be claimed."""
+
+_PROXYLESS = frozenset({"grpc-agent", "grpc-simple"})
+"""The injection templates for applications that speak to istiod themselves: nothing is redirected in their pods."""
 
 _TRUE = frozenset({"1", "t", "T", "true", "True", "TRUE"})
 """What Istio's node agent reads as true."""
@@ -79,13 +90,24 @@ def _by_sidecar(said: Mapping[str, str]) -> Captured:
     ports: dict[int, Gap | None] = dict.fromkeys((*AGENT_PORTS, *_listed(said.get(STATUS_PORT, ""))), _OF_THE_AGENT)
     included = said.get(INCLUDE_PORTS, "*").strip()
     excluded = said.get(EXCLUDE_PORTS, "").strip()
-    if said.get(INTERCEPTION_MODE) == "NONE":
-        return Captured(ports, others=_kept_away(INTERCEPTION_MODE))
+    nothing_by = _nothing_by(said)
+    if nothing_by:
+        return Captured(ports, others=_kept_away(nothing_by))
     if included != "*":
         return Captured(dict.fromkeys(_listed(included)) | ports, others=_kept_away(INCLUDE_PORTS))
     if excluded == "*":
         return Captured(ports, others=_kept_away(EXCLUDE_PORTS))
     return Captured(dict.fromkeys(_listed(excluded), _kept_away(EXCLUDE_PORTS)) | ports)
+
+
+def _nothing_by(said: Mapping[str, str]) -> str:
+    """The annotation by which nothing at all is redirected, or ''."""
+    if said.get(INTERCEPTION_MODE) == "NONE":
+        return INTERCEPTION_MODE
+    if INTERCEPTION_MODE not in said and _NOT_INTERCEPTED.search(said.get(PROXY_CONFIG, "")):
+        return PROXY_CONFIG
+    proxyless = not _PROXYLESS.isdisjoint(map(str.strip, said.get(TEMPLATES, "").split(",")))
+    return TEMPLATES if proxyless else ""
 
 
 def _kept_away(annotation: str) -> Gap:

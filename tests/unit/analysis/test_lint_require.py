@@ -62,6 +62,11 @@ def test_workloads_of_unknown_namespaces_are_judged_as_if_in_the_mesh() -> None:
     assert failures(pod(), STRICT) == []
 
 
+def test_of_a_workload_in_an_unknown_namespace_every_port_must_reach_the_sidecar_that_it_may_have() -> None:
+    (message,) = failures(pod(annotations={"traffic.sidecar.istio.io/excludeInboundPorts": "8080"}), STRICT)
+    assert "kept away from the proxy" in message
+
+
 def test_nothing_to_judge_is_not_a_pass() -> None:
     assert [one.code for one in found(STRICT, require_strict=True)] == ["PA0502"]
     assert [one.code for one in found(namespace("bar", {}), pod("bar/a"), require_strict=True)] == ["PA0502"]

@@ -7,8 +7,17 @@ import pytest
 from meshes import pairs
 from peerauth.model.inventory import Workload
 from peerauth.model.meta import Meta
-from peerauth.policy.capture import BYPASS, EXCLUDE_PORTS, INCLUDE_PORTS, INTERCEPTION_MODE, STATUS_PORT, captured_of
+from peerauth.policy.capture import (
+    BYPASS,
+    EXCLUDE_PORTS,
+    INCLUDE_PORTS,
+    INTERCEPTION_MODE,
+    PROXY_CONFIG,
+    STATUS_PORT,
+    captured_of,
+)
 from peerauth.policy.decision import Dataplane
+from peerauth.policy.membership import TEMPLATES
 
 OTHER = 65535
 
@@ -35,6 +44,12 @@ def reaching(annotations: dict[str, str], dataplane: Dataplane, ports: tuple[int
         ({INTERCEPTION_MODE: "NONE"}, []),
         ({INTERCEPTION_MODE: "NONE", INCLUDE_PORTS: "80"}, []),
         ({INTERCEPTION_MODE: "TPROXY"}, [80, 8080, OTHER]),
+        ({PROXY_CONFIG: "concurrency: 2\ninterceptionMode: NONE\n"}, []),
+        ({PROXY_CONFIG: '{"interceptionMode":"NONE"}'}, []),
+        ({PROXY_CONFIG: "interceptionMode: NONE", INTERCEPTION_MODE: "REDIRECT"}, [80, 8080, OTHER]),
+        ({PROXY_CONFIG: "interceptionMode: TPROXY"}, [80, 8080, OTHER]),
+        ({TEMPLATES: "grpc-agent"}, []),
+        ({TEMPLATES: "sidecar, custom"}, [80, 8080, OTHER]),
         ({BYPASS: "true"}, [80, 8080, OTHER]),
         ({STATUS_PORT: "8080"}, [80, OTHER]),
     ],

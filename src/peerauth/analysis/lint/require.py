@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import msgspec
+
 from peerauth.analysis.lint.codes import NOT_STRICT, NOT_UNDERSTOOD, NOTHING_REQUIRED_OF, ON_GATEWAY
 from peerauth.analysis.lint.survey import Judged, Survey, listed
 from peerauth.analysis.passed_over import not_understood
@@ -26,7 +28,7 @@ def not_strict(survey: Survey) -> Iterator[Diagnostic]:
     for judged in survey.judged:
         if survey.may_be_enforced(judged):
             required = True
-            yield from _failures(judged)
+            yield from _failures(judged if judged.decision.dataplane.enforces else _with_a_sidecar(judged))
         elif _should_be_in_the_mesh(survey, judged):
             required = True
             yield _missing(survey, judged)
@@ -40,6 +42,12 @@ def not_strict(survey: Survey) -> Iterator[Diagnostic]:
             subject="mesh",
             hint="give the workloads and their Namespaces along with the policies",
         )
+
+
+def _with_a_sidecar(judged: Judged) -> Judged:
+    """A workload of which it is not known whether it is in the mesh, as it would be judged there."""
+    decision = msgspec.structs.replace(judged.decision, dataplane=Dataplane.SIDECAR)
+    return msgspec.structs.replace(judged, decision=decision)
 
 
 def _should_be_in_the_mesh(survey: Survey, judged: Judged) -> bool:
@@ -80,9 +88,13 @@ def _failures(judged: Judged) -> Iterator[Diagnostic]:
     for port in judged.ports_of_interest():
         in_force, missed = _in_force(judged, port), judged.missed(port)
         if missed is not None:
-            yield _port_failure(judged, port, f"it is {missed.why}")
+            hint = f"remove the annotation {missed.annotation}, or the port from it"
+            yield _port_failure(judged, port, f"it is {missed.why}", hint=hint if missed.annotation else _OF_THE_AGENT)
         elif in_force is not EffectiveMode.STRICT and in_force is not mode:
-            yield _port_failure(judged, port, f"it is {in_force}")
+            yield _port_failure(judged, port, f"it is {in_force}", hint=f"remove the exception for port {port}")
+
+
+_OF_THE_AGENT = "remove the entry for the port, which is not the application's"
 
 
 def _not_understood(runs: PassedOver) -> Diagnostic:
@@ -126,13 +138,13 @@ def _not_captured(judged: Judged, gap: Gap) -> Diagnostic:
     )
 
 
-def _port_failure(judged: Judged, port: int, what: str) -> Diagnostic:
+def _port_failure(judged: Judged, port: int, what: str, *, hint: str) -> Diagnostic:
     reason = judged.decision.deciding(port)
     return NOT_STRICT.found(
         f"port {port} of workload {judged.name} is not STRICT: {what}",
         subject=judged.subject,
         origin=judged.workload.meta.origin,
-        hint=f"remove the exception for port {port}",
+        hint=hint,
         evidence=(_said(reason),),
     )
 
