@@ -119,7 +119,7 @@ async def test_an_edit_takes_effect_on_live_proxies_and_a_wrong_one_changes_noth
         assert f"{file}:" in await up.says("STIRCT", on=up.err)
         place = next(line for line in up.err if f"{file}:" in line)
         assert place.split(f"{file}:")[1].startswith("6:")
-        await up.says("nothing was changed", on=up.err)
+        await up.says("stays in force", on=up.err)
         told = len(up.err)
         file.write_text("kind: PeerAuthentication\nspec: [unfinished\n")
         await up.says(f"{file}:2:7", on=up.err)

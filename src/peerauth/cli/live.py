@@ -109,7 +109,7 @@ class LogStory(ProofStory):
         """Errors, and what they mean for what runs."""
         super().refused(diagnostics)
         if any(diagnostic.severity is Severity.ERROR for diagnostic in diagnostics):
-            self.err.say("nothing was changed: what was in force stays in force\n")
+            self.err.say("what was in force there stays in force\n")
 
     def mended(self, sentence: str) -> None:
         """As good as an edit."""

@@ -57,7 +57,7 @@ class Reading(msgspec.Struct, frozen=True):
 
 def read(paths: Sequence[str]) -> Reading:
     """Everything that the paths say. Raises SourceError when a path cannot be read or holds no document at all."""
-    loaded = collect(_with_progress(documents(paths)))
+    loaded = collect(_with_progress(documents(paths, pipes=True)))
     if not loaded.documents:
         raise SourceError(
             f"no documents in {', '.join(paths)}",

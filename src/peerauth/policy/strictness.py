@@ -15,6 +15,8 @@ from peerauth.policy.index import DecisionChange
 
 _RANK = {EffectiveMode.DISABLE: 0, EffectiveMode.PERMISSIVE: 1, EffectiveMode.STRICT: 2}
 
+_CLOSED = Enforced(EffectiveMode.STRICT)
+
 
 class ModeChange(msgspec.Struct, frozen=True):
     """A port that is enforced in another way than before; None stands for all ports that neither decision names."""
@@ -53,13 +55,9 @@ def loosens(old: Decision | None, new: Decision | None) -> bool:
     if new is None:
         return True
     if old is None:
-        return new.dataplane.enforces and bool(tightened(new, _closed(new.dataplane)))
+        return bool(tightened(new, Decision(new.dataplane, EffectiveMode.STRICT, enforced=_CLOSED)))
     left = old.dataplane.enforces and new.dataplane is not old.dataplane
     return left or bool(tightened(new, old))
-
-
-def _closed(dataplane: Dataplane) -> Decision:
-    return Decision(dataplane, EffectiveMode.STRICT, enforced=Enforced(EffectiveMode.STRICT))
 
 
 def _changes(old: Decision, new: Decision) -> list[ModeChange]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
@@ -20,15 +20,14 @@ from peerauth.agent.supervisor import find_envoy
 from peerauth.aio import spawn
 from peerauth.ca.service import CertificateAuthority
 from peerauth.dataplane.resources import Capture
-from peerauth.errors import PlatformError, SourceError
+from peerauth.errors import SourceError
 from peerauth.identity.x509 import SVID_LIFETIME, Issuer
 from peerauth.model.diagnostic import Diagnostic, Severity
-from peerauth.model.mesh import meshes_of
-from peerauth.model.world import MeshObject
 from peerauth.probe import Credentials
 from peerauth.runtime.answers import Answers
 from peerauth.runtime.authority import AuthorityFolder, follow_authority, now
 from peerauth.runtime.control_plane import Applied
+from peerauth.runtime.edits import take_edits, trust_domain_of
 from peerauth.runtime.flows import FlowReport, prove_flows
 from peerauth.runtime.instance import claim
 from peerauth.runtime.local_mesh import LocalMesh
@@ -37,8 +36,7 @@ from peerauth.runtime.running_mesh import describe, publish
 from peerauth.runtime.settings import Settings
 from peerauth.runtime.tally import Tally
 from peerauth.runtime.verification import PortReport, ports_to_prove, probe_credentials, prove
-from peerauth.sources import files
-from peerauth.sources.watching import watch
+from peerauth.sources.watching import Watching
 from peerauth.telemetry import ConnectionSeen
 
 
@@ -98,11 +96,12 @@ async def up(options: Options, *, settings: Settings, narrator: Narrator) -> boo
     Returns whether all was as the policy says. Raises SourceError when the first documents have errors, PlatformError
     and ProxyError when this machine cannot do what was asked.
     """
-    loaded = files.load(options.paths)
+    watching = Watching(options.paths)
+    loaded = await watching.first()
     narrator.refused(loaded.diagnostics)
     if has_errors(loaded.diagnostics):
         raise SourceError("the documents have errors: nothing was started", hint="peerauth check says how to mend them")
-    trust_domain = _trust_domain(loaded.objects)
+    trust_domain = trust_domain_of(loaded.objects)
     path = options.authority or settings.state / "ca" / trust_domain
     authority = AuthorityFolder(path, trust_domain, plugged_in=options.authority is not None)
     issuer = await authority.open()
@@ -131,7 +130,7 @@ async def up(options: Options, *, settings: Settings, narrator: Narrator) -> boo
                 narrator.started(mesh, tally)
                 stack.callback(narrator.ended)
                 if not options.once:
-                    return await run.follow()
+                    return await run.follow(watching)
             presented = probe_credentials(issuer, trust_domain=trust_domain, now=now(), serial=secrets.randbits(120))
             return await _prove_all(mesh, presented, narrator=narrator, tally=tally)
 
@@ -162,12 +161,13 @@ class _Run:
         """Says what runs to other processes."""
         publish(describe(self._mesh, paths=self._options.paths, authority=self._authority.path), folder=self._folder)
 
-    async def follow(self) -> bool:
+    async def follow(self, watching: Watching) -> bool:
         """Takes every edit of the documents in until cancelled, and keeps the authority's own certificate current."""
         async with asyncio.TaskGroup() as group:
             spawn(group, self._follow_authority(), name="authority")
             spawn(group, self._answers.run(), name="answers")
-            spawn(group, self._take_edits(), name="documents")
+            edits = take_edits(watching, self._mesh, tell=self._narrator, publish=self.tell)
+            spawn(group, edits, name="documents")
         return True
 
     async def _follow_authority(self) -> None:
@@ -181,32 +181,6 @@ class _Run:
             tell=tell,
             mended=self._narrator.mended,
         )
-
-    async def _take_edits(self) -> None:
-        """One that cannot be used is told and changes nothing."""
-        async for loaded in watch(self._options.paths):
-            if faults := [*loaded.diagnostics, *self._unchangeable(loaded)]:
-                self._narrator.refused(faults)
-            if not has_errors(faults):
-                await self._take(loaded.objects)
-
-    async def _take(self, objects: Sequence[MeshObject]) -> None:
-        """What this machine cannot do of an edit is told, and tried again with the next one; the run goes on."""
-        try:
-            applied = await self._mesh.load(objects)
-        except PlatformError as error:
-            self._narrator.trouble([Diagnostic("machine", Severity.ERROR, error.message, hint=error.hint)])
-        else:
-            self.tell()
-            self._narrator.changed(self._mesh, applied)
-
-    def _unchangeable(self, loaded: files.Loaded) -> list[Diagnostic]:
-        """Every certificate in use is of one trust domain; another one is another mesh."""
-        wanted = _trust_domain(loaded.objects)
-        if wanted == self._mesh.authority.trust_domain:
-            return []
-        message = f"the trust domain cannot change to {wanted!r} while the mesh runs"
-        return [Diagnostic("trust-domain-change", Severity.ERROR, message, hint="stop `peerauth up` and start it anew")]
 
 
 async def _prove_all(mesh: LocalMesh, presented: Credentials, *, narrator: Narrator, tally: Tally) -> bool:
@@ -225,8 +199,3 @@ def _authority(issuer: Issuer, *, trust_domain: str, lifetime: timedelta) -> Cer
 def has_errors(diagnostics: Sequence[Diagnostic]) -> bool:
     """Whether documents with these diagnostics must not be used."""
     return any(diagnostic.severity is Severity.ERROR for diagnostic in diagnostics)
-
-
-def _trust_domain(objects: Iterable[MeshObject]) -> str:
-    meshes = meshes_of(objects)
-    return meshes.of(meshes.default).trust_domain

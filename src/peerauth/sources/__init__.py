@@ -1,5 +1,5 @@
-"""Documents from files: text to values with positions (`text`, `scalars`, `yamltree`, `blockyaml`), and what reads and
-watches paths (`files`).
+"""Documents from files: text to values with positions (`text`, `scalars`, `yamltree`, `blockyaml`), what reads paths
+once (`tree`, `regular`, `files`), and what follows them (`looking` and `watching` see, `following` judges).
 
-All but `files` are pure. Nothing here knows a kind: what a document means is `model/schema`'s.
+Nothing here knows a kind: what a document means is `model/schema`'s. The readers of text and `following` are pure.
 """

@@ -7,7 +7,6 @@ the next document is read all the same. `documents` holds one file's text and on
 from __future__ import annotations
 
 import gc
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,10 +16,12 @@ import msgspec
 from peerauth.errors import SourceError
 from peerauth.model.changes import MeshObject
 from peerauth.model.diagnostic import Diagnostic
+from peerauth.model.meta import Origin
 from peerauth.model.schema import DEFAULT_NAMESPACE, Checked
+from peerauth.model.schema.faults import UNREADABLE
 from peerauth.sources.reader import DocumentReader
-from peerauth.sources.text import LARGEST_FILE
-from peerauth.sources.tree import STANDARD_INPUT, files_of
+from peerauth.sources.regular import read_named, read_regular
+from peerauth.sources.tree import files_of
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -53,11 +54,24 @@ def collection_paused() -> Iterator[None]:
             gc.enable()
 
 
-def documents(paths: Sequence[str], *, default_namespace: str = DEFAULT_NAMESPACE) -> Iterator[Checked]:
-    """What each document says, in order. Raises SourceError like `load`, before the first document where it can."""
+def documents(
+    paths: Sequence[str], *, default_namespace: str = DEFAULT_NAMESPACE, pipes: bool = False
+) -> Iterator[Checked]:
+    """What each document says, in order. Raises SourceError like `load`, before the first document where it can.
+
+    A member of a folder that cannot be read, or is no regular file, is a fault like those of documents. `pipes` says
+    that a path may be a pipe, whose writer is waited for.
+    """
     reader = DocumentReader(default_namespace=default_namespace)
     for name in list(files_of(paths)):
-        yield from reader.stream(read_bytes(name), file=name)
+        try:
+            data = read_named(name, pipes=pipes) if name in paths else read_regular(name).data
+        except SourceError as error:
+            if name in paths:
+                raise
+            yield unreadable(name, error)
+        else:
+            yield from reader.stream(data, file=name)
 
 
 def collect(checked: Iterable[Checked]) -> Loaded:
@@ -75,12 +89,7 @@ def collect(checked: Iterable[Checked]) -> Loaded:
     return Loaded(tuple(objects), tuple(diagnostics), dict(passed_over), count)
 
 
-def read_bytes(name: str) -> bytes:
-    """A file's bytes, at most one more than is allowed, so that an endless one is refused and not read for ever."""
-    try:
-        if name == STANDARD_INPUT:
-            return sys.stdin.buffer.read(LARGEST_FILE + 1)
-        with open(name, "rb") as stream:
-            return stream.read(LARGEST_FILE + 1)
-    except OSError as error:
-        raise SourceError(f"{name} cannot be read: {error.strerror or error}") from error
+def unreadable(name: str, error: SourceError) -> Checked:
+    """What a file says that cannot be read: that, and nothing else."""
+    message = error.message.removeprefix(f"{name} ")
+    return Checked(diagnostics=(UNREADABLE.at(Origin(name), message=message, hint=error.hint),))

@@ -1,4 +1,4 @@
-"""The files that a path stands for, and what is left out of a folder.
+"""The files that a path stands for, what is left out of a folder, and every name on the way to them.
 
 A folder is read recursively: *.yaml, *.yml and *.json, sorted by path, without hidden names and without what a
 `.peerauthignore` in it names. A path that was named itself is read whatever it is called.
@@ -6,10 +6,14 @@ A folder is read recursively: *.yaml, *.yml and *.json, sorted by path, without 
 
 from __future__ import annotations
 
+import errno
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
+
+import msgspec
 
 from peerauth.errors import SourceError
 
@@ -17,50 +21,138 @@ STANDARD_INPUT = "-"
 SUFFIXES = (".yaml", ".yml", ".json")
 IGNORE_FILE = ".peerauthignore"
 """One pattern a line (`*.bak`, `policies/`, `drafts/*.yaml`), `#` begins a comment; relative to its own folder."""
+MOST_LINKS = 40
+"""Links that lead to links, as many as Linux follows."""
+
+
+class Unreadable(msgspec.Struct, frozen=True):
+    """A path that stands for nothing now, and why; what is below it is not known."""
+
+    path: str
+    error: SourceError
+
+
+class Tree(msgspec.Struct, frozen=True):
+    """What some paths stand for now. `files` are in the order in which they are read, each once.
+
+    `folders` are those whose members are read; `names` are all that were looked up on the way to files and folders,
+    links followed: another thing by one of these names is another input. Both are absolute, and no parent is a link.
+    """
+
+    files: tuple[str, ...] = ()
+    unreadable: tuple[Unreadable, ...] = ()
+    folders: frozenset[str] = frozenset()
+    names: frozenset[str] = frozenset()
 
 
 def files_of(paths: Sequence[str]) -> Iterator[str]:
     """The files to read for `paths`, each once, in order; raises SourceError for a path that does not exist."""
-    seen: set[str] = set()
+    walk = _Walk()
     for path in paths:
-        for name in _expand(path):
-            if name not in seen:
-                seen.add(name)
+        before = len(walk.files)
+        walk.take(path)
+        if walk.unreadable:
+            raise walk.unreadable[0].error
+        yield from list(walk.files)[before:]
+
+
+def tree_of(paths: Sequence[str]) -> Tree:
+    """The same for those who follow the paths: what cannot be read is told beside what can."""
+    walk, here = _Walk(), os.getcwd()
+    for path in paths:
+        walk.take(path)
+        if path != STANDARD_INPUT:
+            walk.names.update(_names_to(path, at=here))
+    return Tree(tuple(walk.files), tuple(walk.unreadable), frozenset(walk.folders), frozenset(walk.names))
+
+
+class _Walk:
+    """What was found so far. `files` is a dictionary for its order."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, None] = {}
+        self.unreadable: list[Unreadable] = []
+        self.folders: set[str] = set()
+        self.names: set[str] = set()
+
+    def take(self, path: str) -> None:
+        """Adds what a path of the command line stands for."""
+        if path == STANDARD_INPUT:
+            self.files[path] = None
+        elif os.path.isdir(path):
+            self.files.update(dict.fromkeys(self._folder(Path(path), ancestors=())))
+        elif os.path.exists(path):
+            self.files[path] = None
+        else:
+            error = SourceError(f"{path} does not exist", hint="name a file, a folder, or - for standard input")
+            self.unreadable.append(Unreadable(path, error))
+
+    def _folder(self, folder: Path, *, ancestors: tuple[str, ...]) -> Iterator[str]:
+        real = os.path.realpath(folder)
+        if real in ancestors:
+            return  # a link to a folder above: what is in it is being read
+        self.folders.add(real)
+        try:
+            with os.scandir(folder) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+            ignored = _patterns(folder)
+        except (OSError, UnicodeDecodeError) as error:
+            self.unreadable.append(Unreadable(str(folder), SourceError(f"{folder} cannot be read: {error}")))
+            return
+        for entry in entries:
+            is_folder = _is_folder(entry)
+            if entry.name.startswith(".") or _is_ignored(entry.name, ignored, is_folder=is_folder):
+                continue
+            if not is_folder and not entry.name.endswith(SUFFIXES):
+                continue
+            if entry.is_symlink():
+                self.names.update(_names_to(entry.name, at=real))
+            if is_folder:
+                yield from self._below(folder / entry.name, ignored, ancestors=(*ancestors, real))
+            else:
+                yield str(folder / entry.name)
+
+    def _below(self, folder: Path, ignored: Sequence[str], *, ancestors: tuple[str, ...]) -> Iterator[str]:
+        """A folder in a folder, without what the patterns of the outer one leave out of it."""
+        below = [pattern.split("/", 1) for pattern in ignored if "/" in pattern.rstrip("/")]
+        deeper = tuple(rest for head, rest in below if fnmatchcase(folder.name, head))
+        for name in self._folder(folder, ancestors=ancestors):
+            if not _is_ignored(PurePosixPath(name).name, deeper, is_folder=False):
                 yield name
 
 
-def _expand(path: str) -> Iterator[str]:
-    if path == STANDARD_INPUT:
-        yield path
-    elif os.path.isdir(path):
-        yield from _folder(Path(path), ancestors=())
-    elif os.path.exists(path):
-        yield path
-    else:
-        raise SourceError(f"{path} does not exist", hint="name a file, a folder, or - for standard input")
-
-
-def _folder(folder: Path, *, ancestors: tuple[str, ...]) -> Iterator[str]:
-    real = os.path.realpath(folder)
-    if real in ancestors:
-        return  # a link to a folder above: what is in it is being read
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        ignored = _patterns(folder)
-    except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"{folder} cannot be read: {error}") from error
-    for entry in entries:
-        is_folder = entry.is_dir()
-        if entry.name.startswith(".") or _is_ignored(entry.name, ignored, is_folder=is_folder):
+def _names_to(path: str, *, at: str) -> Iterator[str]:
+    """Every name that is looked up to get to a path from the folder `at`, absolute, without links before the last."""
+    steps = deque(path.split("/"))
+    where = "/" if path.startswith("/") else at
+    links = 0
+    while steps:
+        step = steps.popleft()
+        if step in {"", "."}:
             continue
-        if is_folder:
-            below = [pattern.split("/", 1) for pattern in ignored if "/" in pattern.rstrip("/")]
-            deeper = tuple(rest for head, rest in below if fnmatchcase(entry.name, head))
-            for name in _folder(folder / entry.name, ancestors=(*ancestors, real)):
-                if not _is_ignored(PurePosixPath(name).name, deeper, is_folder=False):
-                    yield name
-        elif entry.name.endswith(SUFFIXES):
-            yield str(folder / entry.name)
+        if step == "..":
+            where = os.path.dirname(where)
+            continue
+        where = os.path.join(where, step)
+        yield where
+        try:
+            target = os.readlink(where)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                return  # it is not there: when it is, the rest of the way can be seen
+            continue
+        links += 1
+        if links > MOST_LINKS:
+            return
+        where = "/" if target.startswith("/") else os.path.dirname(where)
+        steps.extendleft(reversed(target.split("/")))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # links that lead round in a circle
+        return False
 
 
 def _patterns(folder: Path) -> tuple[str, ...]:

@@ -1,94 +1,136 @@
-"""Follows paths: what they say now, and again whenever it changes.
+"""Follows paths: what they say at first, and every edit of it that can be taken.
 
-Driven by the kernel's events, not by polling. Folders of named files are watched, not the files themselves, because
-editors replace a file by renaming another over it. The first event is acted on at once; only what follows on its heels
-(the other half of a rename, the next file of a checkout) is waited for.
+Driven by the kernel's events; which edits are taken when is `following`'s. Watched are the folders whose members are
+read, and every folder in which a part of a path, or of the way that a link leads, can be exchanged. A folder that is
+another than the one that was watched by its name (device, inode) is watched anew. As events can be lost, every file
+is compared with what it was every `COMPARE_SECONDS` as well.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import threading
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from watchfiles._rust_notify import RustNotify
 
 from peerauth.errors import SourceError
-from peerauth.model.meta import Origin
-from peerauth.model.schema import DEFAULT_NAMESPACE, Checked
-from peerauth.model.schema.faults import UNREADABLE
-from peerauth.sources.files import Loaded, collect, read_bytes
-from peerauth.sources.reader import read_stream
-from peerauth.sources.tree import STANDARD_INPUT, files_of
+from peerauth.model.schema import DEFAULT_NAMESPACE
+from peerauth.sources.files import Loaded, collect
+from peerauth.sources.following import WRITER_SECONDS, Accept, Following, News
+from peerauth.sources.looking import Looker
+from peerauth.sources.regular import read_standard_input
+from peerauth.sources.sighting import Look
+from peerauth.sources.tree import STANDARD_INPUT, Tree, tree_of
 
 HEELS_MS = 10
 """A change that comes within this of the last one is taken together with it..."""
 LONGEST_WAIT_MS = 200
 """...but never more than this after the first."""
+COMPARE_SECONDS = 3.0
+"""How often everything is compared, whether or not an event came."""
+START_SECONDS = 5.0
+"""How long a file that someone writes is waited for at first."""
+
+Folders = Mapping[str, tuple[int, int]]
+"""What is watched: names of folders, and which folders they were."""
 
 
-async def watch(paths: Sequence[str], *, default_namespace: str = DEFAULT_NAMESPACE) -> AsyncIterator[Loaded]:
-    """What `paths` say: at once, and after every change of what they say. Never ends by itself.
+class Watching:
+    """Paths that are followed: `first`, then `news` for as long as they are. Standard input is read once."""
 
-    A path that cannot be read is a fault among the diagnostics, not an exception: it may come back. Standard input is
-    not followed. Nothing is lost between two values: a folder is watched before it is read.
-    """
-    followed = [path for path in paths if path != STANDARD_INPUT]
-    shelf = _Shelf(default_namespace)
-    stop = threading.Event()
-    watched: tuple[str, ...] = ()
-    notify = RustNotify([], False, False, 0, False, True)
-    try:
+    def __init__(
+        self,
+        paths: Sequence[str],
+        *,
+        default_namespace: str = DEFAULT_NAMESPACE,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._paths = tuple(paths)
+        self._default_namespace = default_namespace
+        self._clock = clock
+        self._looker = Looker(default_namespace=default_namespace)
+        self._tree = Tree()
+        self._watched: Folders = {}
+        self._notify = _notify_of(())
+        self._first = Look()
+
+    async def first(self) -> Loaded:
+        """What the paths say when no file of them is being written. Raises SourceError for one that cannot be read."""
+        if STANDARD_INPUT in self._paths:
+            given = await read_standard_input()
+            self._looker = Looker(default_namespace=self._default_namespace, standard_input=given)
+        until = self._clock() + START_SECONDS
         while True:
-            while (folders := _folders(followed)) != watched:
-                notify, watched = RustNotify(list(folders), False, False, 0, False, True), folders
-            before = shelf.digests
-            loaded = await asyncio.to_thread(shelf.load, followed)
-            if before != shelf.digests:
-                yield loaded
-            await asyncio.to_thread(notify.watch, LONGEST_WAIT_MS, HEELS_MS, 0, stop)
-    finally:
-        stop.set()  # the thread that waits for events ends by itself; it must not be closed under its feet
+            look = self._first = await asyncio.to_thread(self._look)
+            for unreadable in self._tree.unreadable:
+                raise unreadable.error
+            writing = [name for name, found in look.files.items() if found.in_writing]
+            if not writing:
+                return collect(document for found in look.files.values() for document in found.documents)
+            if self._clock() > until:
+                name = writing[0]
+                message = f"{name} is open for writing by some process, so that it may not be whole"
+                raise SourceError(message, hint=f"start again when it is closed; fuser -v {name} says who has it open")
+            await asyncio.sleep(WRITER_SECONDS)
 
+    async def news(self, *, accept: Accept) -> AsyncIterator[News]:
+        """Every edit that can be taken, and what is to be said of the others. Never ends by itself.
 
-def _folders(paths: Sequence[str]) -> tuple[str, ...]:
-    """The folders whose events concern the paths; for one that does not exist yet, the nearest that does."""
-    found: set[str] = set()
-    for path in paths:
-        folder = os.path.abspath(path)
-        if os.path.isdir(folder):
-            found.update(below for below, _, _ in os.walk(folder))
-            continue
-        folder = os.path.dirname(folder)
-        while not os.path.isdir(folder):
-            folder = os.path.dirname(folder)
-        found.add(folder)
-    return tuple(sorted(found))
-
-
-class _Shelf:
-    """Files as they were read last: one whose bytes are the same is not parsed again."""
-
-    def __init__(self, default_namespace: str) -> None:
-        self.default_namespace = default_namespace
-        self.digests: dict[str, bytes] | None = None
-        self._checked: dict[str, tuple[Checked, ...]] = {}
-
-    def load(self, paths: Sequence[str]) -> Loaded:
-        digests: dict[str, bytes] = {}
-        checked: dict[str, tuple[Checked, ...]] = {}
+        Nothing is lost between two values: a folder is watched before it is read.
+        """
+        following = Following(self._first, now=self._clock(), accept=accept)
+        stop = threading.Event()
         try:
-            for name in files_of(paths):
-                data = read_bytes(name)
-                digests[name] = hashlib.blake2b(data, digest_size=16).digest()
-                if self.digests and self.digests.get(name) == digests[name]:
-                    checked[name] = self._checked[name]
-                else:
-                    checked[name] = tuple(read_stream(data, file=name, default_namespace=self.default_namespace))
-        except SourceError as error:
-            self.digests = {"": str(error).encode()}
-            return Loaded(diagnostics=(UNREADABLE.at(Origin(), message=error.message, hint=error.hint),))
-        self.digests, self._checked = digests, checked
-        return collect(document for name in checked for document in checked[name])
+            while True:
+                now = self._clock()
+                news = await asyncio.to_thread(lambda: following.see(self._look(), now=self._clock()))
+                if news.objects is not None or news.held or news.mended or news.noted:
+                    yield news
+                until = min(now + COMPARE_SECONDS, news.again or now + COMPARE_SECONDS)
+                await asyncio.to_thread(self._wait, until, stop)
+        finally:
+            stop.set()  # the thread that waits for events ends by itself; it must not be closed under its feet
+
+    def _look(self) -> Look:
+        while True:
+            self._tree = tree_of(self._paths)
+            folders = _folders_of(self._tree)
+            if folders == self._watched:
+                return self._looker.look(self._tree)
+            self._notify, self._watched = _notify_of(folders), folders
+
+    def _wait(self, until: float, stop: threading.Event) -> None:
+        """Returns when something has changed, or at a time, or soon after `stop` was set."""
+        while (left := until - self._clock()) > 0:
+            events = self._notify.watch(LONGEST_WAIT_MS, HEELS_MS, max(1, int(left * 1000)), stop)
+            if not isinstance(events, set):
+                return
+            if any(self._concerns(path) for _, path in events):
+                return
+
+    def _concerns(self, path: str) -> bool:
+        """Whether what happened to a name can be another input: it may be in a folder of which one name matters."""
+        return path in self._tree.names or os.path.dirname(path) in self._tree.folders or path in self._watched
+
+
+def _folders_of(tree: Tree) -> Folders:
+    """The folders to watch, and which ones they are; those that do not exist have a parent that is watched."""
+    found: dict[str, tuple[int, int]] = {}
+    for folder in sorted({*tree.folders, *map(os.path.dirname, tree.names)}):
+        try:
+            status = os.stat(folder)
+        except OSError:
+            continue
+        found[folder] = (status.st_dev, status.st_ino)
+    return found
+
+
+def _notify_of(folders: Sequence[str] | Folders) -> RustNotify:
+    """Watches folders; where the system has no more watches to give, `COMPARE_SECONDS` have to do."""
+    try:
+        return RustNotify(list(folders), False, False, 0, False, True)
+    except OSError:
+        return RustNotify([], False, False, 0, False, True)

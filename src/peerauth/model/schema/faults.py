@@ -48,7 +48,7 @@ PORTS_WITHOUT_SELECTOR = Fault("PA0011", "ports-without-selector", "`portLevelMt
 INVALID_PORT = Fault("PA0012", "invalid-port", "A port is not between 1 and 65535")
 INVALID_NAME = Fault("PA0013", "invalid-name", "A name or label is not one that Kubernetes allows")
 UNKNOWN_VERSION = Fault("PA0014", "unknown-version", "The kind is known, but not in this apiVersion")
-UNREADABLE = Fault("PA0015", "unreadable", "A path that is watched cannot be read")
+UNREADABLE = Fault("PA0015", "unreadable", "A path cannot be read, or is no regular file")
 
 ALL_FAULTS: tuple[Fault, ...] = (
     SYNTAX,

@@ -1,0 +1,59 @@
+"""What is there at one look at the paths: values, for `looking` to make and `following` to judge. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from peerauth.model.diagnostic import Diagnostic, Severity
+from peerauth.model.schema import Checked
+
+
+class Signature(msgspec.Struct, frozen=True):
+    """What changes whenever a file does: which it is (`device`, `inode`), its size, and its times in nanoseconds."""
+
+    device: int = 0
+    inode: int = 0
+    size: int = 0
+    modified: int = 0
+    changed: int = 0
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """Which file it is, whatever is in it."""
+        return self.device, self.inode
+
+    @property
+    def was_moved(self) -> bool:
+        """Whether something happened to it after it was written last, such as its renaming."""
+        return self.changed > self.modified
+
+
+class Sighting(msgspec.Struct, frozen=True):
+    """One file at one look: its bytes and what they say. A file that cannot be read has none, and that fault.
+
+    `in_writing` says that some process had it open for writing, or wrote it while it was read.
+    """
+
+    signature: Signature
+    data: bytes = b""
+    documents: tuple[Checked, ...] = ()
+    in_writing: bool = False
+    is_readable: bool = True
+
+    @property
+    def faults(self) -> tuple[Diagnostic, ...]:
+        """Why it cannot be used."""
+        found = (diagnostic for document in self.documents for diagnostic in document.diagnostics)
+        return tuple(diagnostic for diagnostic in found if diagnostic.severity is Severity.ERROR)
+
+
+class Look(msgspec.Struct, frozen=True):
+    """All files at one look, in the order in which they are read.
+
+    `unreadable` are the paths of which nothing is known now, and why: what is below them may be there or not.
+    """
+
+    files: Mapping[str, Sighting] = {}
+    unreadable: Mapping[str, Diagnostic] = {}
