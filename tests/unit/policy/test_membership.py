@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from meshes import meta, namespace, pairs
+from meshes import meta, namespace, namespaces, pairs, workloads
 from peerauth.model.inventory import Admission, Namespace, ProxyRole, Workload
 from peerauth.model.meta import Meta
 from peerauth.policy.decision import Dataplane
@@ -227,3 +230,28 @@ def test_a_machine_has_a_proxy_if_it_says_so_or_has_a_service_account_and_is_nev
 def test_what_a_service_entry_calls_external_is_outside_the_mesh() -> None:
     machine = Workload(meta("foo/w", {TLS: "istio"}), kind="ServiceEntry", account_given=True, external=True)
     assert dataplane_of(machine, None).dataplane is Dataplane.NONE
+
+
+@given(workloads(), st.one_of(st.none(), namespaces()))
+def test_of_a_pod_that_runs_nothing_but_what_it_carries_decides(pod: Workload, space: Namespace | None) -> None:
+    pod = msgspec.structs.replace(pod, admission=Admission.PAST, kind="Pod", host_network=False)
+    annotations = dict(pod.meta.annotations)
+    carries = pod.proxy is not ProxyRole.ABSENT or "sidecar.istio.io/status" in annotations
+    captured = annotations.get("ambient.istio.io/redirection") == "enabled"
+    found = dataplane_of(pod, space).dataplane
+    assert (found in {Dataplane.SIDECAR, Dataplane.GATEWAY}) == carries
+    assert (found is Dataplane.AMBIENT) == (captured and not carries)
+
+
+@given(workloads(), st.one_of(st.none(), namespaces()))
+def test_both_are_said_exactly_where_proof_and_labels_are_known_and_differ(
+    pod: Workload, space: Namespace | None
+) -> None:
+    found = dataplane_of(pod, space)
+    described = dataplane_of(msgspec.structs.replace(pod, admission=Admission.AHEAD), space)
+    if pod.admission is Admission.AHEAD or found.by_labels is None:
+        assert found.why_by_labels == ""
+    else:
+        assert found.by_labels is not found.dataplane
+        # A label that names a gateway counts for a description, and in a live pod only with Istio's proxy.
+        assert described.dataplane in {found.by_labels, Dataplane.GATEWAY}
