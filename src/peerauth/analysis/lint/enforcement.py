@@ -152,7 +152,8 @@ def unknown_namespaces(survey: Survey) -> Iterator[Diagnostic]:
 def excluded_ports(survey: Survey) -> Iterator[Diagnostic]:
     """Ports that the policy closes and that do not reach the proxy which would close them."""
     for judged in survey.judged:
-        if not judged.decision.dataplane.enforces:
+        may_miss = judged.workload.meta.annotations or judged.decision.ports  # most workloads have neither
+        if not may_miss or not judged.decision.dataplane.enforces:
             continue
         ports, others = judged.ports_of_interest(), judged.captured.others
         for port in ports:
