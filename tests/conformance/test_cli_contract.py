@@ -55,6 +55,7 @@ class Workload(msgspec.Struct, forbid_unknown_fields=True):
     enforced: Enforced | None
     notes: list[str]
     istio: list[str]
+    maySelect: list[str]  # noqa: N815
     reasons: list[Reason]
     revision: str = ""
     dataplaneByLabels: str = ""  # noqa: N815

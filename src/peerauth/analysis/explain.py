@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from peerauth.analysis.istio import difference
+from peerauth.analysis.may_select import Possible
 from peerauth.model.inventory import Workload
 from peerauth.model.mesh import MeshConfig, Meshes
 from peerauth.model.meta import Origin
@@ -44,6 +45,7 @@ class Explanation(msgspec.Struct, frozen=True):
 
     `captured` is what of it reaches its proxy. `by_labels` is the data plane that the labels of a live pod ask for, if
     it proves to have another. `tells_revision`: whether to say of which revision it is, since there are others.
+    `may_select` are the policies that may select some of its pods once they are created.
     """
 
     workload: Workload
@@ -53,6 +55,7 @@ class Explanation(msgspec.Struct, frozen=True):
     why_dataplane: str
     by_labels: Dataplane | None = None
     tells_revision: bool = False
+    may_select: tuple[Possible, ...] = ()
 
     @property
     def enforced_otherwise(self) -> EffectiveMode | None:
@@ -87,6 +90,7 @@ class Explainer:
         declared: tuple[int, ...],
         why_dataplane: str = "",
         by_labels: Dataplane | None = None,
+        may_select: tuple[Possible, ...] = (),
     ) -> Explanation:
         """The explanation of a workload, or of one port of it, whether or not anyone declares it."""
         names = tuple([(own.number, own.name) for own in workload.ports])
@@ -99,7 +103,7 @@ class Explainer:
             views = self._views_of(decision, captured, frozenset(declared), names)
             kept = self._views[key] = decision, captured, views
         tells_revision = self._tells_revision and decision.dataplane is not Dataplane.NONE
-        return Explanation(workload, decision, kept[2], kept[1], why_dataplane, by_labels, tells_revision)
+        return Explanation(workload, decision, kept[2], kept[1], why_dataplane, by_labels, tells_revision, may_select)
 
     def _views_of(
         self, decision: Decision, captured: Captured, said: frozenset[int], names: Names
@@ -117,12 +121,13 @@ class Shared(Generic[T]):
     def __init__(self, make: Callable[[Explanation], T], *, most: int = MOST_KEPT) -> None:
         self._make = make
         self._most = most
-        self._made: dict[tuple[int, int, int, str, Dataplane | None], tuple[Explanation, T]] = {}
+        self._made: dict[tuple[object, ...], tuple[Explanation, T]] = {}
 
     def of(self, explanation: Explanation) -> T:
         """What was made of this explanation, or of one like it."""
         parts = id(explanation.decision), id(explanation.ports), id(explanation.captured)
-        key = (*parts, explanation.why_dataplane, explanation.by_labels)
+        to_come = tuple([one.sentence for one in explanation.may_select])
+        key = (*parts, explanation.why_dataplane, explanation.by_labels, to_come)
         kept = self._made.get(key)
         if kept is None:
             if len(self._made) >= self._most:
@@ -260,6 +265,7 @@ def decision_document(explanation: Explanation) -> dict[str, object]:
         "enforced": _enforced_document(explanation),
         "notes": notes(explanation),
         "istio": istio_notes(explanation),
+        "maySelect": [one.policy.meta.full_name for one in explanation.may_select],
         "reasons": [reason_document(reason) for reason in decision.reasons],
     }
 

@@ -55,6 +55,8 @@ def body_lines(explanation: Explanation, *, port: int | None) -> Iterator[Line]:
     said = [*notes(explanation, port=port), *istio_notes(explanation, port=port)]
     but = [line((note, Role.MIDDLING)) for note in said]
     yield from labelled("but", but, width=_LABEL_WIDTH)
+    maybe = [line((one.sentence, Role.MIDDLING)) for one in explanation.may_select]
+    yield from labelled("maybe", maybe, width=_LABEL_WIDTH)
     yield BLANK
 
 

@@ -27,6 +27,7 @@ from peerauth.analysis.explain import (
 from peerauth.analysis.lint import lint
 from peerauth.analysis.lint.codes import UNREADABLE
 from peerauth.analysis.lint.survey import survey
+from peerauth.analysis.may_select import may_select
 from peerauth.analysis.passed_over import not_understood, not_understood_documents, not_understood_sentence
 from peerauth.analysis.report import at_least, counts, in_order, report_document
 from peerauth.cli.explained import body_lines, explanation_lines, heading
@@ -161,6 +162,7 @@ def _explanations(
 ) -> Iterator[Explanation]:
     """What is said of each workload; the sentence on its data plane is not part of the contract for programs."""
     world, explainer = reading.world, Explainer(port=port, tells_revision=len(reading.revisions) > 1)
+    to_come = may_select(world, reading.decide)
     for key in workloads:
         workload = world.workloads[key]
         services = world.services_selecting(workload)
@@ -171,6 +173,7 @@ def _explanations(
             declared=world.declared_numbers(workload, services),
             why_dataplane=why_dataplane(workload, world) if people else "",
             by_labels=standing_in(workload, world).membership.by_labels if live else None,
+            may_select=to_come.get(key, ()),
         )
 
 

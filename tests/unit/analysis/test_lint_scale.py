@@ -58,6 +58,7 @@ def mesh(size: int) -> Survey:
             policy(f"istio-system/root{n}", "STRICT", app="x"),
             policy(f"{name}-canary", "STRICT", app=f"p{n}", revision="canary"),
             OLD_POLICY.format(n=n),
+            policy(f"foo/later{n}", "STRICT", app=f"p{n}\n      service.istio.io/canonical-name: p{n}"),
         ]
     return surveyed(*parts)
 

@@ -69,6 +69,9 @@ DEFINED_TWICE = FindingCode(
 REMOVED_POLICY = FindingCode(
     "PA0106", "removed-policy", Severity.WARNING, "A policy of an API that Istio has removed: nothing it says is heard"
 )
+MAY_SELECT = FindingCode(
+    "PA0107", "may-select", Severity.INFO, "A selector names a label that pods get only when they are created"
+)
 SERVICE_PORT = FindingCode(
     "PA0201", "service-port", Severity.WARNING, "A port entry names a Service's port, not the workload's"
 )
@@ -132,6 +135,7 @@ LINT_CODES: Mapping[str, FindingCode] = {
         DOWNGRADE,
         DEFINED_TWICE,
         REMOVED_POLICY,
+        MAY_SELECT,
         SERVICE_PORT,
         UNKNOWN_PORT,
         SERVER_FIRST,

@@ -8,12 +8,13 @@ nor are gateways, on which PeerAuthentication is not in force: how many were lef
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
 from peerauth.analysis.lint.codes import NOT_STRICT, NOT_UNDERSTOOD, NOTHING_REQUIRED_OF, ON_GATEWAY
 from peerauth.analysis.lint.survey import Judged, Survey, listed
+from peerauth.analysis.may_select import Possible
 from peerauth.analysis.passed_over import not_understood
 from peerauth.model.diagnostic import Diagnostic, Evidence
 from peerauth.model.inventory import Admission, PassedOver
@@ -28,7 +29,7 @@ def not_strict(survey: Survey) -> Iterator[Diagnostic]:
     for judged in survey.judged:
         if survey.may_be_enforced(judged):
             required = True
-            yield from _failures(judged if judged.decision.dataplane.enforces else _with_a_sidecar(judged))
+            yield from _failures(judged) or _failures_to_come(judged, survey.may_select.get(judged.workload.key, ()))
         elif _should_be_in_the_mesh(survey, judged):
             required = True
             yield _missing(survey, judged)
@@ -79,7 +80,26 @@ def _left_out(gateways: Sequence[Judged]) -> Diagnostic:
     )
 
 
-def _failures(judged: Judged) -> Iterator[Diagnostic]:
+def _failures_to_come(judged: Judged, possible: Iterable[Possible]) -> Iterator[Diagnostic]:
+    """What is not STRICT for some pods only, if a policy selects them once they are created."""
+    for one in possible:
+        failures = _failures(msgspec.structs.replace(judged, decision=one.decision))
+        if failures and one.is_heard:
+            yield NOT_STRICT.found(
+                f"workload {judged.name} may not be STRICT on some pods: policy "
+                f"{one.policy.meta.full_name} selects by {one.by}",
+                subject=judged.subject,
+                origin=judged.workload.meta.origin,
+                hint="select by a label of the pod template, or give the pods as they run in place of it",
+                evidence=(Evidence(failures[0].message, one.policy.meta.origin),),
+            )
+
+
+def _failures(judged: Judged) -> list[Diagnostic]:
+    return list(_each_failure(judged if judged.decision.dataplane.enforces else _with_a_sidecar(judged)))
+
+
+def _each_failure(judged: Judged) -> Iterator[Diagnostic]:
     mode = _in_force(judged, None)
     if mode is not EffectiveMode.STRICT:
         yield _workload_failure(judged, mode)

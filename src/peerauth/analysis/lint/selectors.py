@@ -9,14 +9,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from peerauth.analysis.lint.codes import NOTHING_SELECTED
+from peerauth.analysis.lint.codes import MAY_SELECT, NOTHING_SELECTED
 from peerauth.analysis.lint.revisions import istiods
 from peerauth.analysis.lint.survey import Survey, listed
+from peerauth.analysis.may_select import Possible
 from peerauth.model.diagnostic import Diagnostic, Evidence
 from peerauth.model.meta import NOWHERE
 from peerauth.model.peerauth import PeerAuthentication
 from peerauth.model.schema.fields import shortened
 from peerauth.model.schema.names import is_label_key, is_label_value
+from peerauth.model.tables import Name, name_of
 from peerauth.policy.decision import Level
 
 Values = Mapping[str, Mapping[str, str]]
@@ -40,15 +42,19 @@ class _Guesses:
 
 
 def nothing_selected(survey: Survey) -> Iterator[Diagnostic]:
-    """Policies whose selector matches no workload of their namespace, or never could."""
+    """Policies whose selector matches no workload of their namespace: not yet, not at all, or never."""
     selecting = _selecting(survey)
     roots = {istiod.root_namespace for istiod in istiods(survey)}
     seen: dict[str, Values] = {}
     guesses = _Guesses()
+    to_come = _to_come(survey)
     for name in sorted(survey.world.policies):
         policy = survey.world.policies[name]
         namespace = policy.meta.namespace
         if not policy.selector or policy.meta.full_name in selecting or namespace in roots:
+            continue
+        if name in to_come:
+            yield _may_select(policy, to_come[name])
             continue
         impossible = list(_impossible(policy))
         if impossible:
@@ -59,6 +65,27 @@ def nothing_selected(survey: Survey) -> Iterator[Diagnostic]:
         if namespace not in seen:
             seen[namespace] = _labels_of(survey, namespace)
         yield _finding(policy, seen[namespace], guesses)
+
+
+def _to_come(survey: Survey) -> dict[Name, list[Possible]]:
+    """The policies that may select pods once they are created, each with the workloads whose pods these are."""
+    found: dict[Name, list[Possible]] = {}
+    for possible in survey.may_select.values():
+        for one in possible:
+            found.setdefault(name_of(one.policy), []).append(one)
+    return found
+
+
+def _may_select(policy: PeerAuthentication, possible: Sequence[Possible]) -> Diagnostic:
+    return MAY_SELECT.found(
+        f"policy {policy.meta.full_name} may select some pods of "
+        f"{listed(one.workload.meta.full_name for one in possible)}: it selects by {possible[0].by}",
+        subject=f"PeerAuthentication {policy.meta.full_name}",
+        origin=policy.meta.origin if policy.selector_origin == NOWHERE else policy.selector_origin,
+        path="spec.selector.matchLabels",
+        hint="give the pods as they run along with it (`kubectl get pod -o yaml`) to see which it selects, or select "
+        "by a label of the pod template",
+    )
 
 
 def _impossible(policy: PeerAuthentication) -> Iterator[Evidence]:

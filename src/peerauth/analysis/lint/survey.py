@@ -5,11 +5,12 @@ The walk costs what the world holds, once; no check may compare every object wit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from peerauth.model.inventory import Port, Service, ServicePort, Workload
+from peerauth.analysis.may_select import Decide, Possible, may_select
+from peerauth.model.inventory import Port, Service, ServicePort, Workload, WorkloadKey
 from peerauth.model.peerauth import PeerAuthentication
 from peerauth.model.tables import Name, name_of
 from peerauth.model.world import World
@@ -17,8 +18,6 @@ from peerauth.policy.capture import Captured, Gap, captured_of
 from peerauth.policy.decision import Dataplane, Decision, EffectiveMode
 from peerauth.policy.membership import Membership, hangs_on_namespace
 from peerauth.policy.revisions import standing_in
-
-Decide = Callable[[Workload], Decision]
 
 
 class Judged(msgspec.Struct, frozen=True):
@@ -64,8 +63,8 @@ class Judged(msgspec.Struct, frozen=True):
 
 
 class Survey(msgspec.Struct, frozen=True):
-    """Everything the checks need: the world, every workload judged, those that share a decision, and the workloads
-    behind each Service.
+    """Everything the checks need: the world, every workload judged, those that share a decision, the workloads behind
+    each Service, and the policies that may select some pods of a workload once they are created.
 
     What hangs on a decision alone is asked once for each of `decided`.
     """
@@ -74,6 +73,7 @@ class Survey(msgspec.Struct, frozen=True):
     judged: Sequence[Judged]
     decided: Sequence[tuple[Decision, Sequence[Judged]]]
     behind: Mapping[Name, Sequence[Judged]]
+    may_select: Mapping[WorkloadKey, Sequence[Possible]]
 
     def policy(self, full_name: str) -> PeerAuthentication:
         """The policy that a reason names as `namespace/name`."""
@@ -125,6 +125,7 @@ def survey(world: World, decide: Decide) -> Survey:
         judged=judged,
         decided=tuple(decided.values()),
         behind={name_of(service): workloads for service, workloads in behind.values()},
+        may_select=may_select(world, decide),
     )
 
 
