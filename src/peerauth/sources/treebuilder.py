@@ -56,7 +56,7 @@ class _Frame:
         self.is_merge = False
         self.key = ""
         self.key_at: Position = (0, 0)
-        self.merges: list[tuple[object, Position]] = []
+        self.merges: list[tuple[object, Position, int]] = []  # with the number of keys that stand before
         self.begun = begun
 
 
@@ -177,7 +177,7 @@ class TreeBuilder:
             step, key_at = len(frame.container), at or fallback
             frame.container.append(value)
         elif frame.is_merge:
-            frame.merges.append((value, fallback))
+            frame.merges.append((value, fallback, len(frame.container)))
             frame.is_merge, frame.awaits_key = False, True
             return
         else:
@@ -189,17 +189,29 @@ class TreeBuilder:
             self.values[id(frame.container), step] = at
 
     def _merge(self, target: dict[str, object], frame: _Frame) -> None:
-        """`<<`: keys of the merged mappings that the target does not have itself; of several, the first one counts."""
-        for value, at in frame.merges:
-            for source in value if isinstance(value, list) else [value]:
+        """`<<`: the keys of other mappings, in place of those that stand before it; those after it replace them again.
+
+        Of several mappings in one `<<` the first one counts, of several `<<` the last. So reads Kubernetes' YAML
+        (sigs.k8s.io/yaml), where YAML's own text would let a mapping's own keys win wherever they stand.
+        """
+        own = {key: number for number, key in enumerate(target)}
+        for value, at, before in frame.merges:
+            for source in reversed(value) if isinstance(value, list) else [value]:
                 if not isinstance(source, dict):
                     raise Refused(SYNTAX, "`<<` merges mappings, and this is none", at)
                 for key, merged in source.items():
-                    if key not in target:
+                    if own.get(key, -1) < before:
                         target[key] = merged
-                        self.keys[id(target), key] = self.keys[id(source), key]
-                        if (id(source), key) in self.values:
-                            self.values[id(target), key] = self.values[id(source), key]
+                        self._repeat_place(source, target, key)
+
+    def _repeat_place(self, source: Container, target: Container, key: str) -> None:
+        """What was merged stands where it was written."""
+        self.keys[id(target), key] = self.keys[id(source), key]
+        at = self.values.get((id(source), key))
+        if at is None:
+            self.values.pop((id(target), key), None)
+        else:
+            self.values[id(target), key] = at
 
     def _count(self, size: int, at: Position) -> None:
         self._total += size

@@ -82,6 +82,28 @@ def test_of_several_mappings_that_are_merged_the_first_that_has_a_key_counts() -
 
 
 @pytest.mark.parametrize(
+    ("mapping", "said", "line"),
+    [
+        ("{p: 9, <<: *a}", 1, 10),
+        ("{<<: *a, p: 9}", 9, 12),
+        ("{<<: *a, <<: *b}", 2, 11),
+        ("{<<: *a, p: 9, <<: *b}", 2, 11),
+        ("{p: 9, <<: {p: 3}}", 3, 12),
+        ("{p: 9, <<: [*b, *a]}", 2, 11),
+        ("{p: 9, <<: {q: 3}}", 9, 12),
+    ],
+)
+def test_what_is_merged_replaces_the_keys_before_it_as_it_does_in_kubernetes(
+    mapping: str, said: int, line: int
+) -> None:
+    """As sigs.k8s.io/yaml 1.6 reads these very documents: what kubectl applies is what counts."""
+    document = read(f"a: &a {{p: 1}}\nb: &b {{p: 2}}\nm: {mapping}\n")
+    assert isinstance(document.value, dict)
+    assert document.value["m"]["p"] == said
+    assert document.place.value(("m", "p")).line == document.place.key(("m", "p")).line == line
+
+
+@pytest.mark.parametrize(
     ("text", "fault", "line", "column"),
     [
         ("a: 1\nb: 2\na: 3\n", DUPLICATE_KEY, 12, 1),
