@@ -47,6 +47,31 @@ def test_a_token_speaks_for_whom_it_was_issued_to_until_it_ends() -> None:
     assert check_token(TOKEN, key=KEY.public_key(), now=NOW + HOUR) is None
 
 
+def test_a_token_ends_at_the_second_it_says() -> None:
+    now = NOW.replace(microsecond=0)
+    token = issue_token(CALLER, key=KEY, now=now, lifetime=HOUR)
+    assert check_token(token, key=KEY.public_key(), now=now + HOUR - timedelta(microseconds=1)) == CALLER
+    assert check_token(token, key=KEY.public_key(), now=now + HOUR) is None
+
+
+@pytest.mark.parametrize("node", ["", "n1", "n" * 200])
+def test_a_token_says_this_and_no_more(node: str) -> None:
+    header, claims, signature = issue_token(Caller(FINANCE, node), key=KEY, now=NOW, lifetime=HOUR).split(".")
+    assert json.loads(base64.urlsafe_b64decode(header + "==")) == {"alg": "ES256", "typ": "JWT"}
+    issued = int(NOW.timestamp())
+    named = {"node": node} if node else {}
+    assert json.loads(base64.urlsafe_b64decode(claims + "==")) == named | {
+        "iss": "peerauth",
+        "aud": ["istio-ca"],
+        "sub": "system:serviceaccount:foo:finance",
+        "iat": issued,
+        "exp": issued + 3600,
+        "trust_domain": "cluster.local",
+    }
+    assert len(base64.urlsafe_b64decode(signature + "==")) == 64
+    assert "=" not in header + claims + signature
+
+
 def test_a_workloads_token_names_no_node() -> None:
     token = issue_token(Caller(FINANCE), key=KEY, now=NOW, lifetime=HOUR)
     assert check_token(token, key=KEY.public_key(), now=NOW) == Caller(FINANCE)
@@ -70,6 +95,8 @@ NOT_AS_SIGNED = {
     "a later end": edited(1, exp=2**40),
     "another audience": edited(1, aud=["other"]),
     "too long": "x" * 10_000,
+    "a character between that is no base64": TOKEN[:-4] + "!" + TOKEN[-4:],
+    "a line break at its end": TOKEN + "\n",
 }
 
 

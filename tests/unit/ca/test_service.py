@@ -97,6 +97,23 @@ def test_an_authority_whose_own_default_is_out_of_bounds_is_a_configuration_erro
         CertificateAuthority(make_issuer(), trust_domain=TRUST_DOMAIN, now=Clock(), default_lifetime=lifetime)
 
 
+async def test_the_shortest_life_is_a_second_and_the_longest_may_be_the_default() -> None:
+    whole = NOW.replace(microsecond=0)
+    second, week = timedelta(seconds=1), timedelta(days=7)
+    for life in (second, week):
+        ca = CertificateAuthority(
+            make_issuer(), trust_domain=TRUST_DOMAIN, now=Clock(), default_lifetime=life, max_lifetime=week
+        )
+        assert (await issued(ca)).not_after == whole + life
+        assert (await issued(ca, second)).not_after == whole + second
+
+
+async def test_nothing_is_issued_from_the_moment_that_the_issuer_ends() -> None:
+    issuer = make_issuer()
+    ca = CertificateAuthority(issuer, trust_domain=TRUST_DOMAIN, now=Clock(issuer.ends))
+    assert (await refused(ca)).kind is RefusalKind.AUTHORITY
+
+
 def test_a_default_above_the_maximum_is_a_configuration_error() -> None:
     with pytest.raises(IdentityError, match="default lifetime"):
         authority(max_lifetime=timedelta(hours=1))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 import pytest
+from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from google.protobuf import wrappers_pb2
 from hypothesis import given
@@ -137,6 +138,22 @@ def test_what_is_said_of_the_proxys_own_ports_changes_nothing(
     if captured:
         leads_nowhere = {filter_chain_of(found, own_port).name for found in (without, named, declared)}
         assert leads_nowhere == {"loop"}
+
+
+@pytest.mark.parametrize(("application", "reached"), [("127.78.0.1", True), ("", False), ("10.0.0.2", False)])
+def test_in_explicit_capture_the_application_is_never_the_proxy_itself(application: str, reached: bool) -> None:
+    place = msgspec.structs.replace(workload(1), namespace="", application=application)
+    rendered = render_node(node(place))[CLUSTER]
+    for port in PORTS:
+        cluster = cluster_pb2.Cluster.FromString(rendered[f"inbound|foo/w1|{port}"])
+        assert bool(cluster.load_assignment.endpoints) is reached
+
+
+def test_a_chain_that_refuses_names_the_mode_and_the_policy_of_its_port() -> None:
+    place = msgspec.structs.replace(workload(1), decision=decided("PERMISSIVE", {8080: "STRICT"}))
+    refused = filter_chain_of(place, 8080)
+    said = {"mode": "STRICT", "level": "port", "policy": "foo/finance"}
+    assert dict(refused.metadata.filter_metadata["peerauth"]) == said
 
 
 def chains(found: NodeWorkload) -> set[bytes]:

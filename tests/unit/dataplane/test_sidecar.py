@@ -228,6 +228,13 @@ def test_a_default_endpoint_at_one_of_the_sidecars_own_ports_leads_nowhere(host:
     assert clusters["inbound|9000"].load_assignment.endpoints
 
 
+def test_the_application_may_have_the_same_port_at_another_address() -> None:
+    declared = (DeclaredPort(8080, Endpoint("127.78.0.1", 8080)), DeclaredPort(9000, Endpoint("127.77.0.1", 7777)))
+    clusters = clusters_of(sidecar(decided("DISABLE"), declared=declared))
+    assert clusters["inbound|8080"].load_assignment.endpoints
+    assert clusters["inbound|9000"].load_assignment.endpoints, "nor does the sidecar have every port of its address"
+
+
 @pytest.mark.parametrize("endpoint", ["192.0.2.1:15006", "127.0.0.1:15007", "unix:///15006"])
 def test_a_default_endpoint_that_is_not_the_sidecars_is_gone_to(endpoint: str) -> None:
     declared = (DeclaredPort(8080, parse_endpoint(endpoint, own="10.0.0.7")),)

@@ -7,7 +7,7 @@ from base64 import encodebytes
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
@@ -172,3 +172,29 @@ def test_no_flipped_byte_of_a_request_is_accepted(flip: int) -> None:
 def test_a_huge_request_is_refused_unread() -> None:
     answer = refusal(GOOD + b"#" * MAX_CSR_BYTES)
     assert "at most" in answer.reason
+
+
+def _der(tag: int, content: bytes) -> bytes:
+    """A DER value; lengths of up to two bytes are enough here."""
+    size = len(content)
+    length = bytes([size]) if size < 0x80 else bytes([0x82]) + size.to_bytes(2, "big")
+    return bytes([tag]) + length + content
+
+
+RSA_SHA256 = bytes.fromhex("300d06092a864886f70d01010b0500")
+
+
+def test_a_signature_of_an_algorithm_that_does_not_go_with_the_key_proves_nothing() -> None:
+    """What a request says of its signature is the sender's word: here RSA, and the key that it carries is on P-256."""
+    signer = rsa.generate_private_key(65537, 2048)
+    content = x509.load_pem_x509_csr(GOOD).tbs_certrequest_bytes
+    signature = signer.sign(content, padding.PKCS1v15(), hashes.SHA256())
+    whole = _der(0x30, content + RSA_SHA256 + _der(0x03, b"\0" + signature))
+    pem = b"-----BEGIN CERTIFICATE REQUEST-----\n" + encodebytes(whole) + b"-----END CERTIFICATE REQUEST-----\n"
+    assert refusal(pem).kind is RefusalKind.PROOF
+
+
+def test_a_request_of_the_longest_length_is_read() -> None:
+    padded = GOOD + b"\n" * (MAX_CSR_BYTES - len(GOOD))
+    assert isinstance(check_csr(padded, entitled=FINANCE), CheckedCsr)
+    assert "at most" in refusal(padded + b"\n").reason

@@ -12,7 +12,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from peerauth.errors import IdentityError
 from peerauth.identity.keys import PrivateKey
@@ -285,3 +285,51 @@ def test_openssl_agrees_with_the_whole_chain(tmp_path: Path, purpose: str) -> No
         [*command, "-CAfile", roots, "-untrusted", chain, leaf], capture_output=True, text=True, check=False
     )
     assert finished.returncode == 0, finished.stderr
+
+
+def test_authorities_may_sign_certificates_and_nothing_else() -> None:
+    issuer = make_issuer()
+    (root,) = issuer.roots
+    for certificate, below in ((root, 1), (issuer.certificate, 0)):
+        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
+        assert (constraints.critical, constraints.value.ca, constraints.value.path_length) == (True, True, below)
+        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage)
+        assert usage.critical
+        assert said(usage.value) == {"key_cert_sign", "crl_sign"}
+        own = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+        assert not own.critical, "RFC 5280, 4.2.1.2"
+    names = [
+        name.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value for name in (root.subject, issuer.certificate.subject)
+    ]
+    assert names == [
+        f"peerauth root {root.serial_number & 0xFFFFFFFF:08x}",
+        f"peerauth issuing {issuer.certificate.serial_number & 0xFFFFFFFF:08x}",
+    ]
+
+
+def test_a_workloads_key_may_sign_and_nothing_else() -> None:
+    usage = svid(issuer=make_issuer()).extensions.get_extension_for_class(x509.KeyUsage)
+    assert usage.critical
+    assert said(usage.value) == {"digital_signature"}
+
+
+def said(usage: x509.KeyUsage) -> set[str]:
+    """What a key may be used for."""
+    simple = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
+    return {name for name in (*simple, "key_cert_sign", "crl_sign") if getattr(usage, name)}
+
+
+def test_what_an_authority_cannot_issue_with_is_said_by_its_name() -> None:
+    root_key, root = make_root()
+    leaf = build_svid(root_key.public_key(), identity=FINANCE, issuer=make_issuer(), now=NOW, serial=1)
+    cases = {
+        "is for another key": (make_key(), root, NOW),
+        "is not valid before": (root_key, root, NOW - timedelta(days=1)),
+        "ended": (root_key, root, NOW + timedelta(days=4000)),
+        "is not an authority's": (root_key, leaf, NOW),
+    }
+    for says, (key, certificate, now) in cases.items():
+        with pytest.raises(IdentityError, match=says):
+            assemble_issuer(
+                key, certificate=certificate, intermediates=(), roots=(root,), trust_domain=TRUST_DOMAIN, now=now
+            )

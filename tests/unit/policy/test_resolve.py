@@ -142,3 +142,10 @@ def test_a_sidecar_enforces_what_was_decided_and_nothing_does_outside_the_mesh()
     asked = EffectiveMode.STRICT
     assert enforce(asked, ports, dataplane=Dataplane.SIDECAR) == Enforced(asked, ports)
     assert enforce(asked, ports, dataplane=Dataplane.NONE) is None
+
+
+def test_the_entries_of_a_policy_that_lost_decide_no_port() -> None:
+    winner = policy("foo/old", "STRICT", selector={"app": "finance"}, ports={9000: "PERMISSIVE"}, age=1)
+    loser = policy("foo/new", "STRICT", selector={"app": "finance"}, ports={8080: "DISABLE"}, age=2)
+    found = chain(loser, winner)
+    assert [(reason.policy, reason.port) for reason in found if reason.port is not None] == [("foo/old", 9000)]

@@ -90,3 +90,29 @@ def test_a_bare_close_proves_nothing_while_no_client_reached_the_application(how
     control = Attempt(ClientKind.MTLS, Outcome.ACCEPTED, "answered")
     together = judge_port(EffectiveMode.STRICT, [refused(ClientKind.TLS, how), control])
     assert [verdict.ok for verdict in together] == [True, True]
+
+
+@pytest.mark.parametrize("dataplane", [Dataplane.SIDECAR, Dataplane.AMBIENT])
+@pytest.mark.parametrize("mode", EffectiveMode)
+def test_all_attempts_on_a_port_are_held_against_its_mode_and_its_data_plane(
+    mode: EffectiveMode, dataplane: Dataplane
+) -> None:
+    attempts = [Attempt(kind, Outcome.ACCEPTED, "answered") for kind in ClientKind]
+    verdicts = judge_port(mode, attempts, dataplane=dataplane)
+    assert [verdict.attempt for verdict in verdicts] == attempts
+    expected = [expectation(mode, kind, dataplane=dataplane) for kind in ClientKind]
+    assert [verdict.expected for verdict in verdicts] == expected
+    assert [verdict.ok for verdict in verdicts] == [wanted.outcome is Outcome.ACCEPTED for wanted in expected]
+
+
+def test_a_verdict_without_proof_keeps_what_was_seen_and_what_was_wanted() -> None:
+    seen = refused(ClientKind.PLAINTEXT, Refusal.CLOSED)
+    (verdict,) = judge_port(EffectiveMode.STRICT, [seen])
+    assert (verdict.attempt, verdict.expected) == (seen, expectation(EffectiveMode.STRICT, ClientKind.PLAINTEXT))
+    assert "proves nothing" in verdict.sentence
+
+
+def test_what_was_wrong_anyway_is_told_as_wrong_when_no_client_reached_the_application() -> None:
+    seen = Attempt(ClientKind.MTLS, Outcome.NO_ANSWER, "nothing within 3 s")
+    (verdict,) = judge_port(EffectiveMode.STRICT, [seen])
+    assert verdict == judge(expectation(EffectiveMode.STRICT, ClientKind.MTLS), seen)
