@@ -158,7 +158,7 @@ async def detached(folder: Path, authority: CertificateAuthority) -> AsyncIterat
                 sign=sign,
                 on_line=Tally().feed,
             )
-            agents[key].prepare()
+            await agents[key].open()
         running = Detached(folder, agents, places)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(agent.run()) for agent in agents.values()]

@@ -21,6 +21,7 @@ from clients import loopback
 from envoyrig import Authority, Discovery, discovery_server
 from peerauth.agent.admin import ask
 from peerauth.agent.netns import MeshNetwork, socket_in, unsupported
+from peerauth.agent.outage import Outage
 from peerauth.agent.supervisor import Backoff, EnvoyLaunch, EnvoySupervisor, find_envoy
 from peerauth.aio import spawn
 from peerauth.dataplane.envoy.bootstrap import Sockets
@@ -141,6 +142,61 @@ async def test_a_killed_envoy_is_restarted_after_its_backoff_and_its_port_is_clo
             assert await first_bytes(port) == b"here"
             assert supervisor.pid != first
         assert supervisor.restarts == 2
+
+
+async def test_an_end_is_told_once_with_the_last_words_and_the_return_too(tmp_path: Path) -> None:
+    told: asyncio.Queue[Outage] = asyncio.Queue()
+    launch = launch_of(tmp_path, free_port())
+    supervisor = EnvoySupervisor(
+        launch, on_line=lambda _: None, on_outage=told.put_nowait, backoff=Backoff(first=0.01, ceiling=0.05)
+    )
+    async with running(supervisor):
+        await supervisor.ready()
+        first = supervisor.pid
+        assert first is not None
+        whole = launch.bootstrap.read_text()
+        launch.bootstrap.write_text('{"nonsense": 1}')  # it will be tried several times
+        os.kill(first, signal.SIGKILL)
+        outage = await told.get()
+        assert "the Envoy of finance was killed by SIGKILL" in outage.sentence
+        while supervisor.restarts < 3:  # noqa: ASYNC110  nothing tells
+            await asyncio.sleep(0.01)
+        launch.bootstrap.write_text(whole)
+        assert (await told.get()).sentence == "the Envoy of finance runs again"
+        assert told.empty()
+        second = supervisor.pid
+        assert second is not None
+        os.kill(second, signal.SIGTERM)
+        assert "ended with exit status 0" in (await told.get()).sentence
+        await told.get()
+    assert told.empty(), "its end by us is nobody's news"
+
+
+async def test_what_a_process_said_before_it_failed_is_told(tmp_path: Path) -> None:
+    told: asyncio.Queue[Outage] = asyncio.Queue()
+    launch = launch_of(tmp_path, free_port(), config='{"nonsense": 1}')
+    async with running(EnvoySupervisor(launch, on_line=lambda _: None, on_outage=told.put_nowait)):
+        sentence = (await told.get()).sentence
+    assert "ended with exit status 1" in sentence
+    assert "nonsense" in sentence
+
+
+async def test_a_process_that_cannot_be_started_is_told_and_tried_again(tmp_path: Path) -> None:
+    """Here, because its folder cannot be made where a file is."""
+    told: asyncio.Queue[Outage] = asyncio.Queue()
+    launch = launch_of(tmp_path, free_port())
+    blocked = tmp_path / "gone"
+    blocked.write_text("")
+    launch = msgspec.structs.replace(
+        launch, bootstrap=blocked / "bootstrap.json", configuration=launch.bootstrap.read_text(), log=blocked / "log"
+    )
+    supervisor = EnvoySupervisor(
+        launch, on_line=lambda _: None, on_outage=told.put_nowait, backoff=Backoff(first=0.01, ceiling=0.05)
+    )
+    async with running(supervisor):
+        assert "could not be started" in (await told.get()).sentence
+        blocked.unlink()
+        assert (await told.get()).over
 
 
 async def test_the_access_log_arrives_line_by_line_and_the_end_of_the_task_is_the_end_of_the_process(

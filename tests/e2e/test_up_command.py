@@ -158,8 +158,7 @@ async def test_stopped_it_ends_well_and_leaves_nothing(
 ) -> None:
     async with peerauth_up(tmp_path / "state", str(documents), "--apps", "--capture", capture) as up:
         await up.address()
-        folder = folder_of(up.process.pid)
-        assert folder is not None
+        assert folder_of(up.process.pid) is not None
         envoys = envoys_below(up.process.pid)
         assert len(envoys) >= 3
         instance = network_instance(up)
@@ -167,7 +166,7 @@ async def test_stopped_it_ends_well_and_leaves_nothing(
         up.process.send_signal(how)
         assert await up.ends() == 0
     assert up.err == []
-    assert not folder.exists()
+    assert folder_of(up.process.pid) is None
     assert not any(map(alive, envoys))
     assert instance not in leftovers.instances()
 
@@ -199,6 +198,18 @@ async def test_killed_it_takes_its_proxies_along_and_the_next_run_cleans_up(
             assert network_instance(up) in leftovers.instances()
         os.kill(up.process.pid, signal.SIGINT)
         assert await up.ends() == 0
+
+
+async def test_an_envoy_that_dies_is_said_and_that_it_is_back(tmp_path: Path, documents: Path) -> None:
+    async with peerauth_up(tmp_path / "state", str(documents), "--apps") as up:
+        address = await up.address()
+        envoy = min(envoys_below(up.process.pid))
+        os.kill(envoy, signal.SIGKILL)
+        said = await up.says("was killed by SIGKILL", on=up.err)
+        assert "the Envoy of foo/" in said
+        assert "runs again" in await up.says("mended")
+        await plaintext_is(True, address, 8080)
+        await plaintext_is(False, address, 9000)
 
 
 async def test_two_runs_at_a_time_do_not_meet(tmp_path: Path, documents: Path) -> None:

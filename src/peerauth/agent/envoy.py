@@ -25,6 +25,7 @@ _LOST_LISTENER = b"final pre-worker listener init for listener "
 class EnvoyLaunch(msgspec.Struct, frozen=True, kw_only=True):
     """How to start one Envoy.
 
+    `configuration` is what `bootstrap` is to have in it before every start; empty for a file that is there already.
     `admin` is the Unix socket of the bootstrap's admin interface (readiness is asked there). `log` receives the
     standard error, mode 0600. `network_namespace` is a path such as /run/netns/x, or empty for ours.
     """
@@ -32,6 +33,7 @@ class EnvoyLaunch(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     binary: Path
     bootstrap: Path
+    configuration: str = ""
     admin: Path
     log: Path
     network_namespace: str = ""
@@ -65,9 +67,13 @@ class EnvoyLaunch(msgspec.Struct, frozen=True, kw_only=True):
         """
         return _LOST_LISTENER in line
 
-    def clear(self) -> None:
-        """Removes the socket that a process left which was killed."""
+    def prepare(self) -> None:
+        """Writes the bootstrap, if it is ours, and removes the socket that a killed process left. Raises OSError."""
         self.admin.unlink(missing_ok=True)
+        if self.configuration:
+            self.bootstrap.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.bootstrap.touch(mode=0o600)
+            self.bootstrap.write_text(self.configuration)
 
     def wrapped(self, *, parent: int) -> list[str]:
         """The command line, tied to the process `parent`."""

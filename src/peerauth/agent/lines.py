@@ -56,6 +56,10 @@ class Tail:
             with contextlib.suppress(OSError):
                 self._append(chunk)
 
+    def begin(self) -> None:
+        """Forget: another process speaks from here on."""
+        self._lines.clear()
+
     def text(self) -> str:
         """The last lines."""
         return b"\n".join(self._lines).decode(errors="replace")

@@ -21,6 +21,7 @@ import msgspec
 
 from peerauth.agent.envoy import EnvoyLaunch, find_envoy
 from peerauth.agent.lines import LineSplitter, Tail, follow
+from peerauth.agent.outage import OnOutage, Outage, untold
 from peerauth.aio import spawn
 from peerauth.errors import ProxyError
 
@@ -74,8 +75,8 @@ class Launch(Protocol):
         """Whether a line of its standard error says that it no longer does what it was told and acknowledged."""
         ...
 
-    def clear(self) -> None:
-        """Removes what an earlier process may have left."""
+    def prepare(self) -> None:
+        """Makes what a process starts from, and removes what an earlier one may have left. Raises OSError."""
         ...
 
     def wrapped(self, *, parent: int) -> list[str]:
@@ -93,7 +94,8 @@ L = TypeVar("L", bound=Launch)
 class Supervisor(Generic[L]):
     """One supervised process. `run` is the task; everything else may be called from other tasks of the same loop.
 
-    `on_line` gets each line of the access log without its newline, and must not raise.
+    `on_line` gets each line of the access log without its newline; `on_outage` is told when the process has ended by
+    itself or could not be started, and again when one is live, once however often it is tried. Neither may raise.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class Supervisor(Generic[L]):
         launch: L,
         *,
         on_line: Callable[[bytes], None],
+        on_outage: OnOutage = untold,
         backoff: Backoff = Backoff(),  # noqa: B008  frozen
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
@@ -108,6 +111,8 @@ class Supervisor(Generic[L]):
     ) -> None:
         self.launch = launch
         self._on_line = on_line
+        self._on_outage = on_outage
+        self._outage: Outage | None = None
         self._backoff = backoff
         self._clock = clock
         self._jitter = jitter
@@ -143,7 +148,7 @@ class Supervisor(Generic[L]):
 
     @property
     def last_words(self) -> str:
-        """The end of its standard error."""
+        """The end of what the process, or the last one, said on its standard error."""
         return self._tail.text()
 
     async def run(self) -> None:
@@ -151,6 +156,7 @@ class Supervisor(Generic[L]):
         failures = 0
         while True:
             lived = await self._run_once()
+            self._tell_outage()
             if self._ended:
                 self._ended = False
             else:
@@ -170,7 +176,8 @@ class Supervisor(Generic[L]):
             async with asyncio.timeout(seconds):
                 await self._settled.wait()
         if not self.live:
-            state = f"exited with {self._last_exit}" if self.pid is None else f"runs as {self.pid} but is not live"
+            ended = "could not be started" if self._last_exit is None else f"exited with {self._last_exit}"
+            state = ended if self.pid is None else f"runs as {self.pid} but is not live"
             said = self.last_words or "(nothing)"
             raise ProxyError(
                 f"{self.launch.name}: {self.launch.program} did not become ready: it {state}; it said:\n{said}",
@@ -179,9 +186,15 @@ class Supervisor(Generic[L]):
 
     async def _run_once(self) -> float:
         """From start to exit; returns how many seconds the process was live."""
-        self.launch.clear()
+        self._last_exit = None
+        self._tail.begin()
         async with asyncio.TaskGroup() as group:
-            process = await self._start(group)
+            try:
+                self.launch.prepare()
+                process = await self._start(group)
+            except OSError as error:
+                self._tail.feed(f"cannot be started: {error}\n".encode())
+                return self._note_exit()
             watch = spawn(group, self._watch_ready(), name=f"{self.launch.name}: readiness")
             try:
                 self._last_exit = await process.wait()
@@ -193,8 +206,7 @@ class Supervisor(Generic[L]):
 
     async def _start(self, group: asyncio.TaskGroup) -> asyncio.subprocess.Process:
         # Pipes of our own: Envoy opens /dev/stdout, which fails on the socket pairs that some event loops use.
-        out_read, out_write = os.pipe()
-        err_read, err_write = os.pipe()
+        out_read, out_write, err_read, err_write = _two_pipes()
         spawn(group, follow(out_read, self._output()), name=f"{self.launch.name}: access log")
         spawn(group, follow(err_read, self._errors()), name=f"{self.launch.name}: standard error")
         try:
@@ -218,6 +230,9 @@ class Supervisor(Generic[L]):
             pause = min(pause * 1.5, 0.2)
         self._live_since = self._clock()
         self._barren_starts = 0
+        if self._outage is not None:
+            self._on_outage(msgspec.structs.replace(self._outage, over=True))
+            self._outage = None
         self._settled.set()
 
     def _output(self) -> Callable[[bytes], None]:
@@ -246,6 +261,12 @@ class Supervisor(Generic[L]):
 
         return feed
 
+    def _tell_outage(self) -> None:
+        if self._outage is None:
+            said = tuple(line for line in self.last_words.splitlines() if line.strip())
+            self._outage = Outage(self.launch.name, self.launch.program, self._last_exit, said, self.launch.log)
+            self._on_outage(self._outage)
+
     def _note_exit(self) -> float:
         live_since, self._live_since = self._live_since, None
         self._process = None
@@ -268,6 +289,16 @@ class Supervisor(Generic[L]):
             if process.returncode is None:
                 process.kill()
             self._last_exit = await process.wait()
+
+
+def _two_pipes() -> tuple[int, int, int, int]:
+    first = os.pipe()
+    try:
+        return *first, *os.pipe()
+    except OSError:
+        for descriptor in first:
+            os.close(descriptor)
+        raise
 
 
 EnvoySupervisor = Supervisor[EnvoyLaunch]

@@ -81,8 +81,8 @@ class ZtunnelLaunch(msgspec.Struct, frozen=True, kw_only=True):
             "RUST_LOG": "warn,access=info",
         }
 
-    def clear(self) -> None:
-        """It leaves nothing."""
+    def prepare(self) -> None:
+        """Its token and roots are there before it, and it leaves nothing."""
 
     def wrapped(self, *, parent: int) -> list[str]:
         """The command line, tied to the process `parent`."""

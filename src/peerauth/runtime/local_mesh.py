@@ -15,12 +15,14 @@ from pathlib import Path
 
 import msgspec
 
+from peerauth.agent.outage import OnOutage, untold
 from peerauth.agent.sds import Signer
 from peerauth.agent.supervisor import EnvoySupervisor, Supervisor
 from peerauth.agent.ztunnel import ZtunnelLaunch
 from peerauth.aio import spawn
 from peerauth.ca.service import CertificateAuthority
 from peerauth.dataplane.resources import DeclaredPort, Endpoint
+from peerauth.errors import PlatformError
 from peerauth.identity.csr import CsrRefusal, IssuedCertificate
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.inventory import Namespace, Workload, WorkloadKey
@@ -56,7 +58,8 @@ class LocalMesh:
     """One mesh. Use it as `async with mesh.running():`, then `load` as often as the documents change.
 
     `ztunnel` is a binary of Istio's ztunnel, to serve the ambient workloads instead of an Envoy; it takes transparent
-    capture. `on_line` gets every line of every access log. `folder` is private and short (Unix sockets lie in it).
+    capture. `on_line` gets every line of every access log, `on_outage` every end of a proxy and every
+    return. `folder` is private and short (Unix sockets lie in it).
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class LocalMesh:
         with_applications: bool,
         ztunnel: Path | None = None,
         on_line: Callable[[bytes], None],
+        on_outage: OnOutage = untold,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.network = network
@@ -76,6 +80,7 @@ class LocalMesh:
         self._folder = folder
         self._envoy = envoy
         self._on_line = on_line
+        self._on_outage = on_outage
         self._now = now
         self._cache = ResourceCache()
         self.discovery = DiscoveryServer(self._cache)
@@ -168,6 +173,7 @@ class LocalMesh:
             envoy=self._envoy,
             sign=self._signer,
             on_line=self._on_line,
+            on_outage=self._on_outage,
             now=self._now,
         )
 
@@ -180,6 +186,7 @@ class LocalMesh:
             binary=binary,
             authority=self.authority,
             on_line=self._on_line,
+            on_outage=self._on_outage,
             now=self._now,
         )
 
@@ -207,11 +214,16 @@ class LocalMesh:
             envoy=self._envoy,
             sign=self._signer(identity),
             on_line=self._on_line,
+            on_outage=self._on_outage,
             network_namespace=place.namespace,
             now=self._now,
         )
-        agent.prepare()
-        await self.discovery.serve(UdsBinding(agent.discovery, proxy_key(key), (Service.AGGREGATED,)))
+        await agent.open()
+        try:
+            await self.discovery.serve(UdsBinding(agent.discovery, proxy_key(key), (Service.AGGREGATED,)))
+        except PlatformError:
+            await agent.close()
+            raise
         task = spawn(self._tasks(), agent.run(), name=f"{key}: agent")
         self._agents[key] = _Running(agent, identity, place, task)
         self._processes[proxy_key(key)] = agent.supervisor

@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from peerauth.agent.outage import OnOutage
 from peerauth.agent.sds import Signer
 from peerauth.agent.supervisor import EnvoySupervisor
 from peerauth.aio import spawn
 from peerauth.dataplane.resources import CLUSTER, LISTENER
+from peerauth.errors import PlatformError
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.changes import Edit
 from peerauth.model.inventory import WorkloadKey
@@ -42,6 +44,7 @@ class LocalNode:
         envoy: Path,
         sign: Callable[[SpiffeId], Signer],
         on_line: Callable[[bytes], None],
+        on_outage: OnOutage,
         now: Callable[[], datetime],
     ) -> None:
         self._discovery = discovery
@@ -49,7 +52,7 @@ class LocalNode:
         plane.follow(self._take)
         self._outstanding = plane.outstanding
         self._closes: list[str] = []
-        self.proxy = NodeProxy(folder=folder, envoy=envoy, sign=sign, on_line=on_line, now=now)
+        self.proxy = NodeProxy(folder=folder, envoy=envoy, sign=sign, on_line=on_line, on_outage=on_outage, now=now)
         self._task: asyncio.Task[None] | None = None
 
     def workloads(self) -> tuple[WorkloadKey, ...]:
@@ -63,8 +66,12 @@ class LocalNode:
         self._closes.clear()
         self.proxy.hold(self.configuration.identities())
         if self._task is None and self.configuration.workloads:
-            self.proxy.prepare()
-            await self._discovery.serve(UdsBinding(self.proxy.discovery, NODE, (Service.AGGREGATED,)))
+            await self.proxy.open()
+            try:
+                await self._discovery.serve(UdsBinding(self.proxy.discovery, NODE, (Service.AGGREGATED,)))
+            except PlatformError:
+                await self.proxy.close()
+                raise
             self._task = spawn(group, self.proxy.run(), name="node proxy")
 
     async def ready(self) -> None:

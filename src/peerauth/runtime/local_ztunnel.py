@@ -14,6 +14,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from peerauth.agent.outage import OnOutage, untold
 from peerauth.agent.supervisor import Supervisor
 from peerauth.agent.zds import NodeWorkload, ZdsServer
 from peerauth.agent.ztunnel import ZtunnelLaunch, require_free_port
@@ -64,6 +65,7 @@ class LocalZtunnel:
         binary: Path,
         authority: CertificateAuthority,
         on_line: Callable[[bytes], None],
+        on_outage: OnOutage = untold,
         now: Callable[[], datetime],
     ) -> None:
         self._discovery = discovery
@@ -71,6 +73,7 @@ class LocalZtunnel:
         self._binary = binary
         self._authority = authority
         self._on_line = on_line
+        self._on_outage = on_outage
         self._now = now
         self._feed = ZtunnelFeed(cache, world=plane.world, decisions=plane.decisions)
         plane.follow(self._take)
@@ -105,7 +108,8 @@ class LocalZtunnel:
             for key in wanted
         )
         if self._task is None and wanted:
-            self.supervisor = Supervisor(await self._prepare(), on_line=self._on_line)
+            launch = await self._prepare()
+            self.supervisor = Supervisor(launch, on_line=self._on_line, on_outage=self._on_outage)
             self._task = spawn(group, self._run(self.supervisor), name="ztunnel")
 
     async def ready(self) -> None:

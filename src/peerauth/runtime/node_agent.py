@@ -12,6 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from peerauth.agent.outage import OnOutage, untold
 from peerauth.agent.sds import Signer, WorkloadCertificate
 from peerauth.agent.supervisor import EnvoyLaunch, EnvoySupervisor
 from peerauth.aio import spawn
@@ -27,7 +28,8 @@ from peerauth.xds.server import DiscoveryServer, Service, UdsBinding
 class NodeAgent:
     """One sidecar's agent. `run` keeps everything going until it is cancelled; `ready` waits for a live Envoy.
 
-    `folder` is private to this run and short enough for sockets. `on_line` gets each line of the access log.
+    `folder` is private to this run and short enough for sockets. `on_line` gets each line of the access
+    log, `on_outage` is told when the Envoy ends by itself and when it is back.
     """
 
     def __init__(
@@ -39,14 +41,14 @@ class NodeAgent:
         envoy: Path,
         sign: Signer,
         on_line: Callable[[bytes], None],
+        on_outage: OnOutage = untold,
         network_namespace: str = "",
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.key = key
         self.discovery = folder / "xds.sock"
         self._secrets = folder / "sds.sock"
-        self._bootstrap = folder / "bootstrap.json"
-        self._folder = folder
+        sockets = Sockets(admin=str(folder / "admin.sock"), xds=str(self.discovery), sds=str(self._secrets))
         self._cache = ResourceCache()
         self._server = DiscoveryServer(self._cache)
         self.certificate = WorkloadCertificate(identity, sign=sign, publish=self._publish, now=now)
@@ -54,34 +56,37 @@ class NodeAgent:
             EnvoyLaunch(
                 name=str(key),
                 binary=envoy,
-                bootstrap=self._bootstrap,
+                bootstrap=folder / "bootstrap.json",
+                configuration=bootstrap(proxy_key(key), cluster=f"{key.name}.{key.namespace}", sockets=sockets),
                 admin=folder / "admin.sock",
                 log=folder / "envoy.log",
                 network_namespace=network_namespace,
             ),
             on_line=on_line,
+            on_outage=on_outage,
         )
 
-    def prepare(self) -> None:
-        """Makes the folder and the file that Envoy starts from. Raises OSError."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        sockets = Sockets(admin=str(self.supervisor.launch.admin), xds=str(self.discovery), sds=str(self._secrets))
-        node = proxy_key(self.key)
-        cluster = f"{self.key.name}.{self.key.namespace}"
-        self._bootstrap.touch(mode=0o600)
-        self._bootstrap.write_text(bootstrap(node, cluster=cluster, sockets=sockets))
+    async def open(self) -> None:
+        """Opens the socket that the Envoy gets its certificate from. Raises PlatformError; ends with `run`."""
+        await self._server.serve(UdsBinding(self._secrets, proxy_key(self.key), (Service.SECRETS,)))
 
     async def run(self) -> None:
-        """Serves certificates and keeps the Envoy running; on the way out both are stopped."""
-        proxy = proxy_key(self.key)
+        """Keeps the certificate current and the Envoy running; on the way out all is stopped."""
         try:
-            await self._server.serve(UdsBinding(self._secrets, proxy, (Service.SECRETS,)))
             async with asyncio.TaskGroup() as group:
                 spawn(group, self.certificate.run(), name=f"{self.key}: certificate")
                 spawn(group, self.supervisor.run(), name=f"{self.key}: Envoy")
         finally:
             with contextlib.suppress(asyncio.CancelledError):
-                await self._server.stop()
+                await self.close()
+
+    async def close(self) -> None:
+        """Closes the socket of an agent that does not run."""
+        await self._server.stop()
+
+    async def restore(self) -> None:
+        """Opens the socket again if someone has removed it. Raises PlatformError."""
+        await self._server.restore()
 
     async def ready(self) -> None:
         """Waits until the certificate is there and Envoy is live. Raises ProxyError with what Envoy said last."""

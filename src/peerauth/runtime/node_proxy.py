@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from peerauth.agent.outage import OnOutage, untold
 from peerauth.agent.sds import Signer, WorkloadCertificate
 from peerauth.agent.supervisor import EnvoyLaunch, EnvoySupervisor
 from peerauth.aio import spawn
@@ -48,12 +49,12 @@ class NodeProxy:
         envoy: Path,
         sign: Callable[[SpiffeId], Signer],
         on_line: Callable[[bytes], None],
+        on_outage: OnOutage = untold,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.discovery = folder / "xds.sock"
         self._secrets = folder / "sds.sock"
-        self._bootstrap = folder / "bootstrap.json"
-        self._folder = folder
+        sockets = Sockets(admin=str(folder / "admin.sock"), xds=str(self.discovery), sds=str(self._secrets))
         self._sign = sign
         self._now = now
         self._cache = ResourceCache()
@@ -65,26 +66,24 @@ class NodeProxy:
             EnvoyLaunch(
                 name="node proxy",
                 binary=envoy,
-                bootstrap=self._bootstrap,
+                bootstrap=folder / "bootstrap.json",
+                configuration=bootstrap(NODE, cluster="node", sockets=sockets),
                 admin=folder / "admin.sock",
                 log=folder / "envoy.log",
                 # Both ends of a tunnel within the node are this one process.
                 concurrency=len(os.sched_getaffinity(0)),
             ),
             on_line=on_line,
+            on_outage=on_outage,
         )
 
-    def prepare(self) -> None:
-        """Makes the folder and the file that Envoy starts from. Raises OSError."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        sockets = Sockets(admin=str(self.supervisor.launch.admin), xds=str(self.discovery), sds=str(self._secrets))
-        self._bootstrap.touch(mode=0o600)
-        self._bootstrap.write_text(bootstrap(NODE, cluster="node", sockets=sockets))
+    async def open(self) -> None:
+        """Opens the socket that the Envoy gets its certificates from. Raises PlatformError; ends with `run`."""
+        await self._server.serve(UdsBinding(self._secrets, NODE, (Service.SECRETS,)))
 
     async def run(self) -> None:
-        """Serves certificates and keeps the Envoy running; on the way out both are stopped."""
+        """Keeps the certificates current and the Envoy running; on the way out all is stopped."""
         try:
-            await self._server.serve(UdsBinding(self._secrets, NODE, (Service.SECRETS,)))
             async with asyncio.TaskGroup() as group:
                 self._group = group
                 spawn(group, self.supervisor.run(), name="node proxy: Envoy")
@@ -93,7 +92,15 @@ class NodeProxy:
             self._group = None
             self._held.clear()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._server.stop()
+                await self.close()
+
+    async def close(self) -> None:
+        """Closes the socket of a proxy that does not run."""
+        await self._server.stop()
+
+    async def restore(self) -> None:
+        """Opens the socket again if someone has removed it. Raises PlatformError."""
+        await self._server.restore()
 
     def hold(self, identities: Iterable[SpiffeId]) -> None:
         """Certificates for these identities and no other; those of others are taken away at once."""

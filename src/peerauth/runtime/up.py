@@ -11,11 +11,13 @@ import contextlib
 import secrets
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
+from peerauth.agent.outage import Outage
 from peerauth.agent.supervisor import find_envoy
 from peerauth.aio import spawn
 from peerauth.ca.service import CertificateAuthority
@@ -115,6 +117,7 @@ async def up(options: Options, *, settings: Settings, narrator: Narrator) -> boo
             with_applications=options.applications,
             ztunnel=options.ztunnel,
             on_line=tally.feed,
+            on_outage=partial(_tell_outage, narrator),
         )
         answers = Answers(mesh, narrator)
         run = _Run(
@@ -190,6 +193,14 @@ async def _prove_all(mesh: LocalMesh, presented: Credentials, *, narrator: Narra
     flows = await prove_flows(mesh, tally=tally, presented=presented)
     narrator.proved(reports, flows)
     return bool(reports) and all(report.ok for report in reports) and all(flow.ok for flow in flows)
+
+
+def _tell_outage(narrator: Narrator, outage: Outage) -> None:
+    if outage.over:
+        narrator.mended(outage.sentence)
+    else:
+        hint = f"it is started again until it stays; its whole output is in {outage.log}"
+        narrator.trouble([Diagnostic("proxy-ended", Severity.ERROR, outage.sentence, hint=hint)])
 
 
 def _authority(issuer: Issuer, *, trust_domain: str, lifetime: timedelta) -> CertificateAuthority:

@@ -23,8 +23,11 @@ def claim(path: Path) -> None:
     if len(os.fsencode(path)) > MAX_SOCKET_PATH:
         raise PlatformError(f"the socket path {path} is too long", hint=f"at most {MAX_SOCKET_PATH} bytes")
     folder = path.parent
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = folder.stat()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.stat()
+    except OSError as error:
+        raise PlatformError(f"{folder} cannot be made: {error.strerror}", hint="free space there") from error
     if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
         raise PlatformError(f"{folder} is open to other users", hint=f"chmod 0700 {folder}, owned by who runs this")
     try:
