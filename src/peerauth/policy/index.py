@@ -36,9 +36,10 @@ class _Step(msgspec.Struct):
     """What the edits of one step have made stale. Nothing is decided until all of them are in.
 
     `before` has the earlier decision of every workload that appeared, moved to another class or went. `stale` classes
-    are looked at afresh, and so are those that the selectors of `selecting` policies match; those of `namespaces` may
-    have another data plane, revision or namespace policy. Those that ask for a revision of `mesh_policies` have another
-    mesh policy, those that ask for one of `istiods` another istiod, or one that reads other policies.
+    are looked at afresh. So are those that the selectors of `selecting` policies match, those of `namespaces`, which
+    may have another data plane or revision, and those that ask for a revision of `istiods`: they have another istiod,
+    or it reads other policies. Those of `namespace_policies`, and those that ask for a revision of `mesh_policies`,
+    have another policy at that level.
     """
 
     before: dict[WorkloadKey, Decision | None] = {}
@@ -46,6 +47,7 @@ class _Step(msgspec.Struct):
     left: dict[WorkloadClass, None] = {}
     selecting: list[PeerAuthentication] = []
     namespaces: dict[str, None] = {}
+    namespace_policies: dict[str, None] = {}
     mesh_policies: dict[Asked, None] = {}
     istiods: dict[Asked, None] = {}
     other_policies: bool = False
@@ -67,6 +69,8 @@ class PolicyIndex:
         self._policies = PolicyShelf()
         self._classes = ClassTable()
         self._class_of: dict[WorkloadKey, WorkloadClass] = {}
+        self._istiods: dict[Asked, Istiod] = {}  # what was asked for since the mesh configurations changed
+        self._said_to_all: dict[str, Said] = {}  # the mesh policies of each revision, in one step
         self._asking: dict[Asked, dict[WorkloadClass, None]] = {}
         self._undecided = decide(Contenders(), dataplane=Dataplane.NONE)
         self._decided: dict[tuple[object, ...], tuple[tuple[object, ...], Decision]] = {}
@@ -165,14 +169,21 @@ class PolicyIndex:
         if isinstance(edit.after, MeshConfig | Injector):
             self._meshes = self._meshes.having(edit.after)
         self._roots = _roots(self._meshes)
+        self._istiods = {}
         for asked in self._asking:
-            if _reading(istiod_for(asked, before)) != _reading(istiod_for(asked, self._meshes)):
+            if _reading(istiod_for(asked, before)) != _reading(self._istiod_for(asked)):
                 step.istiods[asked] = None
+
+    def _istiod_for(self, asked: Asked) -> Istiod:
+        found = self._istiods.get(asked)
+        if found is None:
+            found = self._istiods[asked] = istiod_for(asked, self._meshes)
+        return found
 
     def _with_root(self, namespace: str) -> Iterator[tuple[Asked, Istiod]]:
         """The istiods of the classes whose mesh policies stand in a namespace."""
         for asked in self._asking if namespace in self._roots else ():
-            istiod = istiod_for(asked, self._meshes)
+            istiod = self._istiod_for(asked)
             if istiod.root_namespace == namespace:
                 yield asked, istiod
 
@@ -181,7 +192,7 @@ class PolicyIndex:
         if policy.selector:
             step.selecting.append(policy)
             return
-        step.namespaces[policy.meta.namespace] = None
+        step.namespace_policies[policy.meta.namespace] = None
         for asked, _ in self._with_root(policy.meta.namespace):
             step.mesh_policies[asked] = None
 
@@ -198,6 +209,7 @@ class PolicyIndex:
     def _settle(self, step: _Step) -> Iterator[DecisionChange]:
         if step.other_policies or step.istiods:
             self._decided.clear()
+        self._said_to_all.clear()
         self._reach_selected(step)
         for found in self._reached(step):
             if not found.members:
@@ -221,7 +233,7 @@ class PolicyIndex:
     def _reached(self, step: _Step) -> Collection[WorkloadClass]:
         """Every class that the step may have changed, once, those without members included."""
         reached = dict(step.stale)
-        for namespace in step.namespaces:
+        for namespace in (*step.namespaces, *step.namespace_policies):
             reached.update(dict.fromkeys(self._classes.in_namespace(namespace)))
         for asked in (*step.mesh_policies, *step.istiods):
             reached.update(self._asking.get(asked, {}))
@@ -234,7 +246,7 @@ class PolicyIndex:
         if not stale and namespace not in step.namespaces:
             return
         own = self._namespace_labels.get(namespace)
-        stands = standing(labels, traits, namespace=namespace, namespace_labels=own, meshes=self._meshes)
+        stands = standing(labels, traits, namespace=namespace, namespace_labels=own, istiod_for=self._istiod_for)
         self._ask(found, stands)
         root, revision = stands.istiod.root_namespace, stands.istiod.revision
         found.ignored = self._policies.selecting(
@@ -243,7 +255,7 @@ class PolicyIndex:
         found.selecting = NOTHING_SAID
         if namespace != root:
             found.selecting = self._policies.selecting(
-                labels, namespace=namespace, revision=revision, is_read=stands.istiod.reads(namespace, own)
+                labels, namespace=namespace, revision=revision, is_read=self._reads(stands.istiod, namespace)
             )
 
     def _ask(self, found: WorkloadClass, stands: Standing | None) -> None:
@@ -257,18 +269,23 @@ class PolicyIndex:
             self._asking.setdefault(stands.asked, {})[found] = None
 
     def _reads(self, istiod: Istiod, namespace: str) -> bool:
+        if not istiod.mesh.discovery_selectors:
+            return True
         return istiod.reads(namespace, self._namespace_labels.get(namespace))
+
+    def _broad(self, namespace: str, istiod: Istiod) -> Said:
+        is_read = self._reads(istiod, namespace)
+        return self._policies.broad(namespace, revision=istiod.revision, is_read=is_read)
 
     def _decide(self, found: WorkloadClass) -> Decision:
         stands, namespace = found.standing, found.key.namespace
         if stands is None:
             return self._undecided
-        istiod, root = stands.istiod, stands.istiod.root_namespace
-        dataplane, revision = stands.membership.dataplane, istiod.revision
-        mesh = self._policies.broad(root, revision=revision, is_read=self._reads(istiod, root))
-        own = NOTHING_SAID
-        if namespace != root:
-            own = self._policies.broad(namespace, revision=revision, is_read=self._reads(istiod, namespace))
+        istiod, dataplane, revision = stands.istiod, stands.membership.dataplane, stands.istiod.revision
+        mesh = self._said_to_all.get(revision)
+        if mesh is None:
+            mesh = self._said_to_all[revision] = self._broad(istiod.root_namespace, istiod)
+        own = NOTHING_SAID if namespace == istiod.root_namespace else self._broad(namespace, istiod)
         # Identity stands for content: `_decided` holds everything that its keys were made from.
         spoke = (mesh, own, found.selecting, found.ignored)
         who = (*map(id, spoke), dataplane, revision)

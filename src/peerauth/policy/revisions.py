@@ -8,6 +8,7 @@ injection webhooks (the namespace's word goes before the pod's), and its filters
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import msgspec
@@ -82,7 +83,13 @@ def standing_of(workload: Workload, namespace: Namespace | None, meshes: Meshes)
     """Where a workload stands; `namespace` is None if nothing is known of it."""
     meta = workload.meta
     labels = namespace.meta.labels if namespace else None
-    return standing(meta.labels, traits_of(workload), namespace=meta.namespace, namespace_labels=labels, meshes=meshes)
+    return standing(
+        meta.labels,
+        traits_of(workload),
+        namespace=meta.namespace,
+        namespace_labels=labels,
+        istiod_for=lambda asked: istiod_for(asked, meshes),
+    )
 
 
 def standing_in(workload: Workload, world: World) -> Standing:
@@ -91,12 +98,17 @@ def standing_in(workload: Workload, world: World) -> Standing:
 
 
 def standing(
-    labels: Labels, traits: Traits, *, namespace: str, namespace_labels: Labels | None, meshes: Meshes
+    labels: Labels,
+    traits: Traits,
+    *,
+    namespace: str,
+    namespace_labels: Labels | None,
+    istiod_for: Callable[[Asked], Istiod],
 ) -> Standing:
-    """The same from just the facts that count."""
+    """The same from just the facts that count; `istiod_for` finds the istiod that is asked for."""
     membership = membership_of(labels, traits, namespace=namespace, namespace_labels=namespace_labels)
     asked = _asked(labels, traits, namespace_labels or NO_LABELS, membership.dataplane)
-    istiod = istiod_for(asked, meshes)
+    istiod = istiod_for(asked)
     if membership.dataplane is Dataplane.AMBIENT and not istiod.reads(namespace, namespace_labels):
         membership = Membership(Dataplane.NONE, _unread(namespace, istiod))
     return Standing(membership, asked, istiod)

@@ -59,6 +59,8 @@ class PolicyShelf:
         self._forget(policy)
         if revision_label(policy) is not None:
             self._for_one_revision[policy.meta.namespace] -= 1
+            if not self._for_one_revision[policy.meta.namespace]:
+                del self._for_one_revision[policy.meta.namespace]
         if policy.selector:
             del self._selecting[name_of(policy)]
             self._selectors.remove(name_of(policy), namespace=policy.meta.namespace, selector=policy.selector)
@@ -68,7 +70,9 @@ class PolicyShelf:
     def broad(self, namespace: str, *, revision: str, is_read: bool) -> Said:
         """The policies of a namespace that have no selector; `is_read`: whether the revision reads the namespace."""
         key = self._listener(namespace, revision), is_read
-        kept = self._broad_said.setdefault(namespace, {})
+        kept = self._broad_said.get(namespace)
+        if kept is None:
+            kept = self._broad_said[namespace] = {}
         found = kept.get(key)
         if found is None:
             found = kept[key] = _said(self._broad.in_namespace(namespace).values(), revision, is_read)
@@ -87,7 +91,7 @@ class PolicyShelf:
 
     def _listener(self, namespace: str, revision: str) -> str:
         """The revision, where it makes a difference."""
-        return revision if self._for_one_revision[namespace] else ""
+        return revision if namespace in self._for_one_revision else ""
 
     def _forget(self, policy: PeerAuthentication) -> None:
         """What was kept for selectors goes with any of them; a policy for one revision alone tells listeners apart."""
