@@ -41,6 +41,10 @@ OF_CANARY = (namespace(labels=CANARY), pod())
         ((namespace(), pod(), DEFAULT_CONFIG, policy("foo/default", "STRICT", revision="canray")), 1),
         ((namespace(), pod(), policy("foo/default", "STRICT", revision="canary")), 0),
         ((namespace(labels={}), pod(labels={}), DEFAULT_CONFIG), 0),
+        # The default revision is no exception: another's configuration is not its own.
+        ((namespace(), pod(), CANARY_CONFIG, revision_tag("default", "v1")), 1),
+        ((namespace(), pod(), CANARY_CONFIG, revision_tag("default", "canary")), 0),
+        ((namespace(), pod(), policy("foo/default", "STRICT", revision="default"), DEFAULT_CONFIG), 0),
     ],
 )
 def test_a_revision_of_which_nothing_is_known_while_something_is_of_others_is_said(
@@ -53,9 +57,19 @@ def test_what_is_said_of_an_unknown_revision_names_who_is_of_it_and_who_is_for_i
     (finding,) = found_of("PA0308", *OF_CANARY, DEFAULT_CONFIG, policy("foo/default", "STRICT", revision="canary"))
     assert finding.severity is Severity.INFO
     assert finding.subject == "revision canary"
-    for part in ("foo/finance is of it", "foo/default is for it alone", "configuration of default"):
-        assert part in finding.message
+    assert finding.message == (
+        "the revision canary is not known: foo/finance is of it and foo/default is for it alone, and the input shows "
+        "nothing of it, nor such a tag: decided by the configuration of default"
+    )
     assert "istio-canary" in finding.hint
+
+
+def test_a_default_revision_without_a_configuration_is_decided_by_istios_defaults_and_that_is_said() -> None:
+    (finding,) = found_of("PA0308", namespace(), pod(), CANARY_CONFIG, revision_tag("default", "v1"))
+    assert finding.message == (
+        "the revision v1 is not configured here: foo/finance is of it, and its mesh configuration is not in the input: "
+        "decided by Istio's defaults"
+    )
 
 
 def test_which_revision_ambient_workloads_follow_is_not_claimed_to_be_known() -> None:

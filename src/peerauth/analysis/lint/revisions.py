@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from peerauth.analysis.lint.codes import UNKNOWN_NAMESPACE, UNKNOWN_REVISION
 from peerauth.analysis.lint.survey import Judged, Survey, listed
 from peerauth.model.diagnostic import Diagnostic, Evidence, Severity
+from peerauth.model.mesh import DEFAULT_REVISION
 from peerauth.model.peerauth import PeerAuthentication
 from peerauth.policy.decision import Dataplane
 from peerauth.policy.membership import REVISION
@@ -34,11 +35,12 @@ def unknown_revisions(survey: Survey) -> Iterator[Diagnostic]:
     """Revisions that workloads or policies are of, and of which the input shows nothing while it does of others."""
     meshes, followed, labels = survey.world.meshes, _followed(survey), _labels(survey)
     known = {*meshes.configs, *meshes.injecting, *meshes.tags.values()}
-    for revision in sorted({*followed, *labels} - {meshes.default}):
+    for revision in sorted({*followed, *labels}):
         is_unknown = bool(known) and not meshes.knows(revision)
         lacks_configuration = revision in followed and bool(meshes.configs) and revision not in meshes.configs
         # A tag whose target is not known could stand for the revision that policies name.
-        may_be_tag = revision in followed and not meshes.knows(revision) and bool(labels.keys() - {revision})
+        is_named = revision in followed and revision != meshes.default
+        may_be_tag = is_named and not meshes.knows(revision) and bool(labels.keys() - {revision})
         if is_unknown or lacks_configuration or may_be_tag:
             yield _unknown(revision, followed.get(revision, []), labels.get(revision, []), survey)
 
@@ -89,14 +91,20 @@ def _unknown(revision: str, workloads: list[Judged], policies: list[PeerAuthenti
     meshes = survey.world.meshes
     who = [f"{listed(judged.name for judged in workloads)} is of it"] if workloads else []
     who += [f"{listed(policy.meta.full_name for policy in policies)} is for it alone"] if policies else []
-    what = "its mesh configuration" if meshes.knows(revision) else "nothing of it, and no tag of that name,"
-    effect = f": decided by the configuration of {meshes.default}" if workloads else ""
+    is_there = meshes.knows(revision)
+    lacks = (
+        "its mesh configuration is not in the input" if is_there else "the input shows nothing of it, nor such a tag"
+    )
+    state = "is not configured here" if is_there else "is not known"
+    instead = f"the configuration of {meshes.default}" if meshes.default in meshes.configs else "Istio's defaults"
+    effect = f": decided by {instead}" if workloads else ""
+    config_map = "istio" if revision == DEFAULT_REVISION else f"istio-{revision}"
     origins = [*(judged.workload.meta.origin for judged in workloads), *(one.meta.origin for one in policies)]
     return UNKNOWN_REVISION.found(
-        f"the revision {revision} is not known: {' and '.join(who)}, and {what} is in the input{effect}",
+        f"the revision {revision} {state}: {' and '.join(who)}, and {lacks}{effect}",
         subject=f"revision {revision}",
         origin=min(origins),
-        hint=f"add the ConfigMap istio-{revision} to what is read, or the MutatingWebhookConfiguration of the tag",
+        hint=f"add the ConfigMap {config_map} to what is read, or the MutatingWebhookConfiguration of the tag",
         evidence=tuple(
             Evidence(f"{policy.meta.full_name} has the label {REVISION}", policy.meta.origin)
             for policy in policies[:10]
