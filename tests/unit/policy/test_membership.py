@@ -149,6 +149,24 @@ def test_a_live_pod_has_what_it_carries_and_its_labels_only_say_what_would_be(
     assert bool(member.why_by_labels) == (by_labels is not None)
 
 
+@pytest.mark.parametrize(
+    ("pod", "space", "why"),
+    [
+        (live(proxy=CARRIED), ENABLED, "it carries the container istio-proxy, and its namespace's label"),
+        (live({}, INJECTED), None, "it carries the annotation sidecar.istio.io/status"),
+        (live({}, REDIRECTED), AMBIENT, "its annotation ambient.istio.io/redirection is enabled, and its namespace's"),
+        (live(), ENABLED, "it carries no istio-proxy"),
+        (live(), AMBIENT, "its annotation ambient.istio.io/redirection is not enabled"),
+        (live({MODE: "none"}), AMBIENT, f"its label {MODE} is none"),
+    ],
+)
+def test_the_proof_is_said_first_and_the_label_with_it_where_both_agree(
+    pod: Workload, space: Namespace | None, why: str
+) -> None:
+    said = dataplane_of(pod, space).why
+    assert said.startswith(why)
+
+
 def test_labels_of_a_namespace_that_nobody_described_are_not_held_against_a_live_pod() -> None:
     for pod in (live(), live(proxy=CARRIED), live({}, REDIRECTED)):
         assert dataplane_of(pod, None).by_labels is None
