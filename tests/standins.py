@@ -10,7 +10,7 @@ from peerauth.dataplane.resources import TypeUrl
 from peerauth.runtime.outstanding import Heard
 from peerauth.xds.cache import Changes, ResourceCache
 from peerauth.xds.status import Answer
-from peerauth.xds.wire import ProxyKey
+from peerauth.xds.wire import ProxyKey, Resource
 
 
 class Clock:
@@ -34,7 +34,7 @@ class Clock:
         end = self.now + seconds
         await idle()
         while (due := min((at for at, _ in self._sleepers), default=end + 1)) <= end:
-            self.now = due
+            self.now = max(self.now, due)
             for at, until in self._sleepers:
                 if at <= due and not until.done():
                     until.set_result(None)
@@ -117,6 +117,11 @@ class Proxies:
             else:
                 self._held[proxy][type_url] = wanted
             self._hear(proxy, type_url, different)
+
+    def took(self, proxy: ProxyKey, type_url: TypeUrl, name: str, body: bytes) -> None:
+        """It says that it has taken a body, which was on its way to it and may not be what it is to have now."""
+        self._held[proxy][type_url][name] = Resource.of(type_url, name=name, body=body).version
+        self._hear(proxy, type_url, (name,))
 
     def _take(self, proxy: ProxyKey) -> None:
         news = self._news.get(proxy)

@@ -11,7 +11,7 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -33,8 +33,10 @@ from mesh_on_this_machine import (
 from peerauth.agent.supervisor import EnvoySupervisor
 from peerauth.dataplane.envoy.sidecar import render_sidecar
 from peerauth.dataplane.resources import LISTENER, Capture, SidecarWorkload, TypeUrl
+from peerauth.model.diagnostic import Diagnostic
 from peerauth.policy.decision import EffectiveMode
 from peerauth.runtime import control_plane
+from peerauth.runtime.answers import Answers
 from peerauth.runtime.control_plane import proxy_key
 from peerauth.runtime.outstanding import Behind, CaughtUp
 from peerauth.xds.wire import ProxyKey
@@ -45,6 +47,23 @@ pytestmark = pytest.mark.envoy
 S, P = "STRICT", "PERMISSIVE"
 WAITING = 50
 AMBIENT = EXAMPLE.parent / "ambient" / "mesh.yaml"
+
+
+class Told:
+    """Who listens to what is said of proxies' answers."""
+
+    def __init__(self) -> None:
+        self.troubles: list[Diagnostic] = []
+        self.sentences: list[str] = []
+
+    def trouble(self, diagnostics: Sequence[Diagnostic]) -> None:
+        self.troubles += diagnostics
+
+    def mended(self, sentence: str) -> None:
+        self.sentences.append(sentence)
+
+    def acknowledged(self, proxies: int) -> None:
+        pass
 
 
 @contextlib.contextmanager
@@ -89,6 +108,7 @@ async def close_the_port(
 ) -> None:
     """Stops the proxy of finance, closes its port, and lets the proxy go on when its time is over."""
     said, restarts = news(running), supervisor.restarts
+    assert await running.reaches(FINANCE, 8080)
     with stopped(supervisor.pid):
         waiting = await wait_in_line(running)
         await running.mesh.load(objects(mesh, policy("foo", P), policy("foo", S, app="finance")))
@@ -157,18 +177,26 @@ async def test_a_proxy_that_refuses_what_closes_a_port_does_not_keep_it_open(
         await running.load(example(policy("foo", P)))
         ledger = await running.serve(FINANCE, 8080, 9000)
         supervisor, said = running.mesh.agents()[FINANCE].supervisor, news(running)
+        answers = Answers(running.mesh, told := Told())
         await running.mesh.load(example(policy("foo", P), policy("foo", P, app="finance", ports={8080: S})))
         await until(lambda: supervisor.restarts == 1)
         await supervisor.ready()
         (behind,) = said
         assert isinstance(behind, Behind)
         assert (behind.resources, behind.refused, behind.ended) == (("inbound_8080",), True, True)
+        answers.tell_refusals()
+        (trouble,) = told.troubles
+        assert "the proxy of foo/finance refuses inbound_8080" in trouble.message
+        assert "TcpCrazy" in trouble.message
+        assert "not kept open by it: foo/finance port 8080 PERMISSIVE -> STRICT" in trouble.hint
         received = ledger.received
         assert not await running.reaches(FINANCE, 8080)
         assert ledger.received == received
         assert await running.reaches(FINANCE, 9000)
 
         await running.load(example(policy("foo", P)))
+        answers.tell_refusals()
+        assert told.sentences == ["no longer: the proxy of foo/finance refuses inbound_8080"]
         assert await running.reaches(FINANCE, 8080), "what it takes again is in force"
         assert supervisor.restarts == 1
 

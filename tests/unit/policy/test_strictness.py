@@ -5,8 +5,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from peerauth.model.inventory import WorkloadKey
 from peerauth.policy.decision import Dataplane, Decision, EffectiveMode, Enforced, PortDecision
-from peerauth.policy.strictness import ModeChange, loosens, tightened
+from peerauth.policy.index import DecisionChange
+from peerauth.policy.strictness import ModeChange, closed_by, loosens, tightened
 
 DISABLE, PERMISSIVE, STRICT = EffectiveMode.DISABLE, EffectiveMode.PERMISSIVE, EffectiveMode.STRICT
 ORDER = [DISABLE, PERMISSIVE, STRICT]
@@ -67,3 +69,20 @@ def test_a_workload_that_goes_leaves_its_data_plane_or_appears_open_is_loosened(
     assert loosens(None, decision(STRICT, {80: DISABLE}))
     assert not loosens(None, decision(STRICT, {80: STRICT}))
     assert loosens(None, outside)
+
+
+def test_what_a_step_closes_is_said_of_the_workloads_of_one_data_plane() -> None:
+    key, other = WorkloadKey("foo", "finance"), WorkloadKey("foo", "web")
+    ambient = Decision(Dataplane.AMBIENT, PERMISSIVE, enforced=Enforced(PERMISSIVE))
+    closed = Decision(Dataplane.AMBIENT, STRICT, enforced=Enforced(STRICT))
+    said = {
+        (ambient, closed): ["foo/finance all other ports PERMISSIVE -> STRICT"],
+        (closed, ambient): [],
+        (None, closed): [],
+        (ambient, None): ["foo/finance: no longer served by this proxy"],
+        (ambient, decision(STRICT)): ["foo/finance: no longer served by this proxy"],
+        (decision(PERMISSIVE), decision(STRICT)): [],
+    }
+    for (old, new), sentences in said.items():
+        changes = [DecisionChange(key, old, new), DecisionChange(other, closed, closed)]
+        assert list(closed_by(changes, on=Dataplane.AMBIENT)) == sentences

@@ -162,15 +162,16 @@ async def test_a_stage_does_not_wait_for_that_of_another_workload(
     plane: ControlPlane, proxies: Proxies, clock: Clock
 ) -> None:
     """Each has its own five seconds, from when its change was taken in."""
+    plane.apply(Upsert("test", policy("foo/ledger", "DISABLE", selector={"app": "ledger"})))
+    plane.apply(Upsert("test", placed("ledger", "10.0.0.3")))
+    proxies.connect(proxy_key(LEDGER))
+    await settled(plane)
     proxies.still.add(proxy_key(WEB))
     plane.apply(says("STRICT"))
     await clock.passes(3)
-    plane.apply(Upsert("test", placed("ledger", "10.0.0.3")))
-    proxies.connect(proxy_key(LEDGER))
-    await idle()
-    for mode in ("DISABLE", "STRICT"):
-        plane.apply(Upsert("test", policy("foo/ledger", mode, selector={"app": "ledger"})))
+    plane.apply(Upsert("test", policy("foo/ledger", "STRICT", selector={"app": "ledger"})))
     assert plane.in_force(LEDGER).mode is EffectiveMode.PERMISSIVE
+    proxies.still.add(proxy_key(FINANCE))
     await clock.passes(2.1)
     assert plane.in_force(FINANCE).mode is EffectiveMode.STRICT
     await clock.passes(3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
 import grpc
@@ -13,10 +13,12 @@ import grpc.aio
 import pytest
 from envoy.service.discovery.v3 import discovery_pb2
 
+from bounded import soon
 from peerauth.dataplane.resources import CLUSTER, LISTENER, SECRET, TypeUrl
 from peerauth.errors import PlatformError
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.server import DiscoveryServer, Service, UdsBinding
+from peerauth.xds.status import Nack
 from peerauth.xds.wire import ProxyKey
 
 FINANCE, WEB = ProxyKey("finance"), ProxyKey("web")
@@ -38,10 +40,10 @@ class Client:
     async def ask(self, type_url: TypeUrl, *names: str, node: str = "") -> None:
         message = discovery_pb2.DeltaDiscoveryRequest(type_url=type_url, resource_names_subscribe=names)
         message.node.id = node
-        await self.call.write(message)
+        await soon("the server takes a request", self.call.write(message))
 
     async def answer(self) -> discovery_pb2.DeltaDiscoveryResponse:
-        message = await self.call.read()
+        message = await soon("the server answers", self.call.read())
         assert isinstance(message, discovery_pb2.DeltaDiscoveryResponse)
         return message
 
@@ -49,13 +51,28 @@ class Client:
         message = discovery_pb2.DeltaDiscoveryRequest(type_url=answer.type_url, response_nonce=answer.nonce)
         if error:
             message.error_detail.message = error
-        await self.call.write(message)
+        await soon("the server takes a request", self.call.write(message))
+
+    async def code(self) -> grpc.StatusCode:
+        """How the stream ended."""
+        return await soon("the server ends the stream", self.call.code())
 
     async def take(self) -> dict[str, bytes]:
         """Reads an answer and acknowledges it."""
         answer = await self.answer()
         await self.reply(answer)
         return {each.name: each.resource.value for each in answer.resources}
+
+
+async def acknowledged(
+    server: DiscoveryServer, proxy: ProxyKey, type_url: TypeUrl, *, names: Collection[str] | None = None
+) -> tuple[Nack, ...]:
+    """What the proxy refused of what it has to have, once it has answered for all of it."""
+    return await soon(f"{proxy} answers for {type_url}", server.wait_acked(proxy, type_url, names=names))
+
+
+async def gone(server: DiscoveryServer, proxy: ProxyKey) -> None:
+    await soon(f"the stream of {proxy} is over", server.wait_connected(proxy, connected=False))
 
 
 @pytest.fixture
@@ -78,9 +95,9 @@ async def test_a_proxy_is_served_and_what_it_acknowledged_is_known(
     client = Client(tmp_path / "run" / "xds")
     await client.ask(LISTENER, node=FINANCE)
     assert await client.take() == {"a": b"1"}
-    assert await server.wait_acked(FINANCE, LISTENER) == ()
+    assert await acknowledged(server, FINANCE, LISTENER) == ()
     cache.set(FINANCE, LISTENER, {"a": b"2"})
-    waiting = asyncio.ensure_future(server.wait_acked(FINANCE, LISTENER, names=["a"]))  # noqa: TID251
+    waiting = asyncio.ensure_future(acknowledged(server, FINANCE, LISTENER, names=["a"]))  # noqa: TID251
     answer = await client.answer()
     assert not waiting.done()
     await client.reply(answer)
@@ -89,7 +106,7 @@ async def test_a_proxy_is_served_and_what_it_acknowledged_is_known(
     assert status.connected
     assert status.acked == {LISTENER: cache.versions(FINANCE, LISTENER)}
     await client.channel.close(None)
-    await server.wait_connected(FINANCE, connected=False)
+    await gone(server, FINANCE)
 
 
 async def test_a_refusal_is_kept_with_its_message_and_time(
@@ -100,12 +117,12 @@ async def test_a_refusal_is_kept_with_its_message_and_time(
     client = Client(tmp_path / "run" / "xds")
     await client.ask(LISTENER)
     await client.reply(await client.answer(), error="unknown filter")
-    (nack,) = await server.wait_acked(FINANCE, LISTENER)
+    (nack,) = await acknowledged(server, FINANCE, LISTENER)
     assert (nack.refusal.message, nack.at, set(nack.versions)) == ("unknown filter", 1000.0, {"a"})
     assert server.status()[FINANCE].refused[LISTENER]["a"] == nack
     cache.set(FINANCE, LISTENER, {"a": b"good"})
     assert await client.take() == {"a": b"good"}
-    assert await server.wait_acked(FINANCE, LISTENER) == ()
+    assert await acknowledged(server, FINANCE, LISTENER) == ()
     assert server.status()[FINANCE].refused == {}
     await client.channel.close(None)
 
@@ -121,9 +138,9 @@ async def test_what_was_refused_is_offered_again_until_it_is_taken(cache: Resour
     assert await client.take() == {"a": b"1"}
     news = server.refusals_news()
     while server.status()[FINANCE].refused:
-        await news.wait()
+        await soon("there is news of refusals", news.wait())
         news = server.refusals_news()
-    assert await server.wait_acked(FINANCE, LISTENER) == ()
+    assert await acknowledged(server, FINANCE, LISTENER) == ()
     await client.channel.close(None)
     await server.stop()
 
@@ -134,12 +151,12 @@ async def test_a_removal_is_waited_for(cache: ResourceCache, server: DiscoverySe
     client = Client(tmp_path / "run" / "xds")
     await client.ask(LISTENER)
     await client.take()
-    await server.wait_acked(FINANCE, LISTENER)
+    await acknowledged(server, FINANCE, LISTENER)
     cache.set(FINANCE, LISTENER, {})
     answer = await client.answer()
     assert server.status()[FINANCE].acked[LISTENER]
     await client.reply(answer)
-    await server.wait_acked(FINANCE, LISTENER)
+    await acknowledged(server, FINANCE, LISTENER)
     assert server.status()[FINANCE].acked == {LISTENER: {}}
     await client.channel.close(None)
 
@@ -156,7 +173,7 @@ async def test_a_forgotten_proxy_leaves_nothing_behind_once_it_is_gone(
     assert list((await client.answer()).removed_resources) == ["a"]
     assert server.connected(FINANCE)
     await client.channel.close(None)
-    await server.wait_connected(FINANCE, connected=False)
+    await gone(server, FINANCE)
     server.forget(FINANCE)
     assert FINANCE not in server.status()
 
@@ -181,14 +198,14 @@ async def test_a_node_that_claims_another_proxy_is_denied(server: DiscoveryServe
     await server.serve(UdsBinding(tmp_path / "run" / "xds", FINANCE))
     client = Client(tmp_path / "run" / "xds")
     await client.ask(LISTENER, node=WEB)
-    assert await client.call.code() is grpc.StatusCode.PERMISSION_DENIED
+    assert await client.code() is grpc.StatusCode.PERMISSION_DENIED
     await client.channel.close(None)
 
 
 async def test_only_the_services_of_the_binding_are_there(server: DiscoveryServer, tmp_path: Path) -> None:
     await server.serve(UdsBinding(tmp_path / "run" / "sds", FINANCE, services=(Service.SECRETS,)))
     client = Client(tmp_path / "run" / "sds")
-    assert await client.call.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert await client.code() is grpc.StatusCode.UNIMPLEMENTED
     await client.channel.close(None)
 
 
@@ -240,7 +257,7 @@ async def test_a_restarted_server_takes_the_path_over(cache: ResourceCache, tmp_
         await client.ask(CLUSTER)
         assert await client.take() == {"c": b"1"}
         await server.stop(grace=0.1)
-        assert await client.call.code() is grpc.StatusCode.UNAVAILABLE
+        assert await client.code() is grpc.StatusCode.UNAVAILABLE
         await client.channel.close(None)
 
 
@@ -256,11 +273,11 @@ async def test_a_hundred_sockets_run_in_one_loop_and_only_the_touched_proxy_hear
         await clients[-1].ask(LISTENER)
     assert all([await client.take() == {"shared": b"1"} for client in clients])
     for proxy in proxies:
-        await server.wait_acked(proxy, LISTENER)
+        await acknowledged(server, proxy, LISTENER)
     cache.set(proxies[7], LISTENER, {"shared": b"2"})
     assert await clients[7].take() == {"shared": b"2"}
     for proxy in proxies:
-        await server.wait_acked(proxy, LISTENER)
+        await acknowledged(server, proxy, LISTENER)
     assert len({view for proxy in proxies if (view := cache.view(proxy).get(LISTENER, "shared"))}) == 2
     for client in clients:
         await client.channel.close(None)
