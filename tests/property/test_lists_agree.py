@@ -12,7 +12,7 @@ from peerauth.model.schema import Checked, check
 from peerauth.model.schema.place import Path, Place
 from peerauth.sources.blocklists import block_list
 from peerauth.sources.files import collect
-from peerauth.sources.jsontree import JsonDocument, json_spans
+from peerauth.sources.jsontree import JsonDocument, JsonSpan, json_spans
 from peerauth.sources.reader import DocumentReader
 from peerauth.sources.text import Chunk
 from peerauth.sources.yamltree import Document, read_exactly
@@ -84,6 +84,7 @@ def test_items_in_json_say_what_the_whole_says(tree: dict[str, object], indent: 
 def test_json_has_the_values_and_places_that_it_has_as_yaml(tree: object, indent: int | None, plain: bool) -> None:
     text = json.dumps(tree, indent=indent, ensure_ascii=plain)
     (span,) = json_spans(Chunk(text, 7, "f")) or ()
+    assert isinstance(span, JsonSpan)
     found, exact = span.read(), read_exactly(Chunk(text, 7, "f"))
     assert isinstance(found, JsonDocument), found
     assert isinstance(exact, Document), exact

@@ -22,6 +22,7 @@ from functools import lru_cache
 import msgspec
 
 from peerauth.sources.text import Chunk
+from peerauth.sources.treebuilder import MOST_VALUES
 from peerauth.sources.yamltree import Document, read_exactly
 
 _FIRST = re.compile(r"items:(?:[ \t]*+(?:(?<=[ \t])#.*+)?\n)++( *+)-(?=[ \n])")
@@ -93,6 +94,8 @@ def _bounds(text: str, first: int, column: int) -> tuple[int, ...] | None:
             continue
         if at - line.start(1) == column and text[at] == "-" and text[at + 1 : at + 2] in (" ", "\n", ""):
             found.append(line.start(1))
+            if len(found) > MOST_VALUES:
+                return None
         elif at == line.start(1) and text[at] not in "\t-":
             return (*found, at)
         else:

@@ -71,7 +71,9 @@ def documents(
                 raise
             yield unreadable(name, error)
         else:
-            yield from reader.stream(data, file=name)
+            checked = reader.stream(data, file=name)
+            del data  # which the stream lets go of once it is text
+            yield from checked
 
 
 def collect(checked: Iterable[Checked]) -> Loaded:

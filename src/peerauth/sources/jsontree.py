@@ -15,21 +15,19 @@ import msgspec
 
 from peerauth.model.diagnostic import Diagnostic
 from peerauth.model.meta import Origin
-from peerauth.model.schema.faults import DUPLICATE_KEY, ENCODING, LIMIT
+from peerauth.model.schema.faults import DUPLICATE_KEY, ENCODING, LIMIT, SYNTAX
 from peerauth.model.schema.place import Embedded, Path
+from peerauth.sources.jsontext import Entry, NotJson, TooMany, after_blanks, entries_of, string_at
 from peerauth.sources.scalars import resolve
 from peerauth.sources.text import Chunk, too_large
 from peerauth.sources.treebuilder import DEEPEST, MOST_VALUES
 from peerauth.sources.yamltree import embedded_in
 
 _BEGIN = re.compile(r"(?:---(?=[ \t\n]))?[ \t\n]*(?=\{)")
-_BLANKS = re.compile(r"[ \t\n]*")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 Members = Mapping[str | int, tuple[int, int]]
 """Of a container: where the key (in a list: the value) and the value of each step begin."""
-Entry = tuple[str | int, int, int, int]
-"""One of them as it stands: step, where its key and its value begin, and where its value ends."""
 
 
 class _Twice(Exception):  # noqa: N818 - ends the decoding and becomes a Diagnostic
@@ -57,7 +55,7 @@ class JsonSpan(msgspec.Struct, frozen=True):
     items: tuple[tuple[int, int], ...] | None = None
 
     def read(self) -> JsonDocument | Diagnostic:
-        """The document as a whole."""
+        """The document as a whole. Raises NotJson."""
         text, place = self.chunk.text, JsonPlace(self.chunk, self.start, self.line)
         here = place.value(())
         refused = too_large(self.end - self.start, here)
@@ -69,10 +67,20 @@ class JsonSpan(msgspec.Struct, frozen=True):
             value, _ = _DECODER.raw_decode(text, self.start)
         except _Twice:
             return _twice(place)
+        except json.JSONDecodeError as error:
+            raise NotJson(error.pos, f"this is not JSON: {error.msg}") from None
+        except ValueError:
+            raise NotJson(self.start) from None
+        except RecursionError:
+            return _too_deep(here)
         if _is_deeper(value, DEEPEST):
-            return LIMIT.at(here, message=f"values are nested deeper than {DEEPEST} levels")
+            return _too_deep(here)
         lone = _half_character(value) if text.find("\\u", self.start, self.end) >= 0 else None
         return JsonDocument(value, place) if lone is None else _refuse_half(place.value(lone))
+
+    def refused(self, error: NotJson) -> Diagnostic:
+        """What is wrong with a document that is not JSON."""
+        return SYNTAX.at(JsonPlace(self.chunk, self.start, self.line).origin(error.at), message=error.problem)
 
     def each(self) -> Iterator[JsonSpan]:
         """The items of a list, each as a document of its own."""
@@ -111,14 +119,14 @@ class JsonPlace:
 
     def entries(self, path: Path) -> Sequence[Entry]:
         """What the container at `path` holds, as it stands."""
-        return _entries(self._chunk.text, self._find(path)[1])[0]
+        return entries_of(self._chunk.text, self._find(path)[1], known=True)[0]
 
     def _find(self, path: Path) -> tuple[int, int]:
         """Where key and value stand; of what is not there, those of the container that it would be in."""
         key_at = at = self._start
         for step in path:
             if at not in self._known:
-                found, _ = _entries(self._chunk.text, at)
+                found, _ = entries_of(self._chunk.text, at, known=True)
                 self._known[at] = {name: (one_key_at, one_at) for name, one_key_at, one_at, _ in found}
             if step not in self._known[at]:
                 break
@@ -126,90 +134,48 @@ class JsonPlace:
         return key_at, at
 
 
-def json_spans(chunk: Chunk) -> Sequence[JsonSpan] | None:
-    """The JSON documents of a chunk, or None if it is not JSON throughout."""
+def json_spans(chunk: Chunk) -> Sequence[JsonSpan | Diagnostic] | None:
+    """The JSON documents of a chunk, or None if it is not made of such. What is inside them may still be no JSON."""
     begin = _BEGIN.match(chunk.text)
     if begin is None:
         return None
+    found: list[JsonSpan | Diagnostic] = []
     try:
-        return list(_spans(chunk, begin.end()))
-    except (ValueError, IndexError, RecursionError):
-        return None
+        for span in _spans(chunk, begin.end()):
+            found.append(span)
+    except NotJson as error:
+        if len(found) < 2:
+            return None  # with a comment after it, or keys without quotes, it is YAML all the same
+        found.append(SYNTAX.at(JsonPlace(chunk, 0, chunk.line).origin(error.at), message=error.problem))
+    except TooMany as error:
+        here = JsonPlace(chunk, 0, chunk.line).origin(error.at)
+        found.append(LIMIT.at(here, message=f"the document has more than {MOST_VALUES} values"))
+    return found
 
 
 def _spans(chunk: Chunk, at: int) -> Iterator[JsonSpan]:
     text, line, last = chunk.text, chunk.line, 0
     while at < len(text):
         if text[at] != "{":
-            raise ValueError
+            raise NotJson(at)
         line += text.count("\n", last, at)
         last = at
         span = _span(chunk, at, line)
         yield span
-        at = _after_blanks(text, span.end)
+        at = after_blanks(text, span.end)
 
 
 def _span(chunk: Chunk, start: int, line: int) -> JsonSpan:
     text = chunk.text
-    entries, end = _entries(text, start)
+    entries, end = entries_of(text, start)
     places = {step: at for step, _, at, _ in entries}
-    kind, api_version = (_decoded_at(text, places.get(key)) for key in ("kind", "apiVersion"))
+    kind, api_version = (string_at(text, places[key]) if key in places else "" for key in ("kind", "apiVersion"))
     items_at = places.get("items")
-    if items_at is None or text[items_at] != "[" or len(places) < len(entries):
+    is_certain = len(places) == len(entries) and api_version is not None
+    if items_at is None or text[items_at] != "[" or not kind or not kind.endswith("List") or not is_certain:
         return JsonSpan(chunk, start, end, line)
-    if not isinstance(kind, str) or not kind.endswith("List") or not isinstance(api_version, str):
-        return JsonSpan(chunk, start, end, line)
-    items = tuple((at, item_end) for _, _, at, item_end in _entries(text, items_at)[0])
-    return JsonSpan(chunk, start, end, line, kind, api_version, items)
-
-
-def _entries(text: str, at: int) -> tuple[list[Entry], int]:
-    """What stands in the container that begins at an offset, and where it ends; nothing stands in a scalar."""
-    opening, found = text[at], list[Entry]()
-    if opening not in "{[":
-        return found, _end_of(text, at)
-    closing, at = ("}" if opening == "{" else "]"), _after_blanks(text, at + 1)
-    while text[at] != closing or found:
-        step: str | int = len(found)
-        key_at = at
-        if opening == "{":
-            step, at = _key(text, at)
-        end = _end_of(text, at)
-        found.append((step, key_at, at, end))
-        at = _after_blanks(text, end)
-        if text[at] == closing:
-            break
-        if text[at] != ",":
-            raise ValueError
-        at = _after_blanks(text, at + 1)
-    return found, at + 1
-
-
-def _key(text: str, at: int) -> tuple[str, int]:
-    """The key that begins at an offset, and where its value does."""
-    key, end = _SKIPPER.raw_decode(text, at)
-    if not isinstance(key, str):
-        raise ValueError
-    at = _after_blanks(text, end)
-    if text[at] != ":":
-        raise ValueError
-    return key, _after_blanks(text, at + 1)
-
-
-def _end_of(text: str, at: int) -> int:
-    """Where a value ends. A list is gone through item by item: one of a hundred megabytes is not made at once."""
-    if text[at] == "[":
-        return _entries(text, at)[1]
-    return _SKIPPER.raw_decode(text, at)[1]
-
-
-def _after_blanks(text: str, at: int) -> int:
-    found = _BLANKS.match(text, at)
-    return found.end() if found else at
-
-
-def _decoded_at(text: str, at: int | None) -> object:
-    return "" if at is None else _SKIPPER.raw_decode(text, at)[0]
+    items = tuple((at, item_end) for _, _, at, item_end in entries_of(text, items_at)[0])
+    return JsonSpan(chunk, start, end, line, kind, api_version or "", items)
 
 
 def _mapping(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -226,7 +192,10 @@ def _no_constant(name: str) -> object:
 _DECODER = json.JSONDecoder(
     object_pairs_hook=_mapping, parse_int=resolve, parse_float=resolve, parse_constant=_no_constant
 )
-_SKIPPER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_no_constant)
+
+
+def _too_deep(origin: Origin) -> Diagnostic:
+    return LIMIT.at(origin, message=f"values are nested deeper than {DEEPEST} levels")
 
 
 def _refuse_half(origin: Origin) -> Diagnostic:

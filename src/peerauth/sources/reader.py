@@ -14,6 +14,7 @@ from peerauth.model.schema import DEFAULT_NAMESPACE, Checked, FixedPlace, Place,
 from peerauth.sources.blocklists import BlockList, block_list
 from peerauth.sources.blockyaml import BlockReader
 from peerauth.sources.forms import FormReader
+from peerauth.sources.jsontext import NotJson
 from peerauth.sources.jsontree import JsonSpan, json_spans
 from peerauth.sources.text import Chunk, decode, split, too_large
 from peerauth.sources.yamltree import read_exactly
@@ -54,26 +55,47 @@ class DocumentReader:
 
     def _chunk(self, chunk: Chunk) -> Iterator[Checked]:
         spans = json_spans(chunk)
-        found = block_list(chunk) if spans is None else None
-        if spans is not None:
+        if spans is None:
+            yield from self._yaml(chunk)
+        elif len(spans) == 1 and isinstance(spans[0], JsonSpan) and spans[0].items is None:
+            try:
+                yield self._json(spans[0])
+            except NotJson:
+                yield from self._yaml(chunk)
+        else:
             for span in spans:
-                yield from self._json(span)
-        elif found is not None:
+                yield from self._one_of_several(span)
+
+    def _yaml(self, chunk: Chunk) -> Iterator[Checked]:
+        found = block_list(chunk)
+        refused = too_large(len(chunk.text), Origin(chunk.file, chunk.line))
+        if found is not None:
             yield from self._items(found)
         else:
-            refused = too_large(len(chunk.text), Origin(chunk.file, chunk.line))
             yield self.document(chunk) if refused is None else Checked(diagnostics=(refused,))
 
-    def _json(self, span: JsonSpan) -> Iterator[Checked]:
+    def _json(self, span: JsonSpan) -> Checked:
+        document = span.read()
+        if isinstance(document, Diagnostic):
+            return Checked(diagnostics=(document,))
+        return self._check(document.value, document.place)
+
+    def _one_of_several(self, span: JsonSpan | Diagnostic) -> Iterator[Checked]:
+        """A document of which it is certain that it is meant to be JSON."""
+        if isinstance(span, Diagnostic):
+            yield Checked(diagnostics=(span,))
+            return
         if not span.items:
-            document = span.read()
-            if isinstance(document, Diagnostic):
-                yield Checked(diagnostics=(document,))
-            else:
-                yield self._check(document.value, document.place)
+            try:
+                yield self._json(span)
+            except NotJson as error:
+                yield Checked(diagnostics=(span.refused(error),))
             return
         for index, item in enumerate(span.each()):
-            document = item.read()
+            try:
+                document = item.read()
+            except NotJson as error:
+                document = item.refused(error)
             if isinstance(document, Diagnostic):
                 yield Checked(diagnostics=(document,))
             else:

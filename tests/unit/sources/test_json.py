@@ -9,8 +9,9 @@ import pytest
 from peerauth.model.diagnostic import Diagnostic
 from peerauth.model.inventory import Namespace
 from peerauth.model.schema import Checked
-from peerauth.model.schema.faults import DUPLICATE_KEY, ENCODING, LIMIT, NOT_A_RESOURCE, Fault
-from peerauth.sources.jsontree import JsonDocument, json_spans
+from peerauth.model.schema.faults import DUPLICATE_KEY, ENCODING, LIMIT, NOT_A_RESOURCE, SYNTAX, Fault
+from peerauth.sources import jsontext
+from peerauth.sources.jsontree import JsonDocument, JsonSpan, json_spans
 from peerauth.sources.reader import read_stream
 from peerauth.sources.text import Chunk
 
@@ -29,6 +30,7 @@ def read(text: str) -> JsonDocument | Diagnostic:
     spans = json_spans(Chunk(text, 10, "f.json"))
     assert spans is not None
     (span,) = spans
+    assert isinstance(span, JsonSpan)
     return span.read()
 
 
@@ -129,14 +131,38 @@ def test_what_is_refused_is_refused_where_it_stands(text: str, fault: Fault, lin
     assert (found.code, found.origin.line, found.origin.column) == (fault.code, line, column), found
 
 
-@pytest.mark.parametrize(
-    "text", ["{a: 1}", '{"a": 1,}', '{"a": NaN}', '{"a": 1} x', '{"a": 1', "# c\n{}", "[1]", '{"a" 1}']
-)
+@pytest.mark.parametrize("text", ["{a: 1}", '{"a": 1,}', '{"a": 1} x', '{"a": 1', "# c\n{}", "[1]", '{"a" 1}'])
 def test_what_is_not_json_throughout_is_left_to_yaml(text: str) -> None:
     assert json_spans(Chunk(text)) is None
 
 
+def test_flow_yaml_is_read_as_yaml_however_much_it_looks_like_json() -> None:
+    for inside in ("{name: a}", '{"name": a}', '{"name": "a", "annotations": {"x": \'}\'}}', '{"name": "a"} # c\n'):
+        assert names('{"apiVersion": "v1", "kind": "Namespace", "metadata": ' + inside + "} # c") == ["a"]
+
+
+def test_one_broken_document_hides_neither_those_before_it_nor_the_other_items_of_a_list() -> None:
+    good, bad = json.dumps(namespace("a")), '{"apiVersion": "v1", "kind": tru}'
+    for written, found in (
+        (f"{good}\n{bad}\n{good}", [["a"], [], ["a"]]),
+        (f"{good}\n{good}\n{{x", [["a"], ["a"], []]),
+        (f'{{"kind": "List", "items": [{good},\n{bad}, {good}]}}', [["a"], [], ["a"]]),
+    ):
+        documents = checked(written)
+        assert [[one.meta.name for one in each.objects if isinstance(one, Namespace)] for each in documents] == found
+        (fault,) = [one for each in documents for one in each.diagnostics]
+        assert (fault.code, fault.origin.line) == (SYNTAX.code, 3 if "x" in written else 2)
+
+
+def test_a_list_of_very_many_items_is_refused_before_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jsontext, "MOST_VALUES", 10)
+    for text in ('{"kind": "List", "items": [' + "1," * 20 + "1]}", "{" + '"": 0,' * 20 + '"": 0}'):
+        found = json_spans(Chunk(text)) or ()
+        assert [one.code for one in found if isinstance(one, Diagnostic)] == [LIMIT.code]
+
+
 def test_bottomless_nesting_is_refused() -> None:
-    for text in ('{"a":' * 100_000, '{"a":' + "[" * 100_000):
+    deep = '{"a":' + "[" * 5_000 + "]" * 5_000 + "}"
+    for text in ('{"a":' * 100_000, '{"a":' + "[" * 100_000, deep, '{"kind": "List", "items": [' + deep + "]}"):
         (found,) = checked(text)
         assert [one.code for one in found.diagnostics] == [LIMIT.code]

@@ -9,7 +9,7 @@ import pytest
 from peerauth.model.inventory import Namespace
 from peerauth.model.schema import Checked
 from peerauth.model.schema.faults import LIMIT, SYNTAX
-from peerauth.sources import blockyaml, text, treebuilder
+from peerauth.sources import blocklists, blockyaml, text, treebuilder
 from peerauth.sources.blocklists import block_list
 from peerauth.sources.files import collect
 from peerauth.sources.reader import read_stream
@@ -65,6 +65,14 @@ def test_what_is_too_large_and_no_list_is_refused_as_ever(monkeypatch: pytest.Mo
     for written in (block(item("a"), kind="Other"), block(item("a &x"), item("*x")), '{"a": "' + "x" * 100 + '"}'):
         (found,) = checked(written)
         assert [one.code for one in found.diagnostics] == [LIMIT.code]
+
+
+def test_a_list_of_very_many_items_is_read_as_one_document_which_is_over_the_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(blocklists, "MOST_VALUES", 10)
+    assert block_list(Chunk(block(*["- 1"] * 10))) is not None
+    assert block_list(Chunk(block(*["- 1"] * 11))) is None
 
 
 def test_a_broken_item_hides_no_other() -> None:
