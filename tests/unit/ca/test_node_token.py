@@ -95,7 +95,7 @@ NOT_AS_SIGNED = {
     "a later end": edited(1, exp=2**40),
     "another audience": edited(1, aud=["other"]),
     "too long": "x" * 10_000,
-    "a character between that is no base64": TOKEN[:-4] + "!" + TOKEN[-4:],
+    "characters between that are no base64": TOKEN[:-4] + "!!!!" + TOKEN[-4:],
     "a line break at its end": TOKEN + "\n",
 }
 
