@@ -6,6 +6,7 @@ from base64 import encodebytes
 
 import pytest
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -192,6 +193,26 @@ def test_a_signature_of_an_algorithm_that_does_not_go_with_the_key_proves_nothin
     whole = _der(0x30, content + RSA_SHA256 + _der(0x03, b"\0" + signature))
     pem = b"-----BEGIN CERTIFICATE REQUEST-----\n" + encodebytes(whole) + b"-----END CERTIFICATE REQUEST-----\n"
     assert refusal(pem).kind is RefusalKind.PROOF
+
+
+@pytest.mark.parametrize("error", [ValueError("no such curve"), UnsupportedAlgorithm("not in this build")])
+def test_a_signature_that_cannot_be_verified_proves_nothing(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    class Unverifiable:
+        """A request whose signature the library cannot look at."""
+
+        _csr = x509.load_pem_x509_csr(GOOD)
+        extensions = _csr.extensions
+        signature_hash_algorithm = hashes.SHA256()
+
+        def public_key(self) -> object:
+            return self._csr.public_key()
+
+        @property
+        def is_signature_valid(self) -> bool:
+            raise error
+
+    monkeypatch.setattr(x509, "load_pem_x509_csr", lambda _: Unverifiable())
+    assert refusal(GOOD).kind is RefusalKind.PROOF
 
 
 def test_a_request_of_the_longest_length_is_read() -> None:

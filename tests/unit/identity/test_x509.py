@@ -66,7 +66,9 @@ def test_an_svid_has_the_profile_that_peers_check() -> None:
         ExtendedKeyUsageOID.SERVER_AUTH,
         ExtendedKeyUsageOID.CLIENT_AUTH,
     }
-    assert not extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    constraints = extensions.get_extension_for_class(x509.BasicConstraints)
+    assert (constraints.critical, constraints.value.ca) == (True, False)
+    assert not extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).critical, "RFC 5280, 4.2.1.1"
     assert leaf.serial_number == 77
 
 
@@ -182,6 +184,17 @@ def test_another_workloads_identity_or_key_is_not_what_was_promised() -> None:
 
 USAGE = svid().extensions.get_extension_for_class(x509.KeyUsage).value
 SIGNING_USAGE = ISSUER.certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+USES = (
+    *("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement"),
+    *("key_cert_sign", "crl_sign", "encipher_only", "decipher_only"),
+)
+
+
+def usage(also: str) -> x509.KeyUsage:
+    """That of a workload's key, and one more."""
+    return x509.KeyUsage(**{use: use in {"digital_signature", also} for use in USES})
+
+
 URI = x509.UniformResourceIdentifier(FINANCE.uri)
 NAMES = x509.SubjectAlternativeName([URI])
 PURPOSES = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
@@ -197,7 +210,9 @@ LEAF = x509.BasicConstraints(ca=False, path_length=None)
             (x509.SubjectAlternativeName([URI, x509.DNSName("a")]), LEAF, USAGE, PURPOSES), "its names", id="two names"
         ),
         pytest.param((NAMES, x509.BasicConstraints(ca=True, path_length=0), USAGE, PURPOSES), "could sign", id="a CA"),
-        pytest.param((NAMES, LEAF, SIGNING_USAGE, PURPOSES), "could sign", id="certificate signing usage"),
+        pytest.param((NAMES, LEAF, SIGNING_USAGE, PURPOSES), "could sign", id="an authority's usage"),
+        pytest.param((NAMES, LEAF, usage("key_cert_sign"), PURPOSES), "could sign", id="certificate signing usage"),
+        pytest.param((NAMES, LEAF, usage("crl_sign"), PURPOSES), "could sign", id="revocation signing usage"),
         pytest.param(
             (NAMES, LEAF, USAGE, x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])), "both sides", id="server"
         ),
@@ -315,8 +330,7 @@ def test_a_workloads_key_may_sign_and_nothing_else() -> None:
 
 def said(usage: x509.KeyUsage) -> set[str]:
     """What a key may be used for."""
-    simple = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
-    return {name for name in (*simple, "key_cert_sign", "crl_sign") if getattr(usage, name)}
+    return {use for use in USES if not use.endswith("_only") and getattr(usage, use)}
 
 
 def test_what_an_authority_cannot_issue_with_is_said_by_its_name() -> None:
