@@ -20,7 +20,7 @@ from peerauth.model.inventory import (
     Sidecar,
     Workload,
 )
-from peerauth.model.mesh import Injector, MeshConfig, Operator, Requirement
+from peerauth.model.mesh import Injector, MeshConfig, Operator, Redirection, Requirement
 from peerauth.model.meta import Labels, Meta
 from peerauth.model.peerauth import Mode, PeerAuthentication, PortMode
 
@@ -166,6 +166,7 @@ def mesh_configs() -> st.SearchStrategy[MeshConfig]:
         root_namespace=_NAMESPACES,
         trust_domain=st.sampled_from(["cluster.local", "td"]),
         discovery_selectors=st.sampled_from([(), (), (red,), (red, named)]),
+        redirection=st.sampled_from([Redirection(), Redirection(intercepts=False), Redirection(excluded="8080")]),
         revision=st.sampled_from(["default", "default", "canary"]),
     )
 

@@ -101,7 +101,8 @@ def test_strict_is_met_exactly_where_everything_that_could_be_reached_is_strict(
         rules = judged.decision.enforced or judged.decision
         modes = {rules.mode, *(rules.mode_of(port) for port in judged.ports_of_interest())}
         on = judged.decision.dataplane
-        captured = captured_of(judged.workload, on if on.enforces else Dataplane.SIDECAR)
+        mesh_config = seen.world.meshes.of(judged.decision.revision)
+        captured = captured_of(judged.workload, on if on.enforces else Dataplane.SIDECAR, mesh=mesh_config)
         kept_away = captured.others or any(captured.gap(port) for port in judged.ports_of_interest())
         is_open = modes != {EffectiveMode.STRICT} or bool(kept_away)
         asked = seen.membership(judged).by_labels
@@ -130,7 +131,14 @@ def test_an_explanation_has_every_port_and_agrees_with_the_decision(mesh: list[M
     seen = surveyed(mesh)
     for judged in seen.judged:
         why = why_dataplane(judged.workload, seen.world)
-        explained = explain(judged.workload, judged.decision, declared=judged.declared, why_dataplane=why, port=port)
+        explained = explain(
+            judged.workload,
+            judged.decision,
+            declared=judged.declared,
+            why_dataplane=why,
+            port=port,
+            meshes=seen.world.meshes,
+        )
         document = decision_document(explained)
         expected = judged.ports_of_interest() if port is None else [port]
         assert document["ports"] == {str(number): judged.decision.mode_of(number).value for number in expected}
@@ -157,11 +165,13 @@ def test_what_workloads_share_is_what_each_would_be_told_alone(
     mesh: list[MeshObject], port: int | None, forgetful: bool
 ) -> None:
     seen = surveyed(mesh)
-    explainer = Explainer(port=port)
+    meshes = seen.world.meshes
+    explainer = Explainer(port=port, meshes=meshes)
     bodies = Shared(lambda one: list(body_lines(one, port=port)), most=1 if forgetful else 1000)
     for judged in (*seen.judged, *seen.judged):
         why = why_dataplane(judged.workload, seen.world)
-        alone = explain(judged.workload, judged.decision, declared=judged.declared, why_dataplane=why, port=port)
-        together = explainer.explain(judged.workload, judged.decision, declared=judged.declared, why_dataplane=why)
+        said = judged.declared
+        alone = explain(judged.workload, judged.decision, declared=said, why_dataplane=why, port=port, meshes=meshes)
+        together = explainer.explain(judged.workload, judged.decision, declared=said, why_dataplane=why)
         assert together == alone
         assert bodies.of(together) == list(body_lines(alone, port=port))

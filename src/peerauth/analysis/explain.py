@@ -74,11 +74,13 @@ MOST_KEPT = 1 << 12
 class Explainer:
     """Explains one workload after the other, and looks at a port once for all that differ in their names only.
 
-    Identity stands for content: what is kept holds the objects that its key was made from.
+    `meshes` has the configuration of each revision. Identity stands for content: what is kept holds the objects that
+    its key was made from.
     """
 
-    def __init__(self, *, port: int | None = None, tells_revision: bool = False) -> None:
+    def __init__(self, *, port: int | None = None, tells_revision: bool = False, meshes: Meshes | None = None) -> None:
         self._port = port
+        self._meshes = meshes or Meshes()
         self._tells_revision = tells_revision
         self._views: dict[_ViewKey, tuple[Decision, Captured, tuple[PortView, ...]]] = {}
 
@@ -94,7 +96,7 @@ class Explainer:
     ) -> Explanation:
         """The explanation of a workload, or of one port of it, whether or not anyone declares it."""
         names = tuple([(own.number, own.name) for own in workload.ports])
-        captured = captured_of(workload, decision.dataplane)
+        captured = captured_of(workload, decision.dataplane, mesh=self._meshes.of(decision.revision))
         key = (id(decision), id(captured), declared, names)
         kept = self._views.get(key)
         if kept is None:
@@ -143,12 +145,15 @@ def explain(
     declared: tuple[int, ...],
     why_dataplane: str = "",
     port: int | None = None,
+    meshes: Meshes | None = None,
 ) -> Explanation:
     """The explanation of one workload on its own; `declared` are the ports that someone says it listens on.
 
     Given `port`, of that port alone.
     """
-    return Explainer(port=port).explain(workload, decision, declared=declared, why_dataplane=why_dataplane)
+    return Explainer(port=port, meshes=meshes).explain(
+        workload, decision, declared=declared, why_dataplane=why_dataplane
+    )
 
 
 def _port_view(

@@ -161,7 +161,8 @@ def _explanations(
     reading: Reading, workloads: Sequence[WorkloadKey], *, port: int | None, people: bool = False
 ) -> Iterator[Explanation]:
     """What is said of each workload; the sentence on its data plane is not part of the contract for programs."""
-    world, explainer = reading.world, Explainer(port=port, tells_revision=len(reading.revisions) > 1)
+    world, several = reading.world, len(reading.revisions) > 1
+    explainer = Explainer(port=port, tells_revision=several, meshes=world.meshes)
     to_come = may_select(world, reading.decide)
     for key in workloads:
         workload = world.workloads[key]

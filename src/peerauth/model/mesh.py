@@ -1,7 +1,8 @@
 """The parts of Istio's MeshConfig that decide about incoming connections, and the configurations of several revisions.
 
 Source: Istio's MeshConfig reference: `rootNamespace`, `trustDomain`, `trustDomainAliases`, `enableAutoMtls`,
-`meshMTLS`, `protocolDetectionTimeout`, `discoverySelectors`; its charts and installation guide for revisions and tags.
+`meshMTLS`, `protocolDetectionTimeout`, `discoverySelectors`, `defaultConfig.interceptionMode`; its charts and
+installation guide for revisions and tags, and for what an injector writes where a pod says nothing.
 """
 
 from __future__ import annotations
@@ -87,6 +88,16 @@ Selector = tuple[Requirement, ...]
 """Requirements that must all hold; none is everything."""
 
 
+class Redirection(msgspec.Struct, frozen=True, gc=False):
+    """What sidecars get of incoming connections where a pod says nothing of it: nothing if not `intercepts`, else the
+    ports of `included` (`*` is all) without those of `excluded`. Lists are texts, as Istio's annotations are.
+    """
+
+    intercepts: bool = True
+    included: str = "*"
+    excluded: str = ""
+
+
 class MeshConfig(msgspec.Struct, frozen=True, gc=False):
     """The configuration of one revision. `cipher_suites` empty means the proxies' default list.
 
@@ -102,6 +113,7 @@ class MeshConfig(msgspec.Struct, frozen=True, gc=False):
     cipher_suites: tuple[str, ...] = ()
     protocol_detection_timeout: timedelta = timedelta(seconds=5)
     discovery_selectors: tuple[Selector, ...] = ()
+    redirection: Redirection = Redirection()
     revision: str = DEFAULT_REVISION
     origin: Origin = NOWHERE
 

@@ -123,6 +123,13 @@ def test_a_workload_that_is_not_captured_at_all_is_not_protected(
     assert finding.path == f"metadata.annotations[{next(iter(annotations))}]"
 
 
+def test_what_the_mesh_configuration_keeps_away_is_reported_with_its_setting() -> None:
+    mesh = "rootNamespace: istio-system\ndefaultConfig:\n  interceptionMode: NONE\n"
+    (finding,) = found(mesh, namespace(), pod(), STRICT)
+    assert (finding.code, finding.path) == ("PA0303", "")
+    assert "the mesh configuration's defaultConfig.interceptionMode" in finding.message
+
+
 def test_the_ports_of_the_agent_are_reported_only_where_an_entry_counts_on_them() -> None:
     scraped = (namespace(), pod(), service(port=15020, target=15020), STRICT)
     assert found(*scraped) == []

@@ -29,7 +29,7 @@ from peerauth.model.inventory import (
     Sidecar,
     Workload,
 )
-from peerauth.model.mesh import Injector, MeshConfig, Operator, Requirement, TlsVersion
+from peerauth.model.mesh import Injector, MeshConfig, Operator, Redirection, Requirement, TlsVersion
 from peerauth.model.schema import Checked, FixedPlace, check
 from peerauth.model.schema.faults import INVALID_NAME, INVALID_VALUE, NOT_A_RESOURCE, WRONG_TYPE
 from peerauth.model.schema.meshconfig import go_duration
@@ -468,6 +468,29 @@ def test_an_istio_operator_that_installs_no_istiod_configures_no_mesh(spec: str,
     found = checked(f"apiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\nspec: {spec}\n")
     assert found.diagnostics == ()
     assert [one.revision for one in found.objects if isinstance(one, MeshConfig)] == ([revision] if revision else [])
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("{}", Redirection()),
+        ("{meshConfig: {defaultConfig: {interceptionMode: NONE}}}", Redirection(intercepts=False)),
+        ("{meshConfig: {defaultConfig: {interceptionMode: TPROXY}}}", Redirection()),
+        (
+            "{values: {global: {proxy: {excludeInboundPorts: 9090, includeInboundPorts: ''}}}}",
+            Redirection(included="", excluded="9090"),
+        ),
+        (
+            "{values: {global: {proxy: {excludeInboundPorts: '1,2'}}, "
+            "meshConfig: {defaultConfig: {interceptionMode: NONE}}}}",
+            Redirection(intercepts=False, excluded="1,2"),
+        ),
+    ],
+)
+def test_an_istio_operator_says_what_sidecars_get_of_connections(spec: str, expected: Redirection) -> None:
+    found = only(f"apiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\nspec: {spec}\n")
+    assert isinstance(found, MeshConfig)
+    assert found.redirection == expected
 
 
 def test_a_fault_in_an_istio_operators_mesh_configuration_has_its_place() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from meshes import pairs
 from peerauth.model.inventory import Workload
+from peerauth.model.mesh import DEFAULT_MESH, MeshConfig, Redirection
 from peerauth.model.meta import Meta
 from peerauth.policy.capture import (
     BYPASS,
@@ -22,8 +23,15 @@ from peerauth.policy.membership import TEMPLATES
 OTHER = 65535
 
 
-def reaching(annotations: dict[str, str], dataplane: Dataplane, ports: tuple[int, ...]) -> list[int]:
-    captured = captured_of(Workload(Meta("w", "foo", annotations=pairs(annotations))), dataplane)
+def reaching(
+    annotations: dict[str, str],
+    dataplane: Dataplane,
+    ports: tuple[int, ...],
+    *,
+    unsaid: Redirection = DEFAULT_MESH.redirection,
+) -> list[int]:
+    one = Workload(Meta("w", "foo", annotations=pairs(annotations)))
+    captured = captured_of(one, dataplane, mesh=MeshConfig(redirection=unsaid))
     assert (captured.gap(OTHER) is None) == (captured.others is None)
     return [port for port in ports if captured.gap(port) is None]
 
@@ -76,3 +84,24 @@ def test_the_ports_of_a_sidecars_agent_are_never_redirected(annotations: dict[st
 )
 def test_in_ambient_mode_only_the_bypass_counts(annotations: dict[str, str], expected: list[int]) -> None:
     assert reaching(annotations, Dataplane.AMBIENT, (80, OTHER)) == expected
+
+
+@pytest.mark.parametrize(
+    ("unsaid", "annotations", "expected"),
+    [
+        (Redirection(intercepts=False), {}, []),
+        (Redirection(intercepts=False), {INTERCEPTION_MODE: "REDIRECT"}, [80, 8080, OTHER]),
+        (Redirection(intercepts=False), {PROXY_CONFIG: "interceptionMode: TPROXY"}, [80, 8080, OTHER]),
+        (Redirection(intercepts=False), {PROXY_CONFIG: "concurrency: 2"}, []),
+        (Redirection(excluded="80"), {}, [8080, OTHER]),
+        (Redirection(excluded="80"), {EXCLUDE_PORTS: "8080"}, [80, OTHER]),
+        (Redirection(excluded="80"), {EXCLUDE_PORTS: ""}, [80, 8080, OTHER]),
+        (Redirection(included="80"), {}, [80]),
+        (Redirection(included=""), {INCLUDE_PORTS: "*"}, [80, 8080, OTHER]),
+    ],
+)
+def test_where_a_pod_says_nothing_its_mesh_does(
+    unsaid: Redirection, annotations: dict[str, str], expected: list[int]
+) -> None:
+    assert reaching(annotations, Dataplane.SIDECAR, (80, 8080, OTHER), unsaid=unsaid) == expected
+    assert reaching(annotations, Dataplane.AMBIENT, (80, 8080, OTHER), unsaid=unsaid) == [80, 8080, OTHER]

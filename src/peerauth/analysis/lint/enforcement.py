@@ -152,8 +152,7 @@ def unknown_namespaces(survey: Survey) -> Iterator[Diagnostic]:
 def excluded_ports(survey: Survey) -> Iterator[Diagnostic]:
     """Ports that the policy closes and that do not reach the proxy which would close them."""
     for judged in survey.judged:
-        may_miss = judged.workload.meta.annotations or judged.decision.ports  # most workloads have neither
-        if not may_miss or not judged.decision.dataplane.enforces:
+        if not judged.decision.dataplane.enforces or not (judged.captured.may_miss or judged.decision.ports):
             continue
         ports, others = judged.ports_of_interest(), judged.captured.others
         for port in ports:
@@ -170,8 +169,8 @@ def _excluded(judged: Judged, gap: Gap, reason: Reason, which: str) -> Diagnosti
         subject=judged.subject,
         origin=judged.workload.meta.origin,
         path=f"metadata.annotations[{gap.annotation}]" if gap.annotation else "",
-        hint=f"mend the annotation {gap.annotation}; to admit plaintext on purpose, say PERMISSIVE for the port"
-        if gap.annotation
+        hint=f"mend {gap.setting}; to admit plaintext on purpose, say PERMISSIVE for the port"
+        if gap.setting
         else "remove the entry: an application cannot listen on a port of the sidecar's agent",
         evidence=(Evidence(f"{reason.policy} says {reason.said}", reason.origin),),
     )

@@ -18,7 +18,7 @@ from peerauth.analysis.may_select import Possible
 from peerauth.analysis.passed_over import not_understood
 from peerauth.model.diagnostic import Diagnostic, Evidence
 from peerauth.model.inventory import Admission, PassedOver
-from peerauth.policy.capture import Gap
+from peerauth.policy.capture import Gap, captured_of
 from peerauth.policy.decision import Dataplane, EffectiveMode, Reason
 
 
@@ -29,7 +29,9 @@ def not_strict(survey: Survey) -> Iterator[Diagnostic]:
     for judged in survey.judged:
         if survey.may_be_enforced(judged):
             required = True
-            yield from _failures(judged) or _failures_to_come(judged, survey.may_select.get(judged.workload.key, ()))
+            possible = survey.may_select.get(judged.workload.key, ())
+            in_mesh = judged if judged.decision.dataplane.enforces else _with_a_sidecar(survey, judged)
+            yield from _failures(in_mesh) or _failures_to_come(in_mesh, possible)
         elif _should_be_in_the_mesh(survey, judged):
             required = True
             yield _missing(survey, judged)
@@ -45,10 +47,10 @@ def not_strict(survey: Survey) -> Iterator[Diagnostic]:
         )
 
 
-def _with_a_sidecar(judged: Judged) -> Judged:
+def _with_a_sidecar(survey: Survey, judged: Judged) -> Judged:
     """A workload of which it is not known whether it is in the mesh, as it would be judged there."""
-    decision = msgspec.structs.replace(judged.decision, dataplane=Dataplane.SIDECAR)
-    return msgspec.structs.replace(judged, decision=decision)
+    mesh = survey.world.meshes.of(judged.decision.revision)
+    return msgspec.structs.replace(judged, captured=captured_of(judged.workload, Dataplane.SIDECAR, mesh=mesh))
 
 
 def _should_be_in_the_mesh(survey: Survey, judged: Judged) -> bool:
@@ -96,7 +98,7 @@ def _failures_to_come(judged: Judged, possible: Iterable[Possible]) -> Iterator[
 
 
 def _failures(judged: Judged) -> list[Diagnostic]:
-    return list(_each_failure(judged if judged.decision.dataplane.enforces else _with_a_sidecar(judged)))
+    return list(_each_failure(judged))
 
 
 def _each_failure(judged: Judged) -> Iterator[Diagnostic]:
@@ -108,8 +110,8 @@ def _each_failure(judged: Judged) -> Iterator[Diagnostic]:
     for port in judged.ports_of_interest():
         in_force, missed = _in_force(judged, port), judged.missed(port)
         if missed is not None:
-            hint = f"remove the annotation {missed.annotation}, or the port from it"
-            yield _port_failure(judged, port, f"it is {missed.why}", hint=hint if missed.annotation else _OF_THE_AGENT)
+            hint = f"mend {missed.setting}" if missed.setting else _OF_THE_AGENT
+            yield _port_failure(judged, port, f"it is {missed.why}", hint=hint)
         elif in_force is not EffectiveMode.STRICT and in_force is not mode:
             yield _port_failure(judged, port, f"it is {in_force}", hint=f"remove the exception for port {port}")
 
@@ -153,7 +155,7 @@ def _not_captured(judged: Judged, gap: Gap) -> Diagnostic:
         f"workload {judged.name} is STRICT, but every port that is not declared is {gap.why}",
         subject=judged.subject,
         origin=judged.workload.meta.origin,
-        hint=f"remove the annotation {gap.annotation}",
+        hint=f"mend {gap.setting}",
         evidence=(_said(judged.decision.deciding()),),
     )
 

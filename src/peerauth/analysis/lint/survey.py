@@ -21,14 +21,15 @@ from peerauth.policy.revisions import standing_in
 
 
 class Judged(msgspec.Struct, frozen=True):
-    """A workload, what was decided for it, the Services that select it, and the ports that someone says it listens on,
-    ascending.
+    """A workload, what was decided for it, the Services that select it, the ports that someone says it listens on,
+    ascending, and what of it reaches its proxy.
     """
 
     workload: Workload
     decision: Decision
     services: tuple[Service, ...]
     declared: tuple[int, ...]
+    captured: Captured
 
     @property
     def name(self) -> str:
@@ -46,15 +47,10 @@ class Judged(msgspec.Struct, frozen=True):
             return None
         return self.decision.enforced.mode_of(port)
 
-    @property
-    def captured(self) -> Captured:
-        """What of it reaches its proxy."""
-        return captured_of(self.workload, self.decision.dataplane)
-
     def missed(self, port: int) -> Gap | None:
         """What keeps a port of the application, or one that the winning policy names, away from the proxy."""
         gap = self.captured.gap(port)
-        named = gap is None or gap.annotation or self.decision.deciding(port).port is not None
+        named = gap is None or gap.setting or self.decision.deciding(port).port is not None
         return gap if named else None
 
     def ports_of_interest(self) -> list[int]:
@@ -111,7 +107,9 @@ def survey(world: World, decide: Decide) -> Survey:
         services = world.services_selecting(workload)
         declared = world.declared_numbers(workload, services)
         decision = decide(workload)
-        one = Judged(workload, decision, services, declared)
+        mesh = world.meshes.of(decision.revision)
+        captured = captured_of(workload, decision.dataplane, mesh=mesh)
+        one = Judged(workload, decision, services, declared, captured)
         judged.append(one)
         if id(decision) not in decided:
             decided[id(decision)] = decision, []

@@ -3,7 +3,8 @@
 Of MeshConfig's many fields only those that decide about connections are read; others are passed over. The ConfigMap
 `istio` is the default revision's, `istio-REVISION` that of another. Source: Istio's MeshConfig and IstioOperator
 references, and the charts that its installer renders: `spec.meshConfig` over `spec.values.meshConfig`, the root
-namespace from `spec.values.global.istioNamespace` where neither names one. They read no trust domain elsewhere.
+namespace from `spec.values.global.istioNamespace` where neither names one, and the ports that sidecars get from
+`spec.values.global.proxy`. They read no trust domain elsewhere.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from datetime import timedelta
 
 import msgspec
 
-from peerauth.model.mesh import CIPHER_SUITES, DEFAULT_MESH, DEFAULT_REVISION, MeshConfig, TlsVersion
+from peerauth.model.mesh import CIPHER_SUITES, DEFAULT_MESH, DEFAULT_REVISION, MeshConfig, Redirection, TlsVersion
 from peerauth.model.schema.faults import INVALID_NAME, INVALID_VALUE
 from peerauth.model.schema.fields import Fields, shortened
 from peerauth.model.schema.metadata import check_namespace
@@ -71,6 +72,7 @@ def mesh_config(fields: Fields, config: Mapping, path: Path, *, base: MeshConfig
         cipher_suites=_cipher_suites(fields, mtls, mtls_path) or base.cipher_suites,
         protocol_detection_timeout=_duration(fields, config, path, otherwise=base.protocol_detection_timeout),
         discovery_selectors=selectors or base.discovery_selectors,
+        redirection=_redirection(fields, config, path, base=base.redirection),
         revision=base.revision,
         origin=fields.origin(path),
     )
@@ -119,7 +121,8 @@ def istio_operator(fields: Fields, resource: Mapping, path: Path) -> MeshConfig 
     if root:
         check_namespace(fields, root, (*values_path, "global", "istioNamespace"))
     revision = fields.text(spec, "revision", where) or fields.text(values, "revision", values_path)
-    mesh = _of_revision(revision, root_namespace=root)
+    redirection = _injected_redirection(fields, installed, (*values_path, "global"))
+    mesh = msgspec.structs.replace(_of_revision(revision, root_namespace=root), redirection=redirection)
     for holder, at in ((values, values_path), (spec, where)):
         mesh = mesh_config(fields, fields.mapping(holder, "meshConfig", at), (*at, "meshConfig"), base=mesh)
     return msgspec.structs.replace(mesh, origin=fields.origin(path))
@@ -129,6 +132,23 @@ def _of_revision(revision: str, *, root_namespace: str = "") -> MeshConfig:
     return MeshConfig(
         root_namespace=root_namespace or DEFAULT_MESH.root_namespace, revision=revision or DEFAULT_REVISION
     )
+
+
+def _injected_redirection(fields: Fields, installed: Mapping, path: Path) -> Redirection:
+    """What the injector's template writes where a pod's annotations say nothing."""
+    proxy = fields.mapping(installed, "proxy", path)
+    lists = [proxy.get(key) for key in ("includeInboundPorts", "excludeInboundPorts")]
+    # A single port without quotes is a number, which a template writes as any text.
+    included, excluded = (None if said is None else str(said) for said in lists)
+    return Redirection(
+        included=DEFAULT_MESH.redirection.included if included is None else included, excluded=excluded or ""
+    )
+
+
+def _redirection(fields: Fields, config: Mapping, path: Path, *, base: Redirection) -> Redirection:
+    where: Path = (*path, "defaultConfig")
+    mode = fields.text(fields.mapping(config, "defaultConfig", path), "interceptionMode", where)
+    return msgspec.structs.replace(base, intercepts=mode != "NONE") if mode else base
 
 
 def is_mesh_config(resource: Mapping) -> bool:
