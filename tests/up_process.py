@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -23,8 +24,9 @@ AT_MOST_S = 30
 class Up:
     """A `peerauth up` in progress."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, sockets: Path) -> None:
         self.process = process
+        self._sockets = sockets
         self.out: list[str] = []
         self.err: list[str] = []
         self._news = asyncio.Condition()
@@ -52,7 +54,7 @@ class Up:
 
     def running(self) -> RunningMesh:
         """What it tells other processes."""
-        return next(mesh for mesh in find(SOCKETS) if mesh.pid == self.process.pid)
+        return next(mesh for mesh in find(self._sockets) if mesh.pid == self.process.pid)
 
     async def address(self) -> str:
         """Where finance is, once that is known."""
@@ -65,14 +67,17 @@ class Up:
 
 
 @contextlib.asynccontextmanager
-async def peerauth_up(state: Path, *arguments: str) -> AsyncIterator[Up]:
+async def peerauth_up(state: Path, *arguments: str, sockets: Path = SOCKETS) -> AsyncIterator[Up]:
+    """`sockets` is in another folder than the usual one for a run of its own there."""
+    elsewhere = {} if sockets == SOCKETS else {"XDG_RUNTIME_DIR": str(sockets.parent)}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", PEERAUTH, "up", *arguments, "--state", str(state)),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        env=os.environ | elsewhere,  # noqa: TID251
     )
-    up = Up(process)
+    up = Up(process, sockets)
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(up.follow(process.stdout, up.out))
@@ -128,3 +133,23 @@ async def says_back(connection: Connection) -> bool:
     except OSError:
         pass
     return False
+
+
+def envoys_below(pid: int) -> set[int]:
+    """The processes that a process started, by what the kernel says of their parents."""
+    found: set[int] = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError, IndexError):
+                if int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == pid:
+                    found.add(int(entry.name))
+    return found
+
+
+def folder_of(pid: int | None) -> Path | None:
+    """The private folder of a run, if there is one."""
+    for file in SOCKETS.glob("*/mesh.json"):
+        with contextlib.suppress(OSError):
+            if f'"pid":{pid},' in file.read_text():
+                return file.parent
+    return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import socket
@@ -14,7 +13,7 @@ import pytest
 from clients import loopback
 from mesh_on_this_machine import DOCUMENTED_BIND, EXAMPLE, NO_ROOT, policy
 from peerauth.agent import leftovers
-from up_process import SOCKETS, Up, answered, eventually, peerauth_up, plaintext_is
+from up_process import Up, answered, envoys_below, eventually, folder_of, peerauth_up, plaintext_is
 
 pytestmark = pytest.mark.envoy
 
@@ -39,17 +38,6 @@ def documents(tmp_path: Path) -> Path:
     (folder / "mesh.yaml").write_text((EXAMPLE / "mesh.yaml").read_text().replace(DOCUMENTED_BIND, EGRESS))
     (folder / "policy.yaml").write_text(policy("foo", "STRICT", app="finance", ports={8080: "PERMISSIVE"}))
     return folder
-
-
-def envoys_below(pid: int) -> set[int]:
-    """The processes that a process started, by what the kernel says of their parents."""
-    found: set[int] = set()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError, IndexError):
-                if int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == pid:
-                    found.add(int(entry.name))
-    return found
 
 
 def alive(pid: int) -> bool:
@@ -263,12 +251,3 @@ def network_instance(up: Up) -> str:
     """What the names of a run's network namespaces have in common; empty where it has none."""
     name = Path(up.running().outside).name
     return name.split("-")[1] if name else ""
-
-
-def folder_of(pid: int | None) -> Path | None:
-    """The private folder of a run, if there is one."""
-    for file in SOCKETS.glob("*/mesh.json"):
-        with contextlib.suppress(OSError):
-            if f'"pid":{pid},' in file.read_text():
-                return file.parent
-    return None

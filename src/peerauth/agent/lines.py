@@ -7,7 +7,7 @@ limit, the log file is begun anew beyond one, and a disk that refuses a write co
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import errno
 import os
 from collections import deque
 from collections.abc import Callable
@@ -48,13 +48,19 @@ class Tail:
         self._path = path
         self._lines: deque[bytes] = deque(maxlen=TAIL_LINES)
         self._splitter = LineSplitter(self._lines.append)
+        self.fault = ""
+        """Why the file cannot be written, as the last attempt found; empty if it could."""
 
     def feed(self, chunk: bytes) -> None:
         """Append to the file (made with mode 0600) and remember."""
         self._splitter.feed(chunk)
-        if chunk:
-            with contextlib.suppress(OSError):
-                self._append(chunk)
+        if chunk and not self.fault:
+            self._write(chunk)
+
+    def retry(self) -> None:
+        """Go on with a file that could not be written, if it can be now; it says itself that something is missing."""
+        if self.fault:
+            self._write(f"(something is missing here: {self.fault})\n".encode())
 
     def begin(self) -> None:
         """Forget: another process speaks from here on."""
@@ -64,12 +70,21 @@ class Tail:
         """The last lines."""
         return b"\n".join(self._lines).decode(errors="replace")
 
+    def _write(self, chunk: bytes) -> None:
+        try:
+            self._append(chunk)
+        except OSError as error:
+            self.fault = error.strerror or str(error)
+        else:
+            self.fault = ""
+
     def _append(self, chunk: bytes) -> None:
         fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             if os.fstat(fd).st_size > LOG_LIMIT:
                 os.ftruncate(fd, 0)
-            os.write(fd, chunk)
+            if os.write(fd, chunk) < len(chunk):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
             os.close(fd)
 

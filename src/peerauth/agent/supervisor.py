@@ -151,6 +151,11 @@ class Supervisor(Generic[L]):
         """The end of what the process, or the last one, said on its standard error."""
         return self._tail.text()
 
+    def log_fault(self) -> str:
+        """Why its log cannot be written, after another attempt; empty if it can."""
+        self._tail.retry()
+        return self._tail.fault
+
     async def run(self) -> None:
         """Keep the process running until cancelled; on the way out it is terminated, then killed."""
         failures = 0

@@ -57,6 +57,8 @@ class ZdsServer:
         self._wanted: dict[str, NodeWorkload] = {}
         self._links: list[_Link] = []
         self._news = asyncio.Event()
+        self._group: asyncio.TaskGroup | None = None
+        self._accepting: asyncio.Task[None] | None = None
 
     @property
     def connected(self) -> bool:
@@ -77,19 +79,36 @@ class ZdsServer:
 
     async def run(self) -> None:
         """Listens until cancelled. Raises PlatformError if the socket cannot be had."""
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-            try:
-                self._path.unlink(missing_ok=True)
-                listener.bind(str(self._path))
-                self._path.chmod(0o600)
-                listener.listen()
-            except OSError as error:
-                raise PlatformError(f"cannot listen on {self._path}: {error}") from error
-            listener.setblocking(False)
-            async with asyncio.TaskGroup() as group:
-                while True:
-                    connection, _ = await asyncio.get_running_loop().sock_accept(listener)
-                    spawn(group, self._attend(connection), name="ztunnel's workloads")
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            self._accepting = spawn(group, self._accept(self._listen(), group), name="ztunnel's connections")
+
+    def restore(self) -> None:
+        """Opens the socket again if someone has removed it; connections go on. Raises PlatformError."""
+        if self._group is None or self._accepting is None or self._path.is_socket():
+            return
+        listener = self._listen()
+        self._accepting.cancel()
+        self._accepting = spawn(self._group, self._accept(listener, self._group), name="ztunnel's connections")
+
+    def _listen(self) -> socket.socket:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            self._path.unlink(missing_ok=True)
+            listener.bind(str(self._path))
+            self._path.chmod(0o600)
+            listener.listen()
+        except OSError as error:
+            listener.close()
+            raise PlatformError(f"cannot listen on {self._path}: {error}") from error
+        listener.setblocking(False)
+        return listener
+
+    async def _accept(self, listener: socket.socket, group: asyncio.TaskGroup) -> None:
+        with listener:
+            while True:
+                connection, _ = await asyncio.get_running_loop().sock_accept(listener)
+                spawn(group, self._attend(connection), name="ztunnel's workloads")
 
     async def _attend(self, connection: socket.socket) -> None:
         """One connection, from hello to its end, which is no one's failure: ztunnel comes again."""

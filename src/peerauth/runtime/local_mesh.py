@@ -92,6 +92,8 @@ class LocalMesh:
         self._agents: dict[WorkloadKey, _Running] = {}
         self._node = self._envoy_node() if ztunnel is None else self._ztunnel_node(ztunnel)
         self._group: asyncio.TaskGroup | None = None
+        self._loading = asyncio.Lock()
+        self._unfinished: tuple[MeshObject, ...] | None = None
         self._numbers = iter(range(1_000_000))
         self.places: Mapping[WorkloadKey, Placed] = {}
 
@@ -117,7 +119,38 @@ class LocalMesh:
 
     async def load(self, objects: Iterable[MeshObject]) -> Applied:
         """Makes the mesh be what `objects` say, all of them. Raises PlatformError where this machine cannot."""
-        objects = tuple(objects)
+        async with self._loading:
+            return await self._load(tuple(objects))
+
+    async def finish(self) -> bool:
+        """Tries again what could not be done of the last `load`, if anything; whether it is done now.
+
+        Raises PlatformError.
+        """
+        async with self._loading:
+            if self._unfinished is None:
+                return False
+            await self._load(self._unfinished)
+        return True
+
+    async def restore(self) -> None:
+        """Opens sockets again that someone has removed. Raises PlatformError."""
+        async with self._loading:
+            await self.discovery.restore()
+            await self._node.restore()
+            for running in self._agents.values():
+                await running.agent.restore()
+
+    async def _load(self, objects: tuple[MeshObject, ...]) -> Applied:
+        self._unfinished = objects
+        try:
+            applied = await self._make_it_be(objects)
+        except OSError as error:
+            raise PlatformError(f"this machine cannot do what the documents say: {error}") from error
+        self._unfinished = None
+        return applied
+
+    async def _make_it_be(self, objects: tuple[MeshObject, ...]) -> Applied:
         self.places = await self.network.place(_captured(objects))
         applied = self.control_plane.apply(
             Reset(SOURCE, tuple(_placed(obj, self.places) for obj in objects)),
@@ -163,6 +196,11 @@ class LocalMesh:
     def agents(self) -> Mapping[WorkloadKey, NodeAgent]:
         """The agents at work, by workload."""
         return {key: running.agent for key, running in sorted(self._agents.items())}
+
+    def supervisors(self) -> tuple[EnvoySupervisor | Supervisor[ZtunnelLaunch], ...]:
+        """Those of every proxy's process."""
+        node = self._node.process
+        return (*self._processes.values(), *([] if node is None else [node]))
 
     def _envoy_node(self) -> LocalNode | LocalZtunnel:
         return LocalNode(

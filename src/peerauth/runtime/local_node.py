@@ -83,6 +83,10 @@ class LocalNode:
         for kind in (CLUSTER, LISTENER):
             await self._discovery.wait_acked(NODE, kind)
 
+    async def restore(self) -> None:
+        """Opens its socket again if someone has removed it. Raises PlatformError."""
+        await self.proxy.restore()
+
     @property
     def process(self) -> EnvoySupervisor:
         """The proxy's process."""

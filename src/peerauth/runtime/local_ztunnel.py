@@ -20,10 +20,11 @@ from peerauth.agent.zds import NodeWorkload, ZdsServer
 from peerauth.agent.ztunnel import ZtunnelLaunch, require_free_port
 from peerauth.aio import spawn
 from peerauth.ca.attest import Caller
-from peerauth.ca.keyfiles import replace_file
+from peerauth.ca.keyfiles import make_private_folder, replace_file
 from peerauth.ca.node_token import issue_token
 from peerauth.ca.service import CertificateAuthority
 from peerauth.ca.serving import ServingCertificate
+from peerauth.errors import PlatformError
 from peerauth.identity.keys import CURVE
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.changes import Edit
@@ -80,6 +81,7 @@ class LocalZtunnel:
         self._plane = plane
         self._token_key = ec.generate_private_key(CURVE)
         self._serving: ServingCertificate | None = None
+        self._stale = False
         self._workloads: tuple[WorkloadKey, ...] = ()
         self._zds = ZdsServer(folder / "zds.sock")
         self._task: asyncio.Task[None] | None = None
@@ -136,6 +138,16 @@ class LocalZtunnel:
         if self._task is not None:
             self._task.cancel()
 
+    async def restore(self) -> None:
+        """Makes again what someone has removed, or what could not be written. Raises PlatformError."""
+        if self.supervisor is None:
+            return
+        launch = self.supervisor.launch
+        make_private_folder(self._folder)
+        self._zds.restore()
+        if self._stale or not (launch.token.exists() and launch.roots.exists()):
+            self._write_credentials(launch)
+
     async def _prepare(self) -> ZtunnelLaunch:
         """Opens the control plane's socket and writes what ztunnel reads. Raises PlatformError and OSError."""
         require_free_port()
@@ -174,7 +186,10 @@ class LocalZtunnel:
     async def _keep_credentials(self, launch: ZtunnelLaunch) -> None:
         while True:
             await asyncio.sleep(RENEWAL_SECONDS)
-            self._write_credentials(launch)
+            try:
+                self._write_credentials(launch)
+            except PlatformError:
+                self._stale = True  # for `restore`
 
     def _write_credentials(self, launch: ZtunnelLaunch) -> None:
         identity = SpiffeId(self._authority.trust_domain, NAMESPACE, SERVICE_ACCOUNT)
@@ -182,6 +197,7 @@ class LocalZtunnel:
         token = issue_token(caller, key=self._token_key, now=self._now(), lifetime=TOKEN_LIFETIME)
         replace_file(launch.token, token.encode())
         replace_file(launch.roots, self._authority.roots_pem)
+        self._stale = False
 
     def _certificate(self) -> ServerCertificate:
         """The socket's certificate, made anew when it is due."""

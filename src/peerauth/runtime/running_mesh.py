@@ -61,10 +61,14 @@ def describe(mesh: LocalMesh, *, paths: tuple[str, ...], authority: Path) -> Run
 
 
 def publish(running: RunningMesh, *, folder: Path) -> None:
-    """Writes the file in one step: a reader sees the old or the new."""
+    """Writes the file in one step, unless it says that already: a reader sees the old or the new. Raises OSError."""
+    said = msgspec.json.encode(running)
+    with contextlib.suppress(OSError):
+        if (folder / FILE).read_bytes() == said:
+            return
     unfinished = folder / f".{FILE}"
     unfinished.touch(mode=0o600)
-    unfinished.write_bytes(msgspec.json.encode(running))
+    unfinished.write_bytes(said)
     unfinished.replace(folder / FILE)
 
 

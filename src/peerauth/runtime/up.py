@@ -31,12 +31,13 @@ from peerauth.runtime.authority import AuthorityFolder, follow_authority, now
 from peerauth.runtime.control_plane import Applied
 from peerauth.runtime.edits import take_edits, trust_domain_of
 from peerauth.runtime.flows import FlowReport, prove_flows
-from peerauth.runtime.instance import claim
+from peerauth.runtime.instance import Instance, claim
 from peerauth.runtime.local_mesh import LocalMesh
 from peerauth.runtime.networks import LoopbackNetwork, NamespaceNetwork
-from peerauth.runtime.running_mesh import describe, publish
+from peerauth.runtime.running_mesh import RunningMesh, describe, publish
 from peerauth.runtime.settings import Settings
 from peerauth.runtime.tally import Tally
+from peerauth.runtime.upkeep import Upkeep
 from peerauth.runtime.verification import PortReport, ports_to_prove, probe_credentials, prove
 from peerauth.sources.watching import Watching
 from peerauth.telemetry import ConnectionSeen
@@ -120,9 +121,7 @@ async def up(options: Options, *, settings: Settings, narrator: Narrator) -> boo
             on_outage=partial(_tell_outage, narrator),
         )
         answers = Answers(mesh, narrator)
-        run = _Run(
-            *(mesh, options, narrator), folder=instance.folder, authority=authority, issuer=issuer, answers=answers
-        )
+        run = _Run(*(mesh, options, narrator), instance=instance, authority=authority, issuer=issuer, answers=answers)
         async with mesh.running():
             narrator.progress("starting the proxies")
             await mesh.load(loaded.objects)
@@ -147,7 +146,7 @@ class _Run:
         options: Options,
         narrator: Narrator,
         *,
-        folder: Path,
+        instance: Instance,
         authority: AuthorityFolder,
         issuer: Issuer,
         answers: Answers,
@@ -155,20 +154,29 @@ class _Run:
         self._mesh = mesh
         self._options = options
         self._narrator = narrator
-        self._folder = folder
+        self._instance = instance
+        self._told: RunningMesh | None = None
         self._authority = authority
         self._issuer = issuer
         self._answers = answers
 
     def tell(self) -> None:
-        """Says what runs to other processes."""
-        publish(describe(self._mesh, paths=self._options.paths, authority=self._authority.path), folder=self._folder)
+        """Says what runs to other processes; where the disk refuses, `Upkeep` goes on with it."""
+        self._told = describe(self._mesh, paths=self._options.paths, authority=self._authority.path)
+        with contextlib.suppress(OSError):
+            self._publish()
+
+    def _publish(self) -> None:
+        if self._told is not None:
+            publish(self._told, folder=self._instance.folder)
 
     async def follow(self, watching: Watching) -> bool:
         """Takes every edit of the documents in until cancelled, and keeps the authority's own certificate current."""
         async with asyncio.TaskGroup() as group:
             spawn(group, self._follow_authority(), name="authority")
             spawn(group, self._answers.run(), name="answers")
+            upkeep = Upkeep(self._instance, self._mesh, self._narrator, publish=self._publish, finished=self.tell)
+            spawn(group, upkeep.run(), name="upkeep")
             edits = take_edits(watching, self._mesh, tell=self._narrator, publish=self.tell)
             spawn(group, edits, name="documents")
         return True

@@ -123,12 +123,26 @@ class DiscoveryServer:
         self._refusals_news = asyncio.Event()
         self._followers: list[Heard] = []
         self._stream_numbers = itertools.count(1)
-        self._servers: dict[Path, grpc.aio.Server] = {}
         self._bindings: dict[Path, UdsBinding] = {}
+        self._servers: dict[Path, list[grpc.aio.Server]] = {}
         self._tls_servers: dict[int, grpc.aio.Server] = {}
 
     async def serve(self, binding: UdsBinding) -> None:
         """Opens the binding's socket; raises PlatformError if that cannot be done safely. Ends with `stop`."""
+        self._servers[binding.path] = [await self._listen(binding)]
+        self._bindings[binding.path] = binding
+
+    async def restore(self) -> None:
+        """Opens sockets again that someone has removed. The streams of before go on, on the socket without a name.
+
+        Raises PlatformError for the first one that cannot be opened.
+        """
+        for path, binding in tuple(self._bindings.items()):
+            if not path.is_socket():
+                server = await self._listen(binding)
+                self._servers[path].append(server)
+
+    async def _listen(self, binding: UdsBinding) -> grpc.aio.Server:
         claim(binding.path)
 
         async def authenticate(_: Context) -> ProxyKey | Unauthenticated:
@@ -142,18 +156,7 @@ class DiscoveryServer:
         except (RuntimeError, OSError) as error:
             raise PlatformError(f"cannot listen on {binding.path}: {error}") from error
         await server.start()
-        self._servers[binding.path] = server
-        self._bindings[binding.path] = binding
-
-    async def restore(self) -> None:
-        """Opens sockets again that someone has removed; proxies find them when they connect anew.
-
-        Raises PlatformError for the first one that cannot be opened.
-        """
-        for binding in tuple(self._bindings.values()):
-            if binding.path not in self._servers or not binding.path.is_socket():
-                await self._close([binding.path] if binding.path in self._servers else [], [])
-                await self.serve(binding)
+        return server
 
     async def serve_tls(self, binding: TlsBinding) -> int:
         """Opens a TCP socket; returns its port. Raises PlatformError if the address cannot be had. Ends with `stop`."""
@@ -172,12 +175,10 @@ class DiscoveryServer:
         """Closes one socket (by path or port) or all. Streams have `grace` seconds to end; without it they are cut."""
         paths = [each for each in self._servers if where in (None, each)]
         ports = [each for each in self._tls_servers if where in (None, each)]
-        for each in [path for path in self._bindings if where in (None, path)]:
+        servers = [self._tls_servers.pop(each) for each in ports]
+        for each in paths:
             del self._bindings[each]
-        await self._close(paths, ports, grace=grace)
-
-    async def _close(self, paths: Collection[Path], ports: Collection[int], *, grace: float | None = None) -> None:
-        servers = [self._servers.pop(each) for each in paths] + [self._tls_servers.pop(each) for each in ports]
+            servers += self._servers.pop(each)
         await asyncio.gather(*(server.stop(grace) for server in servers))
         for each in paths:
             each.unlink(missing_ok=True)

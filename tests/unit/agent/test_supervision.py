@@ -51,6 +51,20 @@ def test_a_log_that_cannot_be_written_is_still_remembered(tmp_path: Path) -> Non
     assert tail.text() == "one\ntwo"
 
 
+def test_a_log_that_could_not_be_written_says_so_itself_once_it_can(tmp_path: Path) -> None:
+    folder = tmp_path / "missing"
+    tail = Tail(folder / "envoy.log")
+    tail.feed(b"one\n")
+    assert tail.fault == "No such file or directory"
+    tail.retry()
+    assert tail.fault
+    folder.mkdir()
+    tail.retry()
+    assert tail.fault == ""
+    tail.feed(b"two\n")
+    assert (folder / "envoy.log").read_text() == "(something is missing here: No such file or directory)\ntwo\n"
+
+
 def launch(**changes: str) -> EnvoyLaunch:
     paths = {"binary": "/bin/envoy", "bootstrap": "/s/b.json", "admin": "/s/a.sock", "log": "/s/l"} | changes
     return EnvoyLaunch(name="finance", **{key: Path(path) for key, path in paths.items()})  # type: ignore[arg-type]

@@ -217,3 +217,24 @@ async def test_who_speaks_another_version_is_sent_away_and_harms_no_one(tmp_path
         await ztunnel.snapshot()
         await settled(server)
         ztunnel.socket.close()
+
+
+async def test_a_socket_that_someone_removed_is_opened_again_and_the_connection_of_before_goes_on(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path, workload("finance", tmp_path)) as (server, path):
+        before = FakeZtunnel(path)
+        before.hello()
+        await before.next()
+        await before.next()
+        server.restore()
+        path.unlink()
+        server.restore()
+        server.serve([])
+        told, _ = await before.next()
+        assert getattr(told, "del").uid == "uid-finance"
+        after = FakeZtunnel(path)
+        after.hello()
+        assert (await after.next())[0].HasField("snapshot_sent")
+        before.socket.close()
+        after.socket.close()

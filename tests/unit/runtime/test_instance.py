@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
 from pathlib import Path
 
@@ -61,3 +62,40 @@ def test_a_folder_that_others_can_open_is_refused(tmp_path: Path) -> None:
     shared.chmod(0o777)
     with pytest.raises(PlatformError, match="only this user"), claim(shared):
         pass
+
+
+def test_what_someone_removed_under_a_run_is_made_again(tmp_path: Path) -> None:
+    with claim(tmp_path / "run") as living:
+        assert not living.restore()
+        shutil.rmtree(tmp_path / "run")
+        assert living.restore()
+        assert stat.S_IMODE(living.folder.stat().st_mode) == 0o700
+        (living.folder / "xds.sock").touch()
+        with claim(tmp_path / "run") as another:
+            assert another.number != living.number
+            assert (living.folder / "xds.sock").exists()
+
+
+def test_a_start_leaves_a_living_run_alone_whose_lock_was_removed(tmp_path: Path) -> None:
+    with claim(tmp_path / "run") as living:
+        (tmp_path / "run" / f"{living.number}.lock").unlink()
+        (living.folder / "xds.sock").touch()
+        with claim(tmp_path / "run") as another:
+            assert another.number != living.number
+        assert (living.folder / "xds.sock").exists()
+
+
+def test_a_folder_that_another_put_in_the_place_of_ours_is_not_used(tmp_path: Path) -> None:
+    with claim(tmp_path / "run") as living:
+        living.folder.rename(tmp_path / "away")
+        living.folder.symlink_to(tmp_path / "away")
+        with pytest.raises(PlatformError, match="only this user"):
+            living.restore()
+        living.folder.unlink()
+
+
+def test_a_place_where_no_folder_can_be_made_is_an_error_with_the_next_step(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(PlatformError, match="cannot be used") as caught, claim(tmp_path / "file" / "run"):
+        pass
+    assert "XDG_RUNTIME_DIR" in caught.value.hint

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import socket
 import stat
 from collections.abc import AsyncIterator, Collection
@@ -281,3 +282,29 @@ async def test_a_hundred_sockets_run_in_one_loop_and_only_the_touched_proxy_hear
     assert len({view for proxy in proxies if (view := cache.view(proxy).get(LISTENER, "shared"))}) == 2
     for client in clients:
         await client.channel.close(None)
+
+
+async def test_a_socket_that_someone_removed_is_opened_again_and_the_streams_of_before_go_on(
+    cache: ResourceCache, server: DiscoveryServer, tmp_path: Path
+) -> None:
+    path = tmp_path / "run" / "xds"
+    await server.serve(UdsBinding(path, FINANCE))
+    cache.set(FINANCE, CLUSTER, {"a": b"1"})
+    before = Client(path)
+    await before.ask(CLUSTER, "*", node=FINANCE)
+    assert await before.take() == {"a": b"1"}
+    await server.restore()
+    shutil.rmtree(path.parent)
+    await server.restore()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    after = Client(path)
+    await after.ask(CLUSTER, "*", node=FINANCE)
+    assert await after.take() == {"a": b"1"}
+    cache.set(FINANCE, CLUSTER, {"a": b"2"})
+    assert await before.take() == {"a": b"2"}
+    assert await after.take() == {"a": b"2"}
+    for client in (before, after):
+        await client.channel.close(None)
+    await server.stop(path)
+    assert not path.exists()
