@@ -225,7 +225,9 @@ async def test_what_a_proxy_refuses_is_said(tmp_path: Path, documents: Path) -> 
         await asyncio.gather(first.address(), second.address())
         await eventually(lambda: bool(first.err or second.err))
         loser = second if second.err else first
-        assert f"cannot bind '{EGRESS}:8080': Address already in use" in await loser.says("foo/client", on=loser.err)
+        assert f"cannot bind '{EGRESS}:8080': Address already in use" in await loser.says(
+            "foo/client refuses", on=loser.err
+        )
         assert (first.err == []) is (loser is second)
         assert await answered(await loser.address(), 8080), "the rest works"
 

@@ -15,7 +15,7 @@ class Outage(msgspec.Struct, frozen=True):
     """One outage, from a process's end to the next one that is live; `over` says that this is there.
 
     `exit` is the exit status, minus the number of the signal that killed it, or None if it could not be started.
-    `last_words` are the lines that it ended with, `log` has all.
+    `ended_for` is why its supervisor ended it, or empty. `last_words` are the lines that it ended with, `log` has all.
     """
 
     name: str
@@ -23,6 +23,7 @@ class Outage(msgspec.Struct, frozen=True):
     exit: int | None
     last_words: tuple[str, ...]
     log: Path
+    ended_for: str = ""
     over: bool = False
 
     @property
@@ -34,6 +35,8 @@ class Outage(msgspec.Struct, frozen=True):
         return f"the {self.program} of {self.name} {self._ending()}: its ports are closed until it runs again{said}"
 
     def _ending(self) -> str:
+        if self.ended_for:
+            return f"was ended, as {self.ended_for}"
         if self.exit is None:
             return "could not be started"
         if self.exit >= 0:

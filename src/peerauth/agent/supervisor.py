@@ -125,6 +125,7 @@ class Supervisor(Generic[L]):
         self._restarts = 0
         self._last_exit: int | None = None
         self._ended = False
+        self._reason = ""  # why we ended it, if we did
 
     @property
     def pid(self) -> int | None:
@@ -173,6 +174,7 @@ class Supervisor(Generic[L]):
         """Kills the process that runs, which may be stopped and deaf to less, and starts it anew without a pause."""
         if self._process is not None and self._process.returncode is None:
             self._ended = True
+            self._reason = "it did not answer"
             self._process.kill()
 
     async def ready(self, *, seconds: float = 30.0) -> None:
@@ -256,6 +258,7 @@ class Supervisor(Generic[L]):
 
         def judge(line: bytes) -> None:
             if self.launch.lost_something(line) and self._process is not None and self._process.returncode is None:
+                self._reason = "it no longer did all that it had acknowledged"
                 self._process.terminate()
 
         splitter = LineSplitter(judge)
@@ -269,8 +272,11 @@ class Supervisor(Generic[L]):
     def _tell_outage(self) -> None:
         if self._outage is None:
             said = tuple(line for line in self.last_words.splitlines() if line.strip())
-            self._outage = Outage(self.launch.name, self.launch.program, self._last_exit, said, self.launch.log)
+            self._outage = Outage(
+                *(self.launch.name, self.launch.program, self._last_exit, said, self.launch.log), ended_for=self._reason
+            )
             self._on_outage(self._outage)
+        self._reason = ""
 
     def _note_exit(self) -> float:
         live_since, self._live_since = self._live_since, None
