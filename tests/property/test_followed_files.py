@@ -16,7 +16,8 @@ from peerauth.model.inventory import WorkloadKey
 from peerauth.model.schema import Checked
 from peerauth.policy.decision import EffectiveMode
 from peerauth.policy.mesh import Mesh
-from peerauth.sources.following import SETTLE_SECONDS, Following
+from peerauth.sources.followedfile import SETTLE_SECONDS
+from peerauth.sources.following import Following
 from peerauth.sources.reader import read_stream
 from peerauth.sources.sighting import Look, Sighting, Signature
 

@@ -100,7 +100,7 @@ async def up(options: Options, *, settings: Settings, narrator: Narrator) -> boo
     and ProxyError when this machine cannot do what was asked.
     """
     watching = Watching(options.paths)
-    loaded = await watching.first()
+    loaded = await watching.first(tell=narrator.progress)
     narrator.refused(loaded.diagnostics)
     if has_errors(loaded.diagnostics):
         raise SourceError("the documents have errors: nothing was started", hint="peerauth check says how to mend them")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 
 from peerauth.errors import SourceError
+from peerauth.model.diagnostic import Diagnostic
 from peerauth.model.meta import Origin
 from peerauth.model.schema import DEFAULT_NAMESPACE, Checked
 from peerauth.model.schema.faults import UNREADABLE
@@ -13,7 +15,7 @@ from peerauth.sources.files import unreadable
 from peerauth.sources.reader import read_stream
 from peerauth.sources.regular import read_regular, signature_of
 from peerauth.sources.sighting import Look, Sighting, Signature
-from peerauth.sources.tree import STANDARD_INPUT, Tree
+from peerauth.sources.tree import IGNORE_FILE, STANDARD_INPUT, Tree
 
 _FRESH_NS = 2_000_000_000
 """A file that was changed within this of its reading may have been changed again without showing it: file systems count
@@ -28,6 +30,7 @@ class Looker:
         self._default_namespace = default_namespace
         self._seen: dict[str, Sighting] = {}
         self._fresh: set[str] = set()
+        self._ignore_files: dict[str, bytes] = {}
         if standard_input:
             self._seen[STANDARD_INPUT] = Sighting(
                 Signature(), standard_input, self._read(STANDARD_INPUT, standard_input)
@@ -39,9 +42,24 @@ class Looker:
             each.path: UNREADABLE.at(Origin(each.path), message=each.error.message, hint=each.error.hint)
             for each in tree.unreadable
         }
+        faults |= dict(self._unfinished_ignores(tree))
         self._seen = {name: found for name in tree.files if (found := self._sight(name)) is not None}
         self._fresh &= self._seen.keys()
         return Look(self._seen, faults)
+
+    def _unfinished_ignores(self, tree: Tree) -> Iterator[tuple[str, Diagnostic]]:
+        """The folders of which nobody knows what belongs to them: what says so is in writing, or has become empty."""
+        before, self._ignore_files = self._ignore_files, {}
+        for folder, found in tree.ignore_files.items():
+            name = os.path.join(folder, IGNORE_FILE)
+            self._ignore_files[folder] = before.get(folder) or found.data.strip()
+            if found.in_writing:
+                yield folder, UNREADABLE.at(Origin(name), message="a process has it open for writing")
+            elif not found.data.strip() and before.get(folder):
+                hint = "remove the file if nothing is to be left out"
+                yield folder, UNREADABLE.at(Origin(name), message="it has become empty", hint=hint)
+            else:
+                self._ignore_files[folder] = found.data.strip()
 
     def _sight(self, name: str) -> Sighting | None:
         before = self._seen.get(name)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import errno
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 import msgspec
 
 from peerauth.errors import SourceError
+from peerauth.sources.regular import Bytes, read_regular
 
 STANDARD_INPUT = "-"
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -35,12 +36,14 @@ class Unreadable(msgspec.Struct, frozen=True):
 class Tree(msgspec.Struct, frozen=True):
     """What some paths stand for now. `files` are in the order in which they are read, each once.
 
-    `folders` are those whose members are read; `names` are all that were looked up on the way to files and folders,
-    links followed: another thing by one of these names is another input. Both are absolute, and no parent is a link.
+    `ignore_files` is what a folder's `.peerauthignore` says. `folders` are those whose members are read, `names` all
+    that were looked up on the way to files and folders, links followed: another thing by one of these names is another
+    input. Both are absolute, and no parent is a link.
     """
 
     files: tuple[str, ...] = ()
     unreadable: tuple[Unreadable, ...] = ()
+    ignore_files: Mapping[str, Bytes] = {}
     folders: frozenset[str] = frozenset()
     names: frozenset[str] = frozenset()
 
@@ -58,12 +61,21 @@ def files_of(paths: Sequence[str]) -> Iterator[str]:
 
 def tree_of(paths: Sequence[str]) -> Tree:
     """The same for those who follow the paths: what cannot be read is told beside what can."""
-    walk, here = _Walk(), os.getcwd()
+    walk, here = _Walk(), _here()
     for path in paths:
         walk.take(path)
         if path != STANDARD_INPUT:
             walk.names.update(_names_to(path, at=here))
-    return Tree(tuple(walk.files), tuple(walk.unreadable), frozenset(walk.folders), frozenset(walk.names))
+    return Tree(
+        tuple(walk.files), tuple(walk.unreadable), walk.ignore_files, frozenset(walk.folders), frozenset(walk.names)
+    )
+
+
+def _here() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:  # it was removed, and no relative path leads anywhere
+        return "/"
 
 
 class _Walk:
@@ -72,6 +84,7 @@ class _Walk:
     def __init__(self) -> None:
         self.files: dict[str, None] = {}
         self.unreadable: list[Unreadable] = []
+        self.ignore_files: dict[str, Bytes] = {}
         self.folders: set[str] = set()
         self.names: set[str] = set()
 
@@ -95,9 +108,12 @@ class _Walk:
         try:
             with os.scandir(folder) as found:
                 entries = sorted(found, key=lambda entry: entry.name)
-            ignored = _patterns(folder)
+            ignored = self._patterns(folder)
         except (OSError, UnicodeDecodeError) as error:
             self.unreadable.append(Unreadable(str(folder), SourceError(f"{folder} cannot be read: {error}")))
+            return
+        except SourceError as error:
+            self.unreadable.append(Unreadable(str(folder), error))
             return
         for entry in entries:
             is_folder = _is_folder(entry)
@@ -119,6 +135,15 @@ class _Walk:
         for name in self._folder(folder, ancestors=ancestors):
             if not _is_ignored(PurePosixPath(name).name, deeper, is_folder=False):
                 yield name
+
+    def _patterns(self, folder: Path) -> tuple[str, ...]:
+        ignore = folder / IGNORE_FILE
+        if not ignore.exists():
+            return ()
+        self.ignore_files[str(folder)] = read_regular(str(ignore))
+        text = self.ignore_files[str(folder)].data.decode("utf-8")
+        lines = (line.split("#", 1)[0].strip() for line in text.splitlines())
+        return tuple(line.removeprefix("/") for line in lines if line)
 
 
 def _names_to(path: str, *, at: str) -> Iterator[str]:
@@ -153,14 +178,6 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # links that lead round in a circle
         return False
-
-
-def _patterns(folder: Path) -> tuple[str, ...]:
-    ignore = folder / IGNORE_FILE
-    if not ignore.is_file():
-        return ()
-    lines = (line.split("#", 1)[0].strip() for line in ignore.read_text("utf-8").splitlines())
-    return tuple(line.removeprefix("/") for line in lines if line)
 
 
 def _is_ignored(name: str, patterns: Sequence[str], *, is_folder: bool) -> bool:

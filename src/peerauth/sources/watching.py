@@ -57,23 +57,31 @@ class Watching:
         self._notify = _notify_of(())
         self._first = Look()
 
-    async def first(self) -> Loaded:
-        """What the paths say when no file of them is being written. Raises SourceError for one that cannot be read."""
+    async def first(self, *, tell: Callable[[str], None] = lambda sentence: None) -> Loaded:
+        """What the paths say when no file of them is being written; `tell` is told of what is waited for.
+
+        Raises SourceError for a path that cannot be read, and for a file that stays open for writing.
+        """
         if STANDARD_INPUT in self._paths:
             given = await read_standard_input()
             self._looker = Looker(default_namespace=self._default_namespace, standard_input=given)
         until = self._clock() + START_SECONDS
+        waited_for = ""
         while True:
             look = self._first = await asyncio.to_thread(self._look)
             for unreadable in self._tree.unreadable:
                 raise unreadable.error
             writing = [name for name, found in look.files.items() if found.in_writing]
+            writing += [fault.origin.file for fault in look.unreadable.values()]
             if not writing:
                 return collect(document for found in look.files.values() for document in found.documents)
             if self._clock() > until:
                 name = writing[0]
                 message = f"{name} is open for writing by some process, so that it may not be whole"
                 raise SourceError(message, hint=f"start again when it is closed; fuser -v {name} says who has it open")
+            if waited_for != writing[0]:
+                waited_for = writing[0]
+                tell(f"waiting for {waited_for}, which is open for writing")
             await asyncio.sleep(WRITER_SECONDS)
 
     async def news(self, *, accept: Accept) -> AsyncIterator[News]:

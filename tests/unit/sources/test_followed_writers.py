@@ -12,7 +12,8 @@ import pytest
 from followed import Followed, followed, modes_of
 from manifests import documents, namespace, pod, policy
 from peerauth.model.peerauth import Mode
-from peerauth.sources import following
+from peerauth.model.schema.faults import SYNTAX, UNREADABLE
+from peerauth.sources import followedfile
 
 STRICT = documents(policy("foo/default", "STRICT"), policy("foo/finance", "STRICT", app="finance"))
 OPEN = documents(policy("foo/default", "PERMISSIVE"), policy("foo/finance", "DISABLE", app="finance"))
@@ -112,7 +113,7 @@ async def test_what_tightens_waits_for_nothing_and_a_rename_neither(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "pol" / "a.yaml").write_text(OPEN)
-    monkeypatch.setattr(following, "SETTLE_SECONDS", 3600.0)
+    monkeypatch.setattr(followedfile, "SETTLE_SECONDS", 3600.0)
     async with followed(folder / "pol") as found:
         (folder / "pol" / "a.yaml").write_text(STRICT)
         await found.until(lambda: found.modes()["foo/default"] is Mode.STRICT)
@@ -156,7 +157,24 @@ async def test_a_document_that_moves_into_a_broken_file_does_not_vanish(folder: 
         (folder / "pol" / "a.yaml").write_text("# moved\n" + policy("foo/default", "STRICT"))
         waits = await found.until_held("file-waits")
         assert str(folder / "pol" / "b.yaml") in waits.message
+        await found.until_held(SYNTAX.code)
         assert found.modes().keys() == NAMES
         (folder / "pol" / "b.yaml").write_text(policy("foo/finance", "STRICT", app="finance"))
         await found.until(lambda: len(found.mended) == 2)
         assert found.modes().keys() == NAMES
+
+
+async def test_what_is_left_out_stays_out_while_the_file_that_says_so_is_written_again(folder: Path) -> None:
+    ignore = folder / "pol" / ".peerauthignore"
+    ignore.write_text("drafts/\n")
+    (folder / "pol" / "drafts").mkdir()
+    (folder / "pol" / "drafts" / "z.yaml").write_text(OPEN)
+    async with followed(folder / "pol") as found:
+        await shell(": > pol/.peerauthignore", folder)
+        assert (await found.until_held(UNREADABLE.code)).origin.file == str(ignore)
+        await shell("(sleep .2; echo drafts/) > pol/.peerauthignore", folder)
+        await found.until(lambda: found.mended == [str(folder / "pol")])
+        await settled(found, folder)
+        assert all(modes_of(state)["foo/default"] is Mode.STRICT for state in found.states)
+        ignore.unlink()
+        await found.until(lambda: found.modes()["foo/default"] is Mode.PERMISSIVE)

@@ -1,0 +1,109 @@
+"""Which edits are taken at which look: what tightens does not wait, and what waits is said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from manifests import documents, namespace, pod, policy
+from peerauth.model.changes import MeshObject
+from peerauth.model.diagnostic import Diagnostic, Severity
+from peerauth.model.peerauth import Mode, PeerAuthentication
+from peerauth.model.schema.faults import UNREADABLE
+from peerauth.sources.followedfile import PATIENCE_SECONDS, SETTLE_SECONDS
+from peerauth.sources.following import Following, News
+from peerauth.sources.reader import read_stream
+from peerauth.sources.sighting import Look, Sighting, Signature
+
+MESH = documents(namespace(), *(pod(f"foo/p{number}") for number in range(20)))
+
+
+def look(files: Mapping[str, str], *, writing: str = "", unreadable: str = "") -> Look:
+    """Files by name and text; whatever their text is, they are the same file, written just now."""
+    return Look(
+        {
+            name: Sighting(
+                Signature(inode=number, size=len(text)),
+                text.encode(),
+                tuple(read_stream(text.encode(), file=name)),
+                in_writing=name == writing,
+            )
+            for number, (name, text) in enumerate(sorted({"0.yaml": MESH, **files}.items()))
+        },
+        {unreadable: UNREADABLE.at(message="gone")} if unreadable else {},
+    )
+
+
+def of(number: int, mode: str) -> str:
+    return policy(f"foo/p{number}", mode, app=f"p{number}")
+
+
+def modes(following: Following) -> dict[str, Mode]:
+    return {each.meta.name: each.mode for each in following.objects if isinstance(each, PeerAuthentication)}
+
+
+@pytest.mark.parametrize("others", [1, 15])
+def test_what_tightens_in_one_file_does_not_wait_for_what_loosens_in_others(others: int) -> None:
+    before = {"a.yaml": of(0, "PERMISSIVE")} | {f"b{n}.yaml": of(n, "STRICT") for n in range(1, 1 + others)}
+    after = {"a.yaml": of(0, "STRICT")} | {f"b{n}.yaml": of(n, "PERMISSIVE") for n in range(1, 1 + others)}
+    following = Following(look(before), now=0.0)
+    news = following.see(look(after), now=10.0)
+    assert set(modes(following).values()) == {Mode.STRICT}
+    assert news.again == pytest.approx(10.0 + SETTLE_SECONDS)
+    following.see(look(after), now=10.0 + SETTLE_SECONDS)
+    assert modes(following) == {"p0": Mode.STRICT} | {f"p{n}": Mode.PERMISSIVE for n in range(1, 1 + others)}
+
+
+def test_a_file_that_loosens_and_tightens_waits_and_holds_up_no_other() -> None:
+    before = {"a.yaml": documents(of(0, "STRICT"), of(1, "PERMISSIVE")), "b.yaml": of(2, "PERMISSIVE")}
+    following = Following(look(before), now=0.0)
+    following.see(look({"a.yaml": documents(of(0, "PERMISSIVE"), of(1, "STRICT")), "b.yaml": of(2, "STRICT")}), now=1.0)
+    assert modes(following) == {"p0": Mode.STRICT, "p1": Mode.PERMISSIVE, "p2": Mode.STRICT}
+
+
+def test_of_two_files_that_say_one_object_the_last_stands_while_its_removal_waits() -> None:
+    following = Following(look({"a.yaml": of(0, "PERMISSIVE"), "b.yaml": of(0, "STRICT")}), now=0.0)
+    removed = look({"a.yaml": of(0, "PERMISSIVE")})
+    following.see(removed, now=1.0)
+    assert [each.mode for each in following.objects if isinstance(each, PeerAuthentication)][-1] is Mode.STRICT
+    following.see(removed, now=1.0 + SETTLE_SECONDS)
+    assert modes(following) == {"p0": Mode.PERMISSIVE}
+
+
+def test_what_nobody_can_look_at_stays_is_said_once_and_again_when_it_is_over() -> None:
+    files = {"pol/a.yaml": of(0, "STRICT"), "b.yaml": of(1, "PERMISSIVE")}
+    following = Following(look(files), now=0.0)
+    gone = look({"b.yaml": of(1, "STRICT")}, unreadable="pol")
+    said = [following.see(gone, now=now) for now in (1.0, 1.0 + SETTLE_SECONDS, 60.0)]
+    assert modes(following) == {"p0": Mode.STRICT, "p1": Mode.STRICT}
+    assert [len(news.held) for news in said] == [0, 1, 0]
+    assert following.see(look(files | {"b.yaml": of(1, "STRICT")}), now=70.0).mended == ("pol",)
+
+
+def test_what_waits_for_a_file_without_end_is_said_with_its_name() -> None:
+    before = {"a.yaml": of(0, "STRICT"), "b.yaml": of(1, "STRICT")}
+    following = Following(look(before), now=0.0)
+    told: list[Diagnostic] = []
+    for step in range(int(PATIENCE_SECONDS / 0.5) + 2):
+        never_still = of(1, "STRICT") + "#" * step + "\n"
+        told += following.see(look({"a.yaml": of(0, "PERMISSIVE"), "b.yaml": never_still}), now=1.0 + step / 2).held
+    assert modes(following)["p0"] is Mode.STRICT
+    assert [(each.origin.file, each.code, "b.yaml" in each.message) for each in told] == [
+        ("a.yaml", "file-waits", True)
+    ]
+
+
+def test_an_edit_to_which_the_mesh_cannot_be_changed_is_left_out_with_its_reason() -> None:
+    reason = Diagnostic("no", Severity.ERROR, "not here")
+
+    def accept(objects: tuple[MeshObject, ...]) -> list[Diagnostic]:
+        return [reason] if any(isinstance(o, PeerAuthentication) and o.meta.name == "p3" for o in objects) else []
+
+    names = [f"{letter}.yaml" for letter in "abcdefgh"]
+    before = look({name: of(n, "PERMISSIVE") for n, name in enumerate(names) if n != 3})
+    following = Following(before, now=0.0, accept=accept)
+    after = look({name: of(n, "STRICT") for n, name in enumerate(names)})
+    news: list[News] = [following.see(after, now=now) for now in (1.0, 1.0 + SETTLE_SECONDS, 60.0)]
+    assert modes(following) == {f"p{n}": Mode.STRICT for n in range(8) if n != 3}
+    assert [each for one in news for each in one.held] == [reason]
