@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import json
 import statistics
 import tempfile
 import time
@@ -107,14 +108,31 @@ def manifest(documents: int) -> str:
     )
 
 
+def as_list(text: str) -> str:
+    """The same documents as one list in block form."""
+    items = "".join(f"- {one.rstrip().replace(chr(10), chr(10) + '  ')}\n" for one in text.split("---\n"))
+    return f"apiVersion: v1\nitems:\n{items}kind: List\n"
+
+
+def as_json(text: str) -> str:
+    """The same documents as one list of JSON."""
+    return json.dumps(
+        {"apiVersion": "v1", "items": list(yaml.load_all(text, yaml.CSafeLoader)), "kind": "List"}, indent=4
+    )
+
+
 def measure(documents: int, *, folder: str) -> Iterator[tuple[str, float, float]]:
     """Name, microseconds a document and ratio to PyYAML's C loader, for each way of reading."""
     text = manifest(documents)
-    path = Path(folder) / "bench.yaml"
-    path.write_text(text)
+    written = {"stream": text, "list": as_list(text), "json": as_json(text)}
+    paths = {form: Path(folder) / f"{form}.yaml" for form in written}
+    for form, path in paths.items():
+        path.write_text(written[form])
     ways: dict[str, Callable[[], object]] = {
         "PyYAML CSafeLoader, load_all": lambda: list(yaml.load_all(text, yaml.CSafeLoader)),
-        "peerauth, read and validated": lambda: load([str(path)]),
+        "peerauth, read and validated": lambda: load([str(paths["stream"])]),
+        "  as one list": lambda: load([str(paths["list"])]),
+        "  as one list of JSON": lambda: load([str(paths["json"])]),
         "  the fast reader alone": lambda: _read_fast(text),
         "  the exact reader alone": lambda: _read_exactly(text),
     }

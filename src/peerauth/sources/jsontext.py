@@ -14,10 +14,12 @@ Entry = tuple[str | int, int, int, int]
 """What a container holds: step, where its key (in a list: its value) and its value begin, and where the value ends."""
 
 _BLANKS = re.compile(r"[ \t\n]*")
-_STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
-_TO_BRACKET = re.compile(r'[^"{}\[\]]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"[^"{}\[\]]*+)*+([{}\[\]])')
+_INSIDE = r'[^"\\]*+(?:\\.[^"\\]*+)*+'
+_KEY = re.compile(rf'"({_INSIDE})"[ \t\n]*:[ \t\n]*')
+_SCALAR = re.compile(rf'"{_INSIDE}"|[-+.0-9A-Za-z]+')
+_AFTER = re.compile(r"[ \t\n]*([,}\]])[ \t\n]*")
+_TO_BRACKET = re.compile(rf'[^"{{}}\[\]]*+(?:"{_INSIDE}"[^"{{}}\[\]]*+)*+([{{}}\[\]])')
 _DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
-_WORD = re.compile(r"[-+.0-9A-Za-z]+")
 
 
 class NotJson(Exception):  # noqa: N818 - an answer: where the text is no JSON
@@ -43,37 +45,35 @@ def entries_of(text: str, at: int, *, known: bool = False) -> tuple[list[Entry],
     `known`: the text is known to be JSON of a bounded size, and what is passed over may be made, which is faster.
     """
     opening, begin, found = text[at : at + 1], at, list[Entry]()
-    end_of = _end_by_making if known else _end
     if opening not in ("{", "["):
-        return found, end_of(text, at)
+        return found, _end(text, at)
     closing, at = ("}" if opening == "{" else "]"), after_blanks(text, at + 1)
-    while text[at : at + 1] != closing or found:
+    if text[at : at + 1] == closing:
+        return found, at + 1
+    while len(found) < MOST_VALUES:
         step: str | int = len(found)
         key_at = at
         if opening == "{":
             step, at = _key(text, at)
-        end = end_of(text, at)
+        scalar = _SCALAR.match(text, at)
+        end = scalar.end() if scalar else _end_by_making(text, at) if known else _end(text, at)
         found.append((step, key_at, at, end))
-        if len(found) > MOST_VALUES:
-            raise TooMany(begin)
-        at = after_blanks(text, end)
-        if text[at : at + 1] == closing:
-            break
-        if text[at : at + 1] != ",":
-            raise NotJson(at)
-        at = after_blanks(text, at + 1)
-    return found, at + 1
+        after = _AFTER.match(text, end)
+        if after is None or after[1] not in (",", closing):
+            raise NotJson(end)
+        at = after.end()
+        if after[1] == closing:
+            return found, after.end(1)
+    raise TooMany(begin)
 
 
 def _key(text: str, at: int) -> tuple[str, int]:
     """The key that begins at an offset, and where its value does."""
-    key = string_at(text, at)
-    if key is None:
+    found = _KEY.match(text, at)
+    if found is None:
         raise NotJson(at)
-    at = after_blanks(text, _end(text, at))
-    if text[at : at + 1] != ":":
-        raise NotJson(at)
-    return key, after_blanks(text, at + 1)
+    key = found[1] if "\\" not in found[1] else string_at(text, at)
+    return key or "", found.end()
 
 
 def string_at(text: str, at: int) -> str | None:
@@ -92,20 +92,17 @@ def _end_by_making(text: str, at: int) -> int:
 
 def _end(text: str, at: int) -> int:
     """Where the value that begins at an offset ends."""
-    if text[at : at + 1] not in ("{", "["):
-        found = _STRING.match(text, at) or _WORD.match(text, at)
-        if found is None:
-            raise NotJson(at)
-        return found.end()
-    depth = 0
-    while True:
+    scalar = _SCALAR.match(text, at)
+    if scalar is not None:
+        return scalar.end()
+    begin, depth = at, 0
+    while depth or at == begin:
         found = _TO_BRACKET.match(text, at)
-        if found is None:
+        if found is None or (at == begin and (found.start(1) != at or found[1] in "}]")):
             raise NotJson(at)
         depth += 1 if found[1] in "{[" else -1
         at = found.end()
-        if not depth:
-            return at
+    return at
 
 
 def after_blanks(text: str, at: int) -> int:
