@@ -113,3 +113,21 @@ async def test_a_flood_stops_no_one(tmp_path: Path, port: int) -> None:
         await everyone_is_served(running)
         supervisor = running.mesh.agents()[FINANCE].supervisor
         assert supervisor.restarts == 0
+
+
+async def test_a_first_message_too_short_to_be_told_from_tls_reaches_a_permissive_application_and_no_strict_one(
+    tmp_path: Path,
+) -> None:
+    """When the time for detection is over: Envoy sees a TLS record in no fewer than five bytes."""
+    async with machine(tmp_path) as running:
+        strict, _ = await start(running)
+        for said in (b"h", b"hi\n", b"hey\n"):
+            connection = await running.dial(FINANCE, PERMISSIVE)
+            connection.writer.write(said)
+            async with asyncio.timeout(20):
+                answer = await connection.reader.readexactly(len(said))
+            assert answer == said
+            refused = await running.dial(FINANCE, STRICT)
+            refused.writer.write(said)
+            assert await refused.ended()
+        assert strict.connections == 0

@@ -174,7 +174,7 @@ class Supervisor(Generic[L]):
         """Kills the process that runs, which may be stopped and deaf to less, and starts it anew without a pause."""
         if self._process is not None and self._process.returncode is None:
             self._ended = True
-            self._reason = "it did not answer"
+            self._reason = "it would have kept open what was to be closed"
             self._process.kill()
 
     async def ready(self, *, seconds: float = 30.0) -> None:
