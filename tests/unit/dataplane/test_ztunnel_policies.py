@@ -86,3 +86,10 @@ def test_movers_are_denied_by_address_in_both_families_and_never_without_one() -
     match = the_match(policy)
     assert [(len(each.address), each.length) for each in match.destination_ips] == [(4, 32), (16, 128)]
     assert list(match.not_destination_ports) == [80]
+
+
+def test_a_mover_without_an_address_or_a_demand_hides_none_that_comes_after_it() -> None:
+    last = Workload(meta("foo/c"), addresses=("10.0.0.3",))
+    for first in ((Workload(meta("foo/a")), enforced(STRICT)), (Workload(meta("foo/b")), enforced(PERMISSIVE))):
+        policy = pb.Authorization.FromString(movers_policy("foo", [first, (last, enforced(STRICT))]))
+        assert [bytes(each.address) for each in the_match(policy).destination_ips] == [bytes([10, 0, 0, 3])]

@@ -161,3 +161,9 @@ def test_everything_wrong_is_reported_at_once_with_its_subject() -> None:
 def test_a_long_value_is_not_repeated_in_the_message() -> None:
     (found,) = checked(policy({"mtls": "x" * 100_000})).diagnostics
     assert len(found.message) < 200
+
+
+def test_a_label_value_may_have_63_characters_and_no_more() -> None:
+    longest = "a" * 63
+    assert accepted(policy({"selector": {"matchLabels": {"app": longest}}})).selector == {("app", longest)}
+    assert checked(policy({"selector": {"matchLabels": {"app": longest + "a"}}})).diagnostics

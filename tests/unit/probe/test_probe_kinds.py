@@ -113,6 +113,7 @@ def test_a_verdict_without_proof_keeps_what_was_seen_and_what_was_wanted() -> No
 
 
 def test_what_was_wrong_anyway_is_told_as_wrong_when_no_client_reached_the_application() -> None:
-    seen = Attempt(ClientKind.MTLS, Outcome.NO_ANSWER, "nothing within 3 s")
-    (verdict,) = judge_port(EffectiveMode.STRICT, [seen])
-    assert verdict == judge(expectation(EffectiveMode.STRICT, ClientKind.MTLS), seen)
+    silent = Attempt(ClientKind.MTLS, Outcome.NO_ANSWER, "nothing within 3 s")
+    for seen in (silent, refused(ClientKind.MTLS, Refusal.CLOSED)):
+        (verdict,) = judge_port(EffectiveMode.STRICT, [seen])
+        assert verdict == judge(expectation(EffectiveMode.STRICT, ClientKind.MTLS), seen)
