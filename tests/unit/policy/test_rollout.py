@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -64,3 +65,22 @@ def test_from_the_stage_the_rest_is_one_step_for_clients_that_moved(old: Decisio
 @given(only=DECISIONS)
 def test_no_change_has_no_stage(only: Decision) -> None:
     assert meeting_point(only, only) is None
+
+
+@given(old=DECISIONS, new=DECISIONS)
+def test_what_is_enforced_meanwhile_is_the_stage_on_every_port(old: Decision, new: Decision) -> None:
+    """Proxies are told what is enforced, not what was decided."""
+    noted = msgspec.structs.replace(new, enforced=Enforced(new.mode, new.ports, ("a note",)))
+    for end, notes in ((new, ()), (noted, ("a note",))):
+        between = meeting_point(old, end)
+        if between is not None:
+            assert between.enforced == Enforced(between.mode, between.ports, notes)
+
+
+def test_where_nothing_is_enforced_nothing_is_meanwhile() -> None:
+    old, new = (
+        msgspec.structs.replace(decision(mode), enforced=None) for mode in (EffectiveMode.DISABLE, EffectiveMode.STRICT)
+    )
+    between = meeting_point(old, new)
+    assert between is not None
+    assert between.enforced is None
