@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from up_process import Up, peerauth_up
 pytestmark = pytest.mark.envoy
 
 EGRESS = loopback(250)
-TIMES = 3
+TIMES = 2
 REWRITES = {
     "a slow shell": "(sleep .5; cat good) > pol/a.yaml",
     "half of it, and later the rest": "{ head -5 good; sleep .3; tail -n +6 good; } > pol/a.yaml",
@@ -83,3 +85,23 @@ async def test_writing_a_strict_file_again_lets_nobody_in(tmp_path: Path, folder
 
             (folder / "pol" / "a.yaml").unlink()
             await asyncio.gather(*(hammer.more(1, "answered") for hammer in hammers))
+
+
+async def test_a_pipe_that_appears_is_named_and_holds_up_neither_what_tightens_nor_the_end(
+    tmp_path: Path, folder: Path
+) -> None:
+    (folder / "pol" / "a.yaml").write_text(policy("foo", "PERMISSIVE"))
+    async with peerauth_up(tmp_path / "state", str(folder / "pol"), "--apps") as up:
+        await up.address()
+        os.mkfifo(folder / "pol" / "pipe.yaml")
+        await up.says("is a pipe, not a file", on=up.err)
+        (folder / "pol" / "a.yaml").write_text(policy("foo", "STRICT"))
+        await up.says("foo/finance  PERMISSIVE -> STRICT")
+        (folder / "pol" / "a.yaml").write_text(policy("foo", "PERMISSIVE"))
+        assert "pipe.yaml" in await up.says("lets in more than before", on=up.err)
+        (folder / "pol" / "pipe.yaml").unlink()
+        await up.says("foo/finance  STRICT -> PERMISSIVE")
+        await up.says("pipe.yaml is followed again")
+        os.mkfifo(folder / "pol" / "pipe.yaml")
+        up.process.send_signal(signal.SIGTERM)
+        assert await up.ends() == 0

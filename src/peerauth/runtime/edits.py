@@ -30,10 +30,10 @@ async def take_edits(watching: Watching, mesh: LocalMesh, *, tell: Listener, pub
         return _unchangeable(objects, running=mesh.authority.trust_domain)
 
     async for news in watching.news(accept=accept):
-        if news.held:
-            tell.refused(news.held)
-        if news.noted:
-            tell.trouble(news.noted)
+        if faults := [each for each in news.held if each.severity is Severity.ERROR]:
+            tell.refused(faults)
+        if notes := [each for each in (*news.held, *news.noted) if each.severity is not Severity.ERROR]:
+            tell.trouble(notes)
         for path in news.mended:
             tell.mended(f"{path} is followed again")
         if news.objects is not None:

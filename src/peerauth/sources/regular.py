@@ -17,6 +17,8 @@ import signal
 import stat
 import sys
 import threading
+from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 from peerauth.errors import SourceError
@@ -27,6 +29,8 @@ _SETSIG = 10  # F_SETSIG, which the standard library does not name
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _PIECE = 1 << 20
 STANDARD_INPUTS = ("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
+_REMOTE = ("nfs", "cifs", "smb", "afs", "ceph", "9p", "fuse.sshfs")
+"""File systems whose leases are their servers' to give."""
 WRITER_SECONDS = 3.0
 """How long a named pipe that nobody has open for writing is waited for."""
 
@@ -70,7 +74,7 @@ def has_writer(descriptor: int) -> bool:
         fcntl.fcntl(descriptor, _SETSIG, signal.SIGURG)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except OSError as error:
-        return error.errno == errno.EAGAIN
+        return error.errno == errno.EAGAIN and not _is_remote(os.fstat(descriptor).st_dev)
     with contextlib.suppress(OSError):
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     return False
@@ -89,6 +93,21 @@ def read_named(name: str, *, pipes: bool) -> bytes:
     except OSError as error:
         raise SourceError(f"{name} cannot be read: {error.strerror or error}") from error
     return read_regular(name).data
+
+
+@lru_cache(maxsize=64)
+def _is_remote(device: int) -> bool:
+    """Whether files of a device are another machine's, of which EAGAIN says only that its server gave no delegation.
+
+    Source: Linux, nfs4_add_lease and cifs_setlease; proc_pid_mountinfo(5).
+    """
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        lines = Path("/proc/self/mountinfo").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return False
+    kinds = [line.partition(" - ")[2].split(" ")[0] for line in lines if line.split(" ")[2] == wanted]
+    return any(kind.startswith(_REMOTE) for kind in kinds)
 
 
 async def read_standard_input() -> bytes:

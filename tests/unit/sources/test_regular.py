@@ -112,6 +112,22 @@ def test_where_the_system_does_not_tell_nobody_is_taken_for_a_writer(folder: Pat
         assert not has_writer(other.fileno())
 
 
+def test_a_lease_that_a_server_does_not_give_says_nothing_about_writers(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on NFS without a delegation: otherwise nothing that is read there could ever be followed."""
+    device = (folder / "a.yaml").stat().st_dev
+    mount = f"36 35 {os.major(device)}:{os.minor(device)} / /mnt rw,noatime - nfs4 server:/export rw\n"
+    regular._is_remote.cache_clear()
+    with (folder / "a.yaml").open("a") as file:
+        monkeypatch.setattr(Path, "read_text", lambda self, *arguments: mount)
+        assert not read_regular(file.name).in_writing
+        regular._is_remote.cache_clear()
+        monkeypatch.setattr(Path, "read_text", lambda self, *arguments: mount.replace("nfs4", "ext4"))
+        assert read_regular(file.name).in_writing
+    regular._is_remote.cache_clear()
+
+
 async def ended(*arguments: str, stdin: int = asyncio.subprocess.DEVNULL) -> tuple[int, str]:
     process = await asyncio.create_subprocess_exec(
         *(*PEERAUTH, *arguments), stdin=stdin, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
