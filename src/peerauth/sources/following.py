@@ -52,7 +52,7 @@ class News(msgspec.Struct, frozen=True):
 
 
 class Following:
-    """Files as they are followed. `objects` is all that is in force, `names` the files that say it, in order."""
+    """Files as they are followed. `objects` is all that is in force, in the order of the files that say it."""
 
     def __init__(self, look: Look, *, now: float, accept: Accept = lambda objects: ()) -> None:
         self._accept = accept
@@ -116,11 +116,11 @@ class Following:
         """Puts in force what can be of the edits of these files, together if possible."""
         if not names or (self._is_tried and not settled):
             return
-        refused = tuple(self._refused(names))
-        rest = tuple(name for name in names if name not in refused)
+        refused = frozenset(self._refused(names))
         if settled and not refused:
             self._put_in_force(names)
             return
+        rest = tuple(name for name in names if name not in refused)
         self._is_tried = True
         for _ in range(ROUNDS):
             if not rest or self._accept(self._said(rest)):
@@ -137,15 +137,16 @@ class Following:
                 self._put_in_force((name,))
 
     def _refused(self, names: tuple[str, ...]) -> Iterator[str]:
-        """The files to whose edits the mesh cannot be changed, whatever the others say."""
+        """The files to whose edits the mesh cannot be changed: those by themselves, or all if only together."""
         refusal = tuple(self._accept(self._said(names)))
-        if refusal and len(names) == 1:
-            self._files[names[0]].refused = refusal
-            yield names[0]
-        elif refusal:
-            half = len(names) // 2
-            yield from self._refused(names[:half])
-            yield from self._refused(names[half:])
+        if not refusal:
+            return
+        half = len(names) // 2
+        guilty = [*self._refused(names[:half]), *self._refused(names[half:])] if half else []
+        for name in guilty or names:
+            if not guilty:
+                self._files[name].refused = refusal
+            yield name
 
     def _put_in_force(self, names: tuple[str, ...]) -> None:
         objects = self._said(names)

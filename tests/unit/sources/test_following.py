@@ -107,3 +107,17 @@ def test_an_edit_to_which_the_mesh_cannot_be_changed_is_left_out_with_its_reason
     news: list[News] = [following.see(after, now=now) for now in (1.0, 1.0 + SETTLE_SECONDS, 60.0)]
     assert modes(following) == {f"p{n}": Mode.STRICT for n in range(8) if n != 3}
     assert [each for one in news for each in one.held] == [reason]
+
+
+def test_edits_to_which_the_mesh_cannot_be_changed_together_are_all_left_out() -> None:
+    reason = Diagnostic("no", Severity.ERROR, "not both")
+
+    def accept(objects: tuple[MeshObject, ...]) -> list[Diagnostic]:
+        opened = [each for each in objects if isinstance(each, PeerAuthentication) and each.mode is Mode.PERMISSIVE]
+        return [reason] if len(opened) == 2 else []
+
+    following = Following(look({"a.yaml": of(0, "STRICT"), "b.yaml": of(1, "STRICT")}), now=0.0, accept=accept)
+    after = look({"a.yaml": of(0, "PERMISSIVE"), "b.yaml": of(1, "PERMISSIVE")})
+    told = [each for now in (1.0, 1.0 + SETTLE_SECONDS, 60.0) for each in following.see(after, now=now).held]
+    assert modes(following) == {"p0": Mode.STRICT, "p1": Mode.STRICT}
+    assert told == [reason, reason]
