@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from peerauth.cli.findings import error_text
-from peerauth.cli.outlet import Form, outlets
+from peerauth.cli.outlet import Diverted, Form, outlets
 from peerauth.cli.proved import because, decider, proof_lines
 from peerauth.cli.render import BLANK, MODE_ROLES, Cell, Line, Role, columns, count, line, painter
 from peerauth.cli.screen import Screen
@@ -50,6 +50,8 @@ class ProofStory:
 
     def __init__(self, *, form: Form = str) -> None:
         self.out, self.err = outlets(form=form)
+        # Without a standard error its number may belong to another file by now.
+        self._diverted = Diverted(self.err) if sys.stderr is not None else None
         self.paint = painter(sys.stdout)
         self._began = time.monotonic()
 
@@ -98,6 +100,8 @@ class ProofStory:
 
     def close(self) -> None:
         """Leaves, with a moment for those who read."""
+        if self._diverted is not None:
+            self._diverted.end()
         self.out.close()
         self.err.close()
 

@@ -18,9 +18,11 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
-from peerauth.cli.visible import visible_lines
+from peerauth.cli.visible import visible, visible_lines
 
 ROOM_CHARACTERS = 256 << 10
+LONGEST_LINE = 64 << 10
+_STANDARD_ERROR = 2
 LAST_WORDS_SECONDS = 0.5
 """How long the end of a run waits for a reader who has not read."""
 _PAUSE_SECONDS = 1.0
@@ -172,6 +174,34 @@ def outlets(*, form: Form = str) -> tuple[Outlet, Outlet]:
     if os.path.samestat(os.fstat(out), os.fstat(err)):
         return first, first
     return first, Outlet(err, encoding=_encoding(sys.stderr))
+
+
+class Diverted:
+    """Takes what libraries write to standard error themselves into an outlet, until `end`.
+
+    gRPC does, of every handshake that fails, from the threads that serve proxies: any client could hold those up.
+    """
+
+    def __init__(self, outlet: Outlet) -> None:
+        self._outlet = outlet
+        self._kept = os.dup(_STANDARD_ERROR)
+        if outlet.descriptor == _STANDARD_ERROR:
+            outlet.descriptor = self._kept
+        ours, theirs = os.pipe()
+        os.dup2(theirs, _STANDARD_ERROR)
+        os.close(theirs)
+        self._reader = threading.Thread(target=self._read, args=(ours,), name="standard error", daemon=True)
+        self._reader.start()
+
+    def end(self) -> None:
+        """Standard error is what it was; what was written until now has been taken in."""
+        os.dup2(self._kept, _STANDARD_ERROR)  # the pipe has no other writer, so that its reader comes to the end
+        self._reader.join(LAST_WORDS_SECONDS)
+
+    def _read(self, descriptor: int) -> None:
+        with open(descriptor, "rb") as pipe:
+            while line := pipe.readline(LONGEST_LINE):
+                self._outlet.say(visible(line.decode(errors="backslashreplace").rstrip("\n")) + "\n")
 
 
 def last_words(text: str) -> None:

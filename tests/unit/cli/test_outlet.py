@@ -147,3 +147,29 @@ def test_a_stream_that_was_closed_before_the_start_is_not_written_to(tmp_path: P
     )
     subprocess.run(["sh", "-c", f"exec {sys.executable} {tmp_path / 'run.py'} >&-"], check=True)
     assert (tmp_path / "victim").read_bytes() == b""
+
+
+DIVERTED = (
+    "import os\nfrom peerauth.cli.outlet import Diverted, outlets\nout, err = outlets()\ndiverted = Diverted(err)\n"
+    "for _ in range(3000):\n    os.write(2, b'a library \\x1b[2J' + b'x' * 90 + b'\\n')\n"
+    "diverted.end()\nerr.close()\nos.write(2, b'the end\\n')\n"
+)
+
+
+def test_what_a_library_writes_itself_is_made_visible_and_arrives() -> None:
+    ended = subprocess.run([sys.executable, "-c", DIVERTED], check=True, stderr=subprocess.PIPE, timeout=60)
+    *lines, last = ended.stderr.decode().splitlines()
+    assert last == "the end"
+    assert lines[0] == r"a library \x1b[2J" + "x" * 90
+    assert len([line for line in lines if "a library" in line]) + sum(map(dropped, lines)) == 3000
+
+
+def test_what_a_library_writes_itself_holds_no_one_up_where_nobody_reads(pipe: tuple[int, int]) -> None:
+    code = DIVERTED.replace("os.write(2, b'the end\\n')\n", "")
+    ended = subprocess.run([sys.executable, "-c", code], check=False, stderr=pipe[1], timeout=60)
+    assert ended.returncode == 0
+
+
+def dropped(line: str) -> int:
+    """How many lines one says are missing."""
+    return int(line.split()[1].replace(",", "")) if "dropped" in line else 0
