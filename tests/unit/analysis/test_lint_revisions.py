@@ -136,11 +136,27 @@ def test_a_policy_that_may_not_be_read_is_a_warning() -> None:
     assert found_of("PA0304", namespace(), pod(), named, said) == []
 
 
+def test_a_policy_that_no_istiod_reads_is_a_warning() -> None:
+    said = policy("istio-system/default", "STRICT")
+    unmatched = namespace("istio-system", labels={})
+    (finding,) = found_of("PA0309", namespace(), pod(), SELECTING, unmatched, said)
+    assert finding.severity is Severity.WARNING
+    assert finding.message == (
+        "policy istio-system/default is read by nobody: no discoverySelector of default matches the Namespace "
+        "istio-system"
+    )
+    assert found_of("PA0309", namespace(), pod(), SELECTING, unmatched, CANARY_CONFIG, said) == []  # canary reads all
+    for_default = policy("istio-system/default", "STRICT", revision="default")
+    assert len(found_of("PA0309", namespace(), pod(), SELECTING, unmatched, CANARY_CONFIG, for_default)) == 1
+    assert found_of("PA0309", namespace(), pod(), SELECTING, said) == []  # not known: PA0304 says it
+    assert found_of("PA0309", namespace(), pod(), SELECTING, policy("foo/default", "STRICT")) == []
+
+
 def test_strict_is_not_met_by_a_policy_that_is_not_read() -> None:
     parts = (namespace(), pod(), policy("istio-system/default", "STRICT"))
     assert [one.code for one in found(*parts, require_strict=True)] == []
     unread = found(*parts, SELECTING, namespace("istio-system", labels={}), require_strict=True)
-    assert [one.code for one in unread] == ["PA0501"]
+    assert [one.code for one in unread] == ["PA0309", "PA0501"]
     other = found(namespace(), pod(), policy("istio-system/default", "STRICT", revision="canary"), require_strict=True)
     assert [one.code for one in other] == ["PA0501"]
 

@@ -42,6 +42,7 @@ CHECKS: tuple[Check, ...] = (
     revisions.unknown_revisions,
     revisions.unknown_of_ztunnel,
     revisions.unknown_readers,
+    revisions.unread_policies,
     istio.istio_differs,
     strangers.probes,
     strangers.api_server_calls,

@@ -96,6 +96,9 @@ UNKNOWN_NAMESPACE = FindingCode(
 UNKNOWN_REVISION = FindingCode(
     "PA0308", "unknown-revision", Severity.INFO, "A revision is named of which the input shows nothing"
 )
+UNREAD_POLICY = FindingCode(
+    "PA0309", "unread-policy", Severity.WARNING, "A policy stands in a namespace that no istiod reads"
+)
 NOT_AS_LABELLED = FindingCode(
     "PA0306", "not-as-labelled", Severity.WARNING, "A pod that runs has another data plane than its labels ask for"
 )
@@ -146,6 +149,7 @@ LINT_CODES: Mapping[str, FindingCode] = {
         NOT_AS_LABELLED,
         ON_GATEWAY,
         UNKNOWN_REVISION,
+        UNREAD_POLICY,
         ISTIO_DIFFERS,
         PROBE_REFUSED,
         API_SERVER_REFUSED,

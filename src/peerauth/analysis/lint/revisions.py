@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from peerauth.analysis.lint.codes import UNKNOWN_NAMESPACE, UNKNOWN_REVISION
+from peerauth.analysis.lint.codes import UNKNOWN_NAMESPACE, UNKNOWN_REVISION, UNREAD_POLICY
 from peerauth.analysis.lint.survey import Judged, Survey, listed
 from peerauth.model.diagnostic import Diagnostic, Evidence, Severity
 from peerauth.model.mesh import DEFAULT_REVISION
@@ -85,6 +85,28 @@ def unknown_readers(survey: Survey) -> Iterator[Diagnostic]:
                     for istiod in asking[:10]
                 ),
             )
+
+
+def unread_policies(survey: Survey) -> Iterator[Diagnostic]:
+    """Policies for whose namespace no istiod that would read them has a `discoverySelector`: nobody hears them."""
+    all_of_them = istiods(survey)
+    for name in sorted(survey.world.policies):
+        policy = survey.world.policies[name]
+        namespace = policy.meta.namespace
+        concerned = [istiod for istiod in all_of_them if is_for(policy, istiod.revision)]
+        if not concerned or any(reads(survey, istiod, namespace) is not False for istiod in concerned):
+            continue
+        yield UNREAD_POLICY.found(
+            f"policy {policy.meta.full_name} is read by nobody: no discoverySelector of "
+            f"{listed(istiod.revision for istiod in concerned)} matches the Namespace {namespace}",
+            subject=f"PeerAuthentication {policy.meta.full_name}",
+            origin=policy.meta.origin,
+            hint=f"give the Namespace {namespace} the labels that a selector asks for, or do not count on the policy",
+            evidence=tuple(
+                Evidence(f"the discoverySelectors of the revision {istiod.revision}", istiod.mesh.origin)
+                for istiod in concerned[:10]
+            ),
+        )
 
 
 def _unknown(revision: str, workloads: list[Judged], policies: list[PeerAuthentication], survey: Survey) -> Diagnostic:
