@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import signal
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -40,6 +38,7 @@ from peerauth.runtime.answers import Answers
 from peerauth.runtime.control_plane import proxy_key
 from peerauth.runtime.outstanding import Behind, CaughtUp
 from peerauth.xds.wire import ProxyKey
+from stopped import stopped
 from up_process import peerauth_up
 
 pytestmark = pytest.mark.envoy
@@ -64,18 +63,6 @@ class Told:
 
     def acknowledged(self, proxies: int) -> None:
         pass
-
-
-@contextlib.contextmanager
-def stopped(pid: int | None) -> Iterator[None]:
-    """A process that stands still; it goes on afterwards, if it is still there."""
-    assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGCONT)
 
 
 async def wait_in_line(running: Machine) -> list[socket.socket]:

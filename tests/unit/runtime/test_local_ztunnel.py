@@ -12,17 +12,21 @@ from pathlib import Path
 
 import pytest
 
-from meshes import meta
+from bounded import soon
+from meshes import meta, policy
+from peerauth.aio import spawn
 from peerauth.ca.service import CertificateAuthority
 from peerauth.dataplane.resources import Capture
 from peerauth.model.inventory import Namespace, Workload
-from peerauth.model.world import Reset
+from peerauth.model.world import Reset, Upsert
 from peerauth.runtime.control_plane import ControlPlane
 from peerauth.runtime.local_ztunnel import NODE_NAME, LocalZtunnel
 from peerauth.runtime.networks import Placed
+from peerauth.runtime.outstanding import Behind, CaughtUp
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.server import DiscoveryServer
 from pki import TRUST_DOMAIN, make_issuer
+from stopped import stopped
 
 STAND_IN = """\
 import os, queue, socket, threading
@@ -82,7 +86,13 @@ async def served(folder: Path) -> AsyncIterator[tuple[LocalZtunnel, ControlPlane
     binary.chmod(0o700)
     cache = ResourceCache()
     discovery = DiscoveryServer(cache)
-    plane = ControlPlane(cache, acknowledgements=discovery, capture=Capture.TRANSPARENT)
+    plane = ControlPlane(
+        cache,
+        acknowledgements=discovery,
+        capture=Capture.TRANSPARENT,
+        processes=lambda _: node.process,
+        sleep=lambda seconds: asyncio.sleep(seconds / 10),
+    )
     authority = CertificateAuthority(make_issuer(now=now()), trust_domain=TRUST_DOMAIN, now=now)
     node = LocalZtunnel(
         cache,
@@ -96,8 +106,10 @@ async def served(folder: Path) -> AsyncIterator[tuple[LocalZtunnel, ControlPlane
     )
     try:
         async with asyncio.TaskGroup() as group:
+            running = spawn(group, plane.run(), name="control plane")
             yield node, plane, group
             node.stop()
+            running.cancel()
     finally:
         await discovery.stop()
 
@@ -131,6 +143,27 @@ async def test_it_is_ready_when_it_has_the_workloads_and_what_is_said_of_them(tm
         for name in ("token", "roots.pem", "zds.sock"):
             assert stat.S_IMODE((tmp_path / "node" / name).stat().st_mode) == 0o600
         assert stat.S_IMODE((tmp_path / "node").stat().st_mode) == 0o700
+
+
+async def test_one_that_stands_still_while_a_port_is_closed_is_ended_and_starts_with_what_is_in_force(
+    tmp_path: Path,
+) -> None:
+    async with served(tmp_path) as (node, plane, group):
+        said: asyncio.Queue[Behind | CaughtUp] = asyncio.Queue()
+        plane.outstanding.follow(said.put_nowait)
+        plane.apply(ambient("finance"))
+        places = {key: Placed((), namespace=namespace(tmp_path / key.name)) for key in plane.world.workloads}
+        await node.reconcile(places, group=group)
+        await soon("ztunnel has all", node.ready())
+        assert node.process is not None
+        with stopped(node.process.pid):
+            plane.apply(Upsert("test", policy("foo/strict", "STRICT")))
+            behind = await soon("ztunnel is out of time", said.get())
+        assert isinstance(behind, Behind)
+        assert (behind.proxy, behind.ended) == (node.key, True)
+        assert behind.open == ("foo/finance all other ports PERMISSIVE -> STRICT",)
+        assert await soon("a new ztunnel has all", said.get()) == CaughtUp(node.key)
+        assert node.process.restarts == 1
 
 
 async def test_without_ambient_workloads_nothing_is_started(tmp_path: Path) -> None:
