@@ -25,7 +25,8 @@ from peerauth.sources.text import Chunk
 from peerauth.sources.treebuilder import MOST_VALUES
 from peerauth.sources.yamltree import Document, read_exactly
 
-_FIRST = re.compile(r"items:(?:[ \t]*+(?:(?<=[ \t])#.*+)?\n)++( *+)-(?=[ \n])")
+# The group is not possessive: before Python 3.11.5 one whose body fails half-way loses its place (gh-106052).
+_FIRST = re.compile(r"items:(?:[ \t]*+(?:(?<=[ \t])#.*+)?\n)+( *+)-(?=[ \n])")
 _NAME = re.compile(r"[^\s,\[\]{}&*]+")
 _BEFORE_A_NODE = frozenset("\n :-,?[{")
 

@@ -84,5 +84,6 @@ def test_what_a_step_closes_is_said_of_the_workloads_of_one_data_plane() -> None
         (decision(PERMISSIVE), decision(STRICT)): [],
     }
     for (old, new), sentences in said.items():
-        changes = [DecisionChange(key, old, new), DecisionChange(other, closed, closed)]
-        assert list(closed_by(changes, on=Dataplane.AMBIENT)) == sentences
+        changes = [DecisionChange(key, old, new), DecisionChange(other, ambient, closed)]
+        others = ["foo/web all other ports PERMISSIVE -> STRICT"]
+        assert list(closed_by(changes, on=Dataplane.AMBIENT)) == sentences + others

@@ -121,3 +121,44 @@ def test_edits_to_which_the_mesh_cannot_be_changed_together_are_all_left_out() -
     told = [each for now in (1.0, 1.0 + SETTLE_SECONDS, 60.0) for each in following.see(after, now=now).held]
     assert modes(following) == {"p0": Mode.STRICT, "p1": Mode.STRICT}
     assert told == [reason, reason]
+
+
+STRICT_AND_MORE = of(0, "STRICT") + "# the end\n"
+
+
+@pytest.mark.parametrize(
+    ("now", "is_followed"),
+    [
+        (of(0, "PERMISSIVE").rstrip("\n"), True),  # it says something else: that its last line is not ended is its way
+        (of(0, "STRICT").rstrip("\n"), True),  # the cut is at a line's end
+        (of(0, "STRICT").removesuffix("ICT\n"), False),  # in the middle of a word
+        (STRICT_AND_MORE.removesuffix("end\n"), False),
+        (of(0, "STRICT").removesuffix("    mode: STRICT\n"), True),
+        ("\n \n", False),
+    ],
+)
+def test_only_what_ends_inside_a_line_of_what_it_said_is_taken_for_unfinished(now: str, is_followed: bool) -> None:
+    following = Following(look({"a.yaml": STRICT_AND_MORE}), now=0.0)
+    following.see(look({"a.yaml": now}), now=10.0)
+    news = following.see(look({"a.yaml": now}), now=10.0 + SETTLE_SECONDS)
+    assert bool(news.held) is not is_followed
+    said = read_stream(now.encode(), file="a.yaml")
+    expected = [obj for document in said for obj in document.objects] if is_followed else []
+    in_force = [obj for obj in following.objects if isinstance(obj, PeerAuthentication)]
+    assert in_force == expected or (not is_followed and modes(following) == {"p0": Mode.STRICT})
+
+
+def test_a_folder_that_cannot_be_read_holds_what_its_own_files_said_and_nothing_of_its_namesakes() -> None:
+    before = {"pol/a.yaml": of(0, "STRICT"), "policies.yaml": of(1, "STRICT")}
+    following = Following(look(before), now=0.0)
+    gone = look({"policies.yaml": of(1, "PERMISSIVE")}, unreadable="pol")
+    following.see(gone, now=10.0)
+    news = following.see(gone, now=20.0)
+    assert modes(following) == {"p0": Mode.STRICT, "p1": Mode.STRICT}, "what loosens waits for the folder"
+    assert [(each.origin.file, each.code) for each in news.held] == [
+        ("", UNREADABLE.code),
+        ("policies.yaml", "file-waits"),
+    ]
+    following.see(look({"policies.yaml": of(1, "PERMISSIVE")}), now=30.0)
+    following.see(look({"policies.yaml": of(1, "PERMISSIVE")}), now=40.0)
+    assert modes(following) == {"p1": Mode.PERMISSIVE}, "readable again, and the file in it is gone"
