@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from clients import Connection
-from mesh_on_this_machine import FINANCE
+from mesh_on_this_machine import DOCUMENTED_BIND, EXAMPLE, FINANCE, policy
 from peerauth.agent.netns import sockets_of
 from peerauth.runtime import settings
 from peerauth.runtime.running_mesh import RunningMesh, find
@@ -19,6 +19,16 @@ from peerauth.runtime.running_mesh import RunningMesh, find
 PEERAUTH = "from peerauth.cli.main import main; main()"
 SOCKETS = settings.from_environment().sockets
 AT_MOST_S = 30
+
+
+def example_documents(folder: Path, *, egress: str) -> Path:
+    """The example's workloads in a new folder, whose clients listen at an address of their own, and a policy.yaml that
+    opens one of two ports of finance.
+    """
+    folder.mkdir()
+    (folder / "mesh.yaml").write_text((EXAMPLE / "mesh.yaml").read_text().replace(DOCUMENTED_BIND, egress))
+    (folder / "policy.yaml").write_text(policy("foo", "STRICT", app="finance", ports={8080: "PERMISSIVE"}))
+    return folder
 
 
 class Up:

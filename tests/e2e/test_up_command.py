@@ -13,7 +13,7 @@ import pytest
 from clients import loopback
 from mesh_on_this_machine import DOCUMENTED_BIND, EXAMPLE, NO_ROOT, policy
 from peerauth.agent import leftovers
-from up_process import Up, answered, envoys_below, eventually, folder_of, peerauth_up, plaintext_is
+from up_process import Up, answered, envoys_below, eventually, example_documents, folder_of, peerauth_up, plaintext_is
 
 pytestmark = pytest.mark.envoy
 
@@ -33,11 +33,7 @@ both_captures = pytest.mark.parametrize(
 @pytest.fixture
 def documents(tmp_path: Path) -> Path:
     """The example's workloads, and a policy.yaml that opens one of two ports."""
-    folder = tmp_path / "documents"
-    folder.mkdir()
-    (folder / "mesh.yaml").write_text((EXAMPLE / "mesh.yaml").read_text().replace(DOCUMENTED_BIND, EGRESS))
-    (folder / "policy.yaml").write_text(policy("foo", "STRICT", app="finance", ports={8080: "PERMISSIVE"}))
-    return folder
+    return example_documents(tmp_path / "documents", egress=EGRESS)
 
 
 def alive(pid: int) -> bool:

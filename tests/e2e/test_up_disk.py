@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from clients import loopback
-from mesh_on_this_machine import DOCUMENTED_BIND, EXAMPLE, policy
-from up_process import answered, envoys_below, eventually, folder_of, peerauth_up, plaintext_is
+from mesh_on_this_machine import policy
+from up_process import answered, envoys_below, eventually, example_documents, folder_of, peerauth_up, plaintext_is
 
 pytestmark = pytest.mark.envoy
 
@@ -31,11 +31,7 @@ spec: {containers: [{name: c, ports: [{containerPort: 7000}]}]}
 @pytest.fixture
 def documents(tmp_path: Path) -> Path:
     """The example's workloads, and a policy that opens one port of finance."""
-    folder = tmp_path / "documents"
-    folder.mkdir()
-    (folder / "mesh.yaml").write_text((EXAMPLE / "mesh.yaml").read_text().replace(DOCUMENTED_BIND, loopback(250)))
-    (folder / "policy.yaml").write_text(policy("foo", "STRICT", app="finance", ports={8080: "PERMISSIVE"}))
-    return folder
+    return example_documents(tmp_path / "documents", egress=loopback(250))
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ import msgspec
 import pytest
 
 from clients import loopback
-from mesh_on_this_machine import DOCUMENTED_BIND, EXAMPLE, FINANCE, policy
+from mesh_on_this_machine import FINANCE, policy
 from peerauth.runtime.running_mesh import RunningMesh, find
-from up_process import AT_MOST_S, PEERAUTH, SOCKETS, answered, eventually, plaintext_is
+from up_process import AT_MOST_S, PEERAUTH, SOCKETS, answered, eventually, example_documents, plaintext_is
 
 pytestmark = pytest.mark.envoy
 
@@ -32,11 +32,7 @@ IN_A_TERMINAL = (
 @pytest.fixture
 def documents(tmp_path: Path) -> Path:
     """The example's workloads, and a policy that opens one port of finance."""
-    folder = tmp_path / "documents"
-    folder.mkdir()
-    (folder / "mesh.yaml").write_text((EXAMPLE / "mesh.yaml").read_text().replace(DOCUMENTED_BIND, loopback(251)))
-    (folder / "policy.yaml").write_text(policy("foo", "STRICT", app="finance", ports={8080: "PERMISSIVE"}))
-    return folder
+    return example_documents(tmp_path / "documents", egress=loopback(251))
 
 
 @contextlib.asynccontextmanager

@@ -9,13 +9,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from peerauth.model.schema import Checked, check
-from peerauth.model.schema.place import Path, Place
 from peerauth.sources.blocklists import block_list
 from peerauth.sources.files import collect
 from peerauth.sources.jsontree import JsonDocument, JsonSpan, json_spans
 from peerauth.sources.reader import DocumentReader
 from peerauth.sources.text import Chunk
 from peerauth.sources.yamltree import Document, read_exactly
+from places import same_places
 
 texts = st.sampled_from(
     ["a", "A", "", "a b", "- b", "#c", "x: y", "|", "é", "line\n- item\nmore", "'", "&x", "*x", "8080"]
@@ -90,14 +90,6 @@ def test_json_has_the_values_and_places_that_it_has_as_yaml(tree: object, indent
     assert isinstance(exact, Document), exact
     assert repr(found.value) == repr(exact.value)
     same_places(found.value, (), found.place, exact.place)
-
-
-def same_places(value: object, path: Path, one: Place, other: Place) -> None:
-    assert one.value(path) == other.value(path), path
-    assert one.key(path) == other.key(path), path
-    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for step, child in children:
-        same_places(child, (*path, step), one, other)
 
 
 @settings(max_examples=300, deadline=None)

@@ -6,10 +6,10 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from peerauth.model.schema.place import Path, Place
 from peerauth.sources.blockyaml import BlockReader
 from peerauth.sources.text import Chunk
 from peerauth.sources.yamltree import Document, read_exactly
+from places import same_places
 
 SCALARS = [
     *("", "a", "a b", "a  b", "yes", "no", "on", "y", "N", "true", "False", "~", "null", "Null", "x # c", "x#c", "#c"),
@@ -180,14 +180,6 @@ def agree(text: str) -> bool:
         assert repr(fast.value) == repr(exact.value), text
         same_places(fast.value, (), fast.place, exact.place)
     return taken
-
-
-def same_places(value: object, path: Path, one: Place, other: Place) -> None:
-    assert one.value(path) == other.value(path), path
-    assert one.key(path) == other.key(path), path
-    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for step, child in children:
-        same_places(child, (*path, step), one, other)
 
 
 @settings(max_examples=1500, deadline=None)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from peerauth.model.inventory import MACHINE_KINDS, Admission, Namespace, ProxyRole, Workload
+from peerauth.model.inventory import MACHINE_KINDS, Admission, ProxyRole, Workload
 from peerauth.model.meta import NO_LABELS, Labels, label_value
 from peerauth.policy.decision import Dataplane
 
@@ -134,15 +134,11 @@ def injecting_revision(status: str) -> str:
         return ""
 
 
-def dataplane_of(workload: Workload, namespace: Namespace | None) -> Membership:
-    """The data plane of a workload; `namespace` is None if nothing is known of it."""
-    meta = workload.meta
-    labels = namespace.meta.labels if namespace else None
-    return membership_of(meta.labels, traits_of(workload), namespace=meta.namespace, namespace_labels=labels)
-
-
 def membership_of(labels: Labels, traits: Traits, *, namespace: str, namespace_labels: Labels | None) -> Membership:
-    """The same from just the facts that count; `namespace_labels` are None if nothing is known of the namespace."""
+    """The data plane of a workload, from just the facts that count.
+
+    `namespace_labels` are None if nothing is known of the namespace.
+    """
     heard = frozenset([pair for pair in labels if pair[0] in _LABELS])
     return _membership(heard, traits, namespace if namespace in NEVER_INJECTED else "", namespace_labels)
 

@@ -11,7 +11,7 @@ from meshes import meta, namespace, namespaces, pairs, workloads
 from peerauth.model.inventory import Admission, Namespace, ProxyRole, Workload
 from peerauth.model.meta import Meta
 from peerauth.policy.decision import Dataplane
-from peerauth.policy.membership import Membership, dataplane_of, hangs_on_namespace
+from peerauth.policy.membership import Membership, hangs_on_namespace, membership_of, traits_of
 
 INJECT = "sidecar.istio.io/inject"
 MODE = "istio.io/dataplane-mode"
@@ -21,6 +21,12 @@ AMBIENT = namespace("foo", {MODE: "ambient"})
 REVISION = namespace("foo", {"istio.io/rev": "stable"})
 ODD = namespace("foo", {"istio-injection": "enable", "istio.io/rev": "stable"})
 BOTH = namespace("foo", {"istio-injection": "enabled", MODE: "ambient"})
+
+
+def dataplane_of(workload: Workload, namespace: Namespace | None) -> Membership:
+    labels = namespace.meta.labels if namespace else None
+    traits = traits_of(workload)
+    return membership_of(workload.meta.labels, traits, namespace=workload.meta.namespace, namespace_labels=labels)
 
 
 @pytest.mark.parametrize(
