@@ -10,9 +10,9 @@ from collections.abc import Collection, Iterator
 
 from peerauth.analysis.lint.codes import CONFLICT, DOWNGRADE, ROOT_SELECTOR
 from peerauth.analysis.lint.revisions import istiods, reads
-from peerauth.analysis.lint.survey import Survey, listed
+from peerauth.analysis.lint.survey import Survey, listed, selector_place
 from peerauth.model.diagnostic import Diagnostic, Evidence, Severity
-from peerauth.model.meta import NO_LABELS, NOWHERE, Labels
+from peerauth.model.meta import NO_LABELS, Labels
 from peerauth.model.peerauth import Mode, PeerAuthentication, PortMode
 from peerauth.policy.decision import Decision, Level, Reason, Verdict
 from peerauth.policy.resolve import Contenders, contenders
@@ -75,7 +75,7 @@ def root_selectors(survey: Survey) -> Iterator[Diagnostic]:
             f"policy {full_name} has no effect{where}: {policy.meta.namespace} is the root namespace, where a selector "
             "picks no workloads, and a policy that has one is not a mesh policy either",
             subject=_subject(policy),
-            origin=policy.meta.origin if policy.selector_origin == NOWHERE else policy.selector_origin,
+            origin=selector_place(policy),
             path="spec.selector",
             hint="for the mesh, remove the selector; for those workloads, move the policy into their namespace",
         )

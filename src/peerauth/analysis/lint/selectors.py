@@ -11,10 +11,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from peerauth.analysis.lint.codes import MAY_SELECT, NOTHING_SELECTED
 from peerauth.analysis.lint.revisions import istiods
-from peerauth.analysis.lint.survey import Survey, listed
+from peerauth.analysis.lint.survey import Survey, listed, selector_place
 from peerauth.analysis.may_select import Possible
 from peerauth.model.diagnostic import Diagnostic, Evidence
-from peerauth.model.meta import NOWHERE
 from peerauth.model.peerauth import PeerAuthentication
 from peerauth.model.schema.fields import shortened
 from peerauth.model.schema.names import is_label_key, is_label_value
@@ -81,7 +80,7 @@ def _may_select(policy: PeerAuthentication, possible: Sequence[Possible]) -> Dia
         f"policy {policy.meta.full_name} may select some pods of "
         f"{listed(one.workload.meta.full_name for one in possible)}: it selects by {possible[0].by}",
         subject=f"PeerAuthentication {policy.meta.full_name}",
-        origin=policy.meta.origin if policy.selector_origin == NOWHERE else policy.selector_origin,
+        origin=selector_place(policy),
         path="spec.selector.matchLabels",
         hint="give the pods as they run along with it (`kubectl get pod -o yaml`) to see which it selects, or select "
         "by a label of the pod template",
@@ -101,7 +100,7 @@ def _never(policy: PeerAuthentication, impossible: Sequence[Evidence]) -> Diagno
     return NOTHING_SELECTED.found(
         f"policy {policy.meta.full_name} selects by a label that nothing can have: it has no effect",
         subject=f"PeerAuthentication {policy.meta.full_name}",
-        origin=policy.meta.origin if policy.selector_origin == NOWHERE else policy.selector_origin,
+        origin=selector_place(policy),
         path="spec.selector.matchLabels",
         hint="labels have at most 63 letters, digits, '-', '_' and '.', a letter or digit at either end",
         evidence=tuple(impossible),
@@ -132,7 +131,7 @@ def _finding(policy: PeerAuthentication, values: Values, guesses: _Guesses) -> D
         f"policy {policy.meta.full_name} selects {written}, and no workload of the namespace {namespace} has "
         f"{'these labels together' if len(policy.selector) > 1 else 'this label'}: it has no effect",
         subject=f"PeerAuthentication {policy.meta.full_name}",
-        origin=policy.meta.origin if policy.selector_origin == NOWHERE else policy.selector_origin,
+        origin=selector_place(policy),
         path="spec.selector.matchLabels",
         hint=hint,
         evidence=tuple(_near(policy, values, guesses)) if values else (Evidence(f"no workload is in {namespace}"),),

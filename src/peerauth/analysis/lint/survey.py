@@ -11,6 +11,7 @@ import msgspec
 
 from peerauth.analysis.may_select import Decide, Possible, may_select
 from peerauth.model.inventory import Port, Service, ServicePort, Workload, WorkloadKey
+from peerauth.model.meta import NOWHERE, Origin
 from peerauth.model.peerauth import PeerAuthentication
 from peerauth.model.tables import Name, name_of
 from peerauth.model.world import World
@@ -125,6 +126,11 @@ def survey(world: World, decide: Decide) -> Survey:
         behind={name_of(service): workloads for service, workloads in behind.values()},
         may_select=may_select(world, decide),
     )
+
+
+def selector_place(policy: PeerAuthentication) -> Origin:
+    """Where a policy's selector was said, or the policy if that is not known."""
+    return policy.meta.origin if policy.selector_origin == NOWHERE else policy.selector_origin
 
 
 def port_named(ports: Iterable[Port], name: str) -> int | None:
