@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from cryptography import x509
 
 from envoycounts import envoy_stats, failed_handshakes
 from mesh_on_this_machine import CLIENT, FINANCE, NO_ROOT, TRUST_DOMAIN, WEB, Machine, machine, now, objects, policy
@@ -53,10 +54,16 @@ async def certificates(running: Machine) -> dict[Path, Certificates]:
     return found
 
 
+def serial_number(certificate: x509.Certificate) -> str:
+    """As Envoy writes it: whole bytes, so that a number whose first digit is 0 keeps it."""
+    digits = f"{certificate.serial_number:x}"
+    return digits.zfill(len(digits) + len(digits) % 2)
+
+
 async def taken_up(running: Machine, issuer: Issuer) -> None:
     """Signs with `issuer` from now on; returns when every Envoy has nothing from before and trusts its roots alone."""
     before: Mapping[Path, Certificates] = await certificates(running)
-    roots = {f"{root.serial_number:x}" for root in issuer.roots}
+    roots = {serial_number(root) for root in issuer.roots}
     running.mesh.authority.use(issuer)
     async with asyncio.timeout(30):
         while True:
