@@ -20,11 +20,9 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
-from ambientnode import node_secrets
 from bench.loader import Door
 from bench.proxies import Proxies, answers
 from bench.turns import Way
-from envoyrig import Authority
 from peerauth.agent.commands import run_tool
 from peerauth.agent.netns import MeshNetwork, WorkloadNamespace
 from peerauth.dataplane.ambient.node import HbonePeer, NodeProxy, NodeWorkload, render_node
@@ -33,7 +31,9 @@ from peerauth.dataplane.resources import Capture, DeclaredPort
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.inventory import WorkloadKey
 from peerauth.policy.outbound import OutboundPeer, Transport
-from sidecars import CLIENT, FINANCE, decided, sidecar
+from rigs.ambientnode import node_secrets
+from rigs.envoyrig import Authority
+from samples.sidecars import CLIENT, FINANCE, decided, sidecar
 
 PORT = 8080
 BARE = "plaintext, no proxy"

@@ -19,9 +19,6 @@ from statistics import median, quantiles
 import msgspec
 
 from bench.floor import FloorServer
-from clients import loopback
-from envoyrig import Authority
-from meshes import namespace, policy, workload
 from peerauth.agent.envoy import EnvoyLaunch, command, find_envoy
 from peerauth.dataplane.envoy.bootstrap import Sockets, bootstrap
 from peerauth.dataplane.resources import CLUSTER, LISTENER, SECRET, Capture, Resources, TypeUrl
@@ -31,7 +28,10 @@ from peerauth.runtime.control_plane import ControlPlane, proxy_key
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.server import DiscoveryServer, Service, UdsBinding
 from peerauth.xds.wire import ProxyKey, Resource, encode_delta
-from sidecars import FINANCE
+from rigs.clients import loopback
+from rigs.envoyrig import Authority
+from samples.meshes import namespace, policy, workload
+from samples.sidecars import FINANCE
 
 MODES = ("STRICT", "PERMISSIVE")
 NAME = "inbound_8080"

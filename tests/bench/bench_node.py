@@ -31,10 +31,10 @@ from bench.node_bed import (
     places_for,
     remote_workload,
 )
-from envoyrig import Authority
-from meshes import policy
 from peerauth.agent.netns import unsupported
 from peerauth.model.changes import Change, Delete, Upsert, ref_of
+from rigs.envoyrig import Authority
+from samples.meshes import policy
 
 Say = Callable[[Bed, int], Change]
 MODES = ("STRICT", "PERMISSIVE")

@@ -31,7 +31,7 @@ from peerauth.dataplane.resources import LISTENER
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.server import DiscoveryServer, UdsBinding
 from peerauth.xds.wire import ProxyKey, Resource, encode_delta
-from sidecars import decided, sidecar
+from samples.sidecars import decided, sidecar
 
 NAME = "inbound_8080"
 BODIES = [render_sidecar(sidecar(decided("STRICT", {8080: mode})))[LISTENER][NAME] for mode in ("STRICT", "PERMISSIVE")]

@@ -15,9 +15,9 @@ import time
 from functools import partial
 from typing import NamedTuple
 
-from clients import Connection
 from peerauth.agent.launch import wrapped
 from peerauth.agent.netns import socket_in
+from rigs.clients import Connection
 
 WRK = shutil.which("wrk")
 BIG = 1 << 20

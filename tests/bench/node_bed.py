@@ -19,11 +19,8 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from ambientnode import node_secrets
 from bench.proxies import START_TIMEOUT_S, Proxies
 from bench.turns import processor_seconds
-from envoyrig import Authority
-from meshes import namespace, pairs
 from peerauth.agent.commands import run_tool
 from peerauth.agent.netns import MeshNetwork, unsupported
 from peerauth.dataplane.resources import CLUSTER, LISTENER, Capture
@@ -36,6 +33,9 @@ from peerauth.runtime.control_plane import ControlPlane
 from peerauth.runtime.networks import Placed
 from peerauth.runtime.node_configuration import NodeConfiguration
 from peerauth.xds.wire import ProxyKey
+from rigs.ambientnode import node_secrets
+from rigs.envoyrig import Authority
+from samples.meshes import namespace, pairs
 
 NODE = ProxyKey("node")
 SOURCE = "bench"

@@ -13,8 +13,6 @@ from pathlib import Path
 from bench.loader import Door
 from bench.proxies import Proxies, answers, free_port
 from bench.turns import Way
-from clients import loopback
-from envoyrig import Authority
 from peerauth.dataplane.envoy.sidecar import render_sidecar
 from peerauth.dataplane.resources import (
     DeclaredPort,
@@ -25,7 +23,9 @@ from peerauth.dataplane.resources import (
     SidecarWorkload,
 )
 from peerauth.policy.outbound import Transport
-from sidecars import CLIENT, FINANCE, decided, sidecar
+from rigs.clients import loopback
+from rigs.envoyrig import Authority
+from samples.sidecars import CLIENT, FINANCE, decided, sidecar
 
 PLAIN = "plaintext, by hand"
 BY_HAND = "mutual TLS, by hand"

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
-from manifests import IN_AMBIENT_MODE, documents, mesh_config, namespace, pod, policy, revision_tag
 from peerauth.analysis.lint.codes import ALL_CODES
 from peerauth.cli.main import cli
+from samples.manifests import IN_AMBIENT_MODE, documents, mesh_config, namespace, pod, policy, revision_tag
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import pytest
 
-from meshes import ROOT, pairs, policy
 from peerauth.model.peerauth import PeerAuthentication
 from peerauth.policy.decision import Dataplane, Decision
 from peerauth.policy.resolve import resolve
+from samples.meshes import ROOT, pairs, policy
 
 FINANCE = {"app": "finance"}
 SET_8080 = {8080: "DISABLE"}

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from mesh_on_this_machine import CLIENT, FINANCE, WEB, Machine, hammering, machine, objects, policy, until
 from peerauth.dataplane.resources import Capture
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.inventory import Workload
 from peerauth.model.world import MeshObject
 from peerauth.telemetry import Outcome
-from up_process import peerauth_up
-from ztunnelrig import BINARY, missing
+from rigs.mesh_on_this_machine import CLIENT, FINANCE, WEB, Machine, hammering, machine, objects, policy, until
+from rigs.up_process import peerauth_up
+from rigs.ztunnelrig import BINARY, missing
 
 pytestmark = [
     pytest.mark.root,

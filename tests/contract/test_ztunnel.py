@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from meshes import policy
 from peerauth.dataplane.ambient.authorization import policy_name_of
 from peerauth.model.changes import Delete, ref_of
-from ztunnelrig import PORTS, UNDECLARED, ZtunnelMesh, missing, shared_ztunnel_mesh, ztunnel_mesh
+from rigs.ztunnelrig import PORTS, UNDECLARED, ZtunnelMesh, missing, shared_ztunnel_mesh, ztunnel_mesh
+from samples.meshes import policy
 
 pytestmark = [
     pytest.mark.root,

@@ -12,12 +12,12 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import ConnectionTerminated, DataReceived, ResponseReceived, StreamReset
 
-from ambientnode import OUTSIDER, Node, served_pair
-from bulk import BLOCK, LARGE, send
-from clients import Connection, client_context
-from envoyrig import Authority
 from peerauth.agent.netns import unsupported
-from sidecars import CLIENT
+from rigs.ambientnode import OUTSIDER, Node, served_pair
+from rigs.bulk import BLOCK, LARGE, send
+from rigs.clients import Connection, client_context
+from rigs.envoyrig import Authority
+from samples.sidecars import CLIENT
 
 pytestmark = [
     pytest.mark.envoy,

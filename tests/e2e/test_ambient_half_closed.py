@@ -14,13 +14,13 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import ConnectionTerminated, DataReceived, ResponseReceived, StreamEnded, StreamReset
 
-from ambientnode import OUTSIDER, Node, served_pair
-from bulk import BLOCK, receive, send
-from clients import PATIENCE_S, Connection, client_context
-from envoyrig import Authority
 from peerauth.agent.netns import unsupported
 from peerauth.dataplane.envoy.hbone import STREAM_WINDOW
-from sidecars import CLIENT
+from rigs.ambientnode import OUTSIDER, Node, served_pair
+from rigs.bulk import BLOCK, receive, send
+from rigs.clients import PATIENCE_S, Connection, client_context
+from rigs.envoyrig import Authority
+from samples.sidecars import CLIENT
 
 pytestmark = [
     pytest.mark.envoy,

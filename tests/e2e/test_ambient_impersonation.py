@@ -16,11 +16,6 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from captures import transparent_only
-from clients import GREETING, PATIENCE_S, Connection, tunnel
-from levels import D, P, S
-from mesh_clients import bound_to, take_address
-from mesh_on_this_machine import CLIENT, FINANCE, WEB, Ledger, Machine, machine, objects, policy
 from peerauth.agent.commands import run_tool
 from peerauth.agent.echo import listen_tcp
 from peerauth.agent.nft import PROXY_MARK
@@ -32,6 +27,11 @@ from peerauth.model.world import MeshObject
 from peerauth.probe import ClientCertificate, ProbeTarget, SocketFactory, foreign_certificate
 from peerauth.probe.credentials import client_context
 from peerauth.telemetry import ConnectionSeen, Outcome
+from rigs.captures import transparent_only
+from rigs.clients import GREETING, PATIENCE_S, Connection, tunnel
+from rigs.mesh_clients import bound_to, take_address
+from rigs.mesh_on_this_machine import CLIENT, FINANCE, WEB, Ledger, Machine, machine, objects, policy
+from samples.levels import D, P, S
 
 pytestmark = pytest.mark.envoy
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from captures import both_captures, transparent_only
-from clients import PATIENCE_S
-from levels import LEVELS, UNDECLARED, D, P, S
-from mesh_clients import AMBIENT, CLIENTS, SIDECAR, differences
-from mesh_on_this_machine import CLIENT, FINANCE, Ledger, machine, objects, policy
 from peerauth.dataplane.resources import Capture
 from peerauth.probe.kinds import ClientKind
+from rigs.captures import both_captures, transparent_only
+from rigs.clients import PATIENCE_S
+from rigs.mesh_clients import AMBIENT, CLIENTS, SIDECAR, differences
+from rigs.mesh_on_this_machine import CLIENT, FINANCE, Ledger, machine, objects, policy
+from samples.levels import LEVELS, UNDECLARED, D, P, S
 
 pytestmark = pytest.mark.envoy
 

@@ -14,10 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from captures import both_captures, transparent_only
-from levels import UNDECLARED, D, P, Ports, S
-from mesh_clients import AMBIENT, differences
-from mesh_on_this_machine import (
+from peerauth.agent.admin import ask
+from peerauth.dataplane.resources import Capture
+from peerauth.identity.spiffe import SpiffeId
+from peerauth.model.inventory import Workload, WorkloadKey
+from peerauth.model.world import MeshObject
+from peerauth.telemetry import Outcome as Arrived
+from rigs.captures import both_captures, transparent_only
+from rigs.mesh_clients import AMBIENT, differences
+from rigs.mesh_on_this_machine import (
     CLIENT,
     FINANCE,
     WEB,
@@ -28,12 +33,7 @@ from mesh_on_this_machine import (
     policy,
     until,
 )
-from peerauth.agent.admin import ask
-from peerauth.dataplane.resources import Capture
-from peerauth.identity.spiffe import SpiffeId
-from peerauth.model.inventory import Workload, WorkloadKey
-from peerauth.model.world import MeshObject
-from peerauth.telemetry import Outcome as Arrived
+from samples.levels import UNDECLARED, D, P, Ports, S
 
 pytestmark = pytest.mark.envoy
 

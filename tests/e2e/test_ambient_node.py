@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 from envoy.config.listener.v3 import listener_pb2
 
-from ambientnode import OUTSIDER, Node, new_node, serving
-from clients import Connection, client_context
-from envoyrig import Authority, RunningEnvoy
 from peerauth.agent.commands import run_tool
 from peerauth.agent.netns import unsupported
 from peerauth.dataplane.ambient.node import HbonePeer
 from peerauth.dataplane.resources import LISTENER
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.telemetry import ConnectionSeen, Event, Outcome, parse_connection
-from sidecars import CLIENT, FINANCE
+from rigs.ambientnode import OUTSIDER, Node, new_node, serving
+from rigs.clients import Connection, client_context
+from rigs.envoyrig import Authority, RunningEnvoy
+from samples.sidecars import CLIENT, FINANCE
 
 pytestmark = [
     pytest.mark.envoy,

@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from clients import serial_of
-from envoycounts import STANDS_STILL, envoy_stats, failed_handshakes
-from mesh_on_this_machine import (
+from peerauth.dataplane.resources import Capture
+from peerauth.model.world import MeshObject
+from peerauth.runtime.node_proxy import NODE
+from peerauth.xds.server import Service, UdsBinding
+from rigs.clients import serial_of
+from rigs.envoycounts import STANDS_STILL, envoy_stats, failed_handshakes
+from rigs.mesh_on_this_machine import (
     CLIENT,
     FINANCE,
     NO_ROOT,
@@ -20,10 +24,6 @@ from mesh_on_this_machine import (
     objects,
     policy,
 )
-from peerauth.dataplane.resources import Capture
-from peerauth.model.world import MeshObject
-from peerauth.runtime.node_proxy import NODE
-from peerauth.xds.server import Service, UdsBinding
 
 pytestmark = [pytest.mark.envoy, pytest.mark.root, pytest.mark.skipif(bool(NO_ROOT), reason=NO_ROOT or "supported")]
 

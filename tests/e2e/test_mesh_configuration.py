@@ -12,8 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from clients import loopback
-from mesh_on_this_machine import (
+from peerauth.agent.echo import listen_tcp
+from peerauth.dataplane.resources import Capture
+from peerauth.model.inventory import WorkloadKey
+from peerauth.runtime.flows import prove_flows
+from peerauth.telemetry import ConnectionSeen, Outcome
+from rigs.clients import loopback
+from rigs.mesh_on_this_machine import (
     CLIENT,
     EGRESS,
     EXAMPLE,
@@ -29,11 +34,6 @@ from mesh_on_this_machine import (
     objects,
     policy,
 )
-from peerauth.agent.echo import listen_tcp
-from peerauth.dataplane.resources import Capture
-from peerauth.model.inventory import WorkloadKey
-from peerauth.runtime.flows import prove_flows
-from peerauth.telemetry import ConnectionSeen, Outcome
 
 pytestmark = pytest.mark.envoy
 

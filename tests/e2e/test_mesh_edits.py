@@ -12,8 +12,12 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import ConnectionTerminated, DataReceived, ResponseReceived, StreamEnded, StreamReset
 
-from clients import GREETING, Connection
-from mesh_on_this_machine import (
+from peerauth.dataplane.resources import LISTENER, Capture
+from peerauth.policy.decision import EffectiveMode
+from peerauth.runtime.control_plane import proxy_key
+from peerauth.telemetry import Outcome
+from rigs.clients import GREETING, Connection
+from rigs.mesh_on_this_machine import (
     CLIENT,
     EGRESS,
     FINANCE,
@@ -26,10 +30,6 @@ from mesh_on_this_machine import (
     policy,
     until,
 )
-from peerauth.dataplane.resources import LISTENER, Capture
-from peerauth.policy.decision import EffectiveMode
-from peerauth.runtime.control_plane import proxy_key
-from peerauth.telemetry import Outcome
 
 pytestmark = pytest.mark.envoy
 

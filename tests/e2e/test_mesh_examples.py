@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from captures import both_captures
-from levels import LEVELS, D, P, Ports, S, ports
-from mesh_clients import SIDECAR, differences
-from mesh_on_this_machine import Machine, example, machine
 from peerauth.dataplane.resources import Capture
 from peerauth.model.world import MeshObject
+from rigs.captures import both_captures
+from rigs.mesh_clients import SIDECAR, differences
+from rigs.mesh_on_this_machine import Machine, example, machine
+from samples.levels import LEVELS, D, P, Ports, S, ports
 
 pytestmark = pytest.mark.envoy
 

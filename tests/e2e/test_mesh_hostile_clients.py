@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from mesh_on_this_machine import FINANCE, Ledger, Machine, example, machine, policy
+from rigs.mesh_on_this_machine import FINANCE, Ledger, Machine, example, machine, policy
 
 pytestmark = pytest.mark.envoy
 

@@ -13,7 +13,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from mesh_on_this_machine import (
+from peerauth.agent.echo import listen_tcp
+from peerauth.agent.netns import MeshNetwork, WorkloadNamespace, sockets_of
+from peerauth.dataplane.resources import Capture
+from peerauth.model.inventory import Workload
+from peerauth.model.world import MeshObject
+from rigs.mesh_on_this_machine import (
     CLIENT,
     EGRESS,
     FINANCE,
@@ -30,11 +35,6 @@ from mesh_on_this_machine import (
     policy,
     until,
 )
-from peerauth.agent.echo import listen_tcp
-from peerauth.agent.netns import MeshNetwork, WorkloadNamespace, sockets_of
-from peerauth.dataplane.resources import Capture
-from peerauth.model.inventory import Workload
-from peerauth.model.world import MeshObject
 
 pytestmark = pytest.mark.envoy
 

@@ -15,11 +15,25 @@ from pathlib import Path
 import msgspec
 import pytest
 
-import control_plane_process
-from clients import Connection, serial_of
-from control_plane_process import Plan, Proxy
-from envoycounts import STANDS_STILL, envoy_stats, failed_handshakes
-from mesh_on_this_machine import (
+from peerauth.agent.echo import listen_tcp
+from peerauth.agent.supervisor import find_envoy
+from peerauth.ca.service import CertificateAuthority
+from peerauth.ca.store import open_state
+from peerauth.identity.csr import CsrRefusal, IssuedCertificate
+from peerauth.identity.spiffe import SpiffeId
+from peerauth.model.inventory import Workload, WorkloadKey
+from peerauth.probe.credentials import client_context
+from peerauth.runtime import settings
+from peerauth.runtime.instance import claim
+from peerauth.runtime.networks import LoopbackNetwork, Placed
+from peerauth.runtime.node_agent import NodeAgent
+from peerauth.runtime.tally import Tally
+from peerauth.runtime.verification import probe_credentials
+from rigs import control_plane_process
+from rigs.clients import Connection, serial_of
+from rigs.control_plane_process import Plan, Proxy
+from rigs.envoycounts import STANDS_STILL, envoy_stats, failed_handshakes
+from rigs.mesh_on_this_machine import (
     DOCUMENTED_BIND,
     EGRESS,
     EXAMPLE,
@@ -36,20 +50,6 @@ from mesh_on_this_machine import (
     policy,
     until,
 )
-from peerauth.agent.echo import listen_tcp
-from peerauth.agent.supervisor import find_envoy
-from peerauth.ca.service import CertificateAuthority
-from peerauth.ca.store import open_state
-from peerauth.identity.csr import CsrRefusal, IssuedCertificate
-from peerauth.identity.spiffe import SpiffeId
-from peerauth.model.inventory import Workload, WorkloadKey
-from peerauth.probe.credentials import client_context
-from peerauth.runtime import settings
-from peerauth.runtime.instance import claim
-from peerauth.runtime.networks import LoopbackNetwork, Placed
-from peerauth.runtime.node_agent import NodeAgent
-from peerauth.runtime.tally import Tally
-from peerauth.runtime.verification import probe_credentials
 
 pytestmark = pytest.mark.envoy
 
@@ -109,7 +109,8 @@ class Detached:
         proxies = tuple(Proxy(key, place, sockets.get(key, "")) for key, place in self.places.items())
         plan = msgspec.json.encode(Plan(str(self.documents), proxies)).decode()
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, control_plane_process.__file__, plan),
+            *(sys.executable, "-m", control_plane_process.__name__, plan),
+            cwd=Path(__file__).parents[1],
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )

@@ -14,8 +14,18 @@ from pathlib import Path
 
 import pytest
 
-from captures import transparent_only
-from mesh_on_this_machine import (
+from peerauth.agent.supervisor import EnvoySupervisor
+from peerauth.dataplane.envoy.sidecar import render_sidecar
+from peerauth.dataplane.resources import LISTENER, Capture, SidecarWorkload, TypeUrl
+from peerauth.model.diagnostic import Diagnostic
+from peerauth.policy.decision import EffectiveMode
+from peerauth.runtime import control_plane
+from peerauth.runtime.answers import Answers
+from peerauth.runtime.control_plane import proxy_key
+from peerauth.runtime.outstanding import Behind, CaughtUp
+from peerauth.xds.wire import ProxyKey
+from rigs.captures import transparent_only
+from rigs.mesh_on_this_machine import (
     EXAMPLE,
     FINANCE,
     FORBIDDEN,
@@ -28,18 +38,8 @@ from mesh_on_this_machine import (
     policy,
     until,
 )
-from peerauth.agent.supervisor import EnvoySupervisor
-from peerauth.dataplane.envoy.sidecar import render_sidecar
-from peerauth.dataplane.resources import LISTENER, Capture, SidecarWorkload, TypeUrl
-from peerauth.model.diagnostic import Diagnostic
-from peerauth.policy.decision import EffectiveMode
-from peerauth.runtime import control_plane
-from peerauth.runtime.answers import Answers
-from peerauth.runtime.control_plane import proxy_key
-from peerauth.runtime.outstanding import Behind, CaughtUp
-from peerauth.xds.wire import ProxyKey
-from stopped import stopped
-from up_process import peerauth_up
+from rigs.stopped import stopped
+from rigs.up_process import peerauth_up
 
 pytestmark = pytest.mark.envoy
 

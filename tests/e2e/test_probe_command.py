@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import pytest
 
-from mesh_on_this_machine import EXAMPLE
 from peerauth.ca.store import open_state
 from peerauth.runtime.verification import probe_credentials
-from up_process import PEERAUTH, Up, peerauth_up
+from rigs.mesh_on_this_machine import EXAMPLE
+from rigs.up_process import PEERAUTH, Up, peerauth_up
 
 pytestmark = pytest.mark.envoy
 

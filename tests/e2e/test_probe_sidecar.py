@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from envoyrig import Authority, running_envoy
 from peerauth.agent.admin import ask
 from peerauth.agent.echo import EchoApplication, listen_tcp
 from peerauth.agent.netns import MeshNetwork, sockets_of, unsupported
@@ -32,7 +31,8 @@ from peerauth.probe import (
     foreign_certificate,
     judge_port,
 )
-from sidecars import CLIENT, FINANCE, decided, sidecar
+from rigs.envoyrig import Authority, running_envoy
+from samples.sidecars import CLIENT, FINANCE, decided, sidecar
 
 pytestmark = pytest.mark.envoy
 root = pytest.mark.skipif(bool(unsupported()), reason=unsupported() or "supported")

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from clients import GREETING, Application, Connection, application, client_context, greet, loopback, tunnel
-from envoyrig import Authority, RunningEnvoy, running_envoy
 from peerauth.dataplane.envoy.sidecar import render_sidecar
 from peerauth.dataplane.resources import DeclaredPort, Endpoint, Resources, SidecarWorkload
 from peerauth.model.mesh import MeshConfig, TlsVersion
 from peerauth.policy.decision import Decision
 from peerauth.telemetry import ConnectionSeen, Event, Outcome, PortTotal, parse_connection, totals
-from sidecars import CLIENT, FINANCE, decided, sidecar
+from rigs.clients import GREETING, Application, Connection, application, client_context, greet, loopback, tunnel
+from rigs.envoyrig import Authority, RunningEnvoy, running_envoy
+from samples.sidecars import CLIENT, FINANCE, decided, sidecar
 
 pytestmark = pytest.mark.envoy
 

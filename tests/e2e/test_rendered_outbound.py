@@ -12,14 +12,14 @@ import pytest
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 
-from clients import Connection, application, loopback
-from envoyrig import Authority, RunningEnvoy, running_envoy
 from peerauth.dataplane.envoy.sidecar import render_sidecar
 from peerauth.dataplane.resources import CLUSTER, DeclaredPort, EgressEndpoint, EgressPort, Endpoint, Resources
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.policy.outbound import Transport
 from peerauth.telemetry import ConnectionSeen, Event, Outcome, parse_connection
-from sidecars import CLIENT, FINANCE, decided, sidecar
+from rigs.clients import Connection, application, loopback
+from rigs.envoyrig import Authority, RunningEnvoy, running_envoy
+from samples.sidecars import CLIENT, FINANCE, decided, sidecar
 
 pytestmark = pytest.mark.envoy
 

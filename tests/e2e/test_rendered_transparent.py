@@ -11,15 +11,15 @@ from typing import NamedTuple
 
 import pytest
 
-from clients import Application, Connection, application, client_context
-from envoyrig import Authority, RunningEnvoy, running_envoy
 from peerauth.agent.netns import MeshNetwork, WorkloadNamespace, socket_in, unsupported
 from peerauth.dataplane.envoy.sidecar import render_sidecar
 from peerauth.dataplane.resources import Capture, DeclaredPort, Resources
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.policy.outbound import OutboundPeer, PortTransport, Transport
 from peerauth.telemetry import Event, Outcome, parse_connection
-from sidecars import CLIENT, FINANCE, decided, sidecar
+from rigs.clients import Application, Connection, application, client_context
+from rigs.envoyrig import Authority, RunningEnvoy, running_envoy
+from samples.sidecars import CLIENT, FINANCE, decided, sidecar
 
 pytestmark = [
     pytest.mark.envoy,

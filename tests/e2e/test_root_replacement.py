@@ -12,14 +12,25 @@ import msgspec
 import pytest
 from cryptography import x509
 
-from envoycounts import envoy_stats, failed_handshakes
-from mesh_on_this_machine import CLIENT, FINANCE, NO_ROOT, TRUST_DOMAIN, WEB, Machine, machine, now, objects, policy
 from peerauth.agent.admin import ask
 from peerauth.ca.store import open_state
 from peerauth.dataplane.resources import Capture
 from peerauth.identity.x509 import Issuer
 from peerauth.model.inventory import WorkloadKey
 from peerauth.runtime.verification import probe_credentials
+from rigs.envoycounts import envoy_stats, failed_handshakes
+from rigs.mesh_on_this_machine import (
+    CLIENT,
+    FINANCE,
+    NO_ROOT,
+    TRUST_DOMAIN,
+    WEB,
+    Machine,
+    machine,
+    now,
+    objects,
+    policy,
+)
 
 pytestmark = [pytest.mark.envoy, pytest.mark.root, pytest.mark.skipif(bool(NO_ROOT), reason=NO_ROOT or "supported")]
 

@@ -17,8 +17,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from clients import loopback
-from envoyrig import Authority, Discovery, discovery_server
 from peerauth.agent.admin import ask
 from peerauth.agent.netns import MeshNetwork, socket_in, unsupported
 from peerauth.agent.outage import Outage
@@ -29,7 +27,9 @@ from peerauth.dataplane.envoy.bootstrap import bootstrap as bootstrap_of
 from peerauth.dataplane.envoy.sidecar import render_sidecar
 from peerauth.dataplane.resources import EgressEndpoint, EgressPort, Endpoint
 from peerauth.errors import ProxyError
-from sidecars import FINANCE, decided, sidecar
+from rigs.clients import loopback
+from rigs.envoyrig import Authority, Discovery, discovery_server
+from samples.sidecars import FINANCE, decided, sidecar
 
 pytestmark = pytest.mark.envoy
 

@@ -10,10 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from clients import loopback
-from mesh_on_this_machine import DOCUMENTED_BIND, EXAMPLE, NO_ROOT, policy
 from peerauth.agent import leftovers
-from up_process import Up, answered, envoys_below, eventually, example_documents, folder_of, peerauth_up, plaintext_is
+from rigs.clients import loopback
+from rigs.mesh_on_this_machine import DOCUMENTED_BIND, EXAMPLE, NO_ROOT, policy
+from rigs.up_process import (
+    Up,
+    answered,
+    envoys_below,
+    eventually,
+    example_documents,
+    folder_of,
+    peerauth_up,
+    plaintext_is,
+)
 
 pytestmark = pytest.mark.envoy
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from clients import loopback
-from mesh_on_this_machine import policy
-from up_process import answered, envoys_below, eventually, example_documents, folder_of, peerauth_up, plaintext_is
+from rigs.clients import loopback
+from rigs.mesh_on_this_machine import policy
+from rigs.up_process import answered, envoys_below, eventually, example_documents, folder_of, peerauth_up, plaintext_is
 
 pytestmark = pytest.mark.envoy
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from clients import loopback
-from mesh_on_this_machine import DOCUMENTED_BIND, EXAMPLE, Hammer, hammering, policy
-from up_process import Up, peerauth_up
+from rigs.clients import loopback
+from rigs.mesh_on_this_machine import DOCUMENTED_BIND, EXAMPLE, Hammer, hammering, policy
+from rigs.up_process import Up, peerauth_up
 
 pytestmark = pytest.mark.envoy
 

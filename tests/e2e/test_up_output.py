@@ -15,10 +15,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from clients import loopback
-from mesh_on_this_machine import FINANCE, policy
 from peerauth.runtime.running_mesh import RunningMesh, find
-from up_process import AT_MOST_S, PEERAUTH, SOCKETS, answered, eventually, example_documents, plaintext_is
+from rigs.clients import loopback
+from rigs.mesh_on_this_machine import FINANCE, policy
+from rigs.up_process import AT_MOST_S, PEERAUTH, SOCKETS, answered, eventually, example_documents, plaintext_is
 
 pytestmark = pytest.mark.envoy
 

@@ -18,12 +18,12 @@ from envoy.config.listener.v3 import listener_pb2
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
-from envoyrig import Authority
 from peerauth.agent.envoy import EnvoyLaunch, command, find_envoy
 from peerauth.dataplane.resources import CLUSTER, LISTENER, SECRET
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.server import DiscoveryServer, UdsBinding
 from peerauth.xds.wire import ProxyKey
+from rigs.envoyrig import Authority
 
 pytestmark = pytest.mark.envoy
 

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 import yaml
 
-import goldens
+from judges import goldens
 from peerauth.dataplane.ambient.node import NodeProxy, render_node
 
 CASES = sorted(path.parent for path in Path(__file__).parent.glob("*/node.yaml"))

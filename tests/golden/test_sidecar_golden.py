@@ -12,7 +12,7 @@ import msgspec
 import pytest
 import yaml
 
-import goldens
+from judges import goldens
 from peerauth.dataplane.envoy.sidecar import render_sidecar
 from peerauth.dataplane.resources import SidecarWorkload
 

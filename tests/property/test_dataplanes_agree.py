@@ -20,7 +20,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from xds.type.matcher.v3 import matcher_pb2
 
-from meshes import PORTS, ROOT, label_sets, policy, policy_sets
 from peerauth.dataplane.ambient.node import NodeProxy, NodeWorkload, render_node
 from peerauth.dataplane.envoy.sidecar import render_sidecar
 from peerauth.dataplane.resources import LISTENER, Capture, DeclaredPort, Endpoint, SidecarWorkload
@@ -29,6 +28,7 @@ from peerauth.model.inventory import WorkloadKey
 from peerauth.model.peerauth import PeerAuthentication
 from peerauth.policy.decision import Dataplane, Decision, EffectiveMode
 from peerauth.policy.resolve import resolve
+from samples.meshes import PORTS, ROOT, label_sets, policy, policy_sets
 
 KEY = WorkloadKey("foo", "w")
 IDENTITY = SpiffeId("cluster.local", "foo", "w")

@@ -10,7 +10,6 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manifests import documents, namespace, pod, policy
 from peerauth.model.changes import MeshObject, Reset
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.schema import Checked
@@ -20,6 +19,7 @@ from peerauth.sources.followedfile import SETTLE_SECONDS
 from peerauth.sources.following import Following
 from peerauth.sources.reader import read_stream
 from peerauth.sources.sighting import Look, Sighting, Signature
+from samples.manifests import documents, namespace, pod, policy
 
 ORDER = (EffectiveMode.DISABLE, EffectiveMode.PERMISSIVE, EffectiveMode.STRICT)
 MODES = ("DISABLE", "PERMISSIVE", "STRICT")

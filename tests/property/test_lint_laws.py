@@ -6,7 +6,6 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshes import objects, pairs
 from peerauth.analysis.explain import Explainer, Shared, decision_document, explain, why_dataplane
 from peerauth.analysis.lint import lint
 from peerauth.analysis.lint.codes import LINT_CODES
@@ -23,6 +22,7 @@ from peerauth.model.world import World
 from peerauth.policy.capture import captured_of
 from peerauth.policy.decision import Dataplane, EffectiveMode, Verdict
 from peerauth.policy.index import PolicyIndex
+from samples.meshes import objects, pairs
 
 _NAMESPACES = st.sampled_from(["istio-system", "foo", "bar"])
 _ANNOTATIONS = st.dictionaries(

@@ -8,6 +8,7 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from judges.places import same_places
 from peerauth.model.schema import Checked, check
 from peerauth.sources.blocklists import block_list
 from peerauth.sources.files import collect
@@ -15,7 +16,6 @@ from peerauth.sources.jsontree import JsonDocument, JsonSpan, json_spans
 from peerauth.sources.reader import DocumentReader
 from peerauth.sources.text import Chunk
 from peerauth.sources.yamltree import Document, read_exactly
-from places import same_places
 
 texts = st.sampled_from(
     ["a", "A", "", "a b", "- b", "#c", "x: y", "|", "é", "line\n- item\nmore", "'", "&x", "*x", "8080"]

@@ -6,7 +6,6 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from meshes import changes, policy_objects
 from peerauth.model.changes import Change, Delete, Edit, MeshObject, ObjectRef, Reset, Upsert, ref_of
 from peerauth.model.inventory import Namespace, Workload, WorkloadKey
 from peerauth.model.mesh import meshes_of
@@ -16,6 +15,7 @@ from peerauth.policy.decision import Decision
 from peerauth.policy.index import PolicyIndex
 from peerauth.policy.resolve import resolve
 from peerauth.policy.revisions import standing_of
+from samples.meshes import changes, policy_objects
 
 
 class Said:

@@ -8,11 +8,11 @@ from random import Random
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from meshes import PORTS, ROOT, label_sets, meta, pairs, policy, policy_sets
 from peerauth.model.meta import Labels
 from peerauth.model.peerauth import Mode, PeerAuthentication
 from peerauth.policy.decision import Dataplane, Decision, EffectiveMode, Level, Verdict
 from peerauth.policy.resolve import resolve
+from samples.meshes import PORTS, ROOT, label_sets, meta, pairs, policy, policy_sets
 
 LABELS = label_sets().map(pairs)
 NAMESPACE = st.sampled_from([ROOT, "foo", "bar"])

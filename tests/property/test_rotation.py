@@ -17,7 +17,7 @@ from peerauth.identity.rotation import (
     SHORTEST_WAIT,
     Rotation,
 )
-from pki import NOW
+from samples.pki import NOW
 
 jitters = st.floats(0, 1, exclude_max=True)
 lifetimes = st.timedeltas(timedelta(seconds=10), timedelta(days=90))

@@ -6,10 +6,10 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from judges.places import same_places
 from peerauth.sources.blockyaml import BlockReader
 from peerauth.sources.text import Chunk
 from peerauth.sources.yamltree import Document, read_exactly
-from places import same_places
 
 SCALARS = [
     *("", "a", "a b", "a  b", "yes", "no", "on", "y", "N", "true", "False", "~", "null", "Null", "x # c", "x#c", "#c"),

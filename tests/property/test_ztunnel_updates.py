@@ -16,7 +16,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from meshes import PORTS, ROOT, label_sets, meta, pairs, policies
+from judges.ztunnelmodel import MESH_IDENTITY, NOBODY, Connection, Ztunnel
 from peerauth.dataplane.ambient.address import Surroundings, workload_name
 from peerauth.dataplane.resources import TypeUrl
 from peerauth.model.changes import Delete, Edit, MeshObject, Upsert, ref_of
@@ -40,7 +40,7 @@ from peerauth.xds.wire import (
     Send,
     Variant,
 )
-from ztunnelmodel import MESH_IDENTITY, NOBODY, Connection, Ztunnel
+from samples.meshes import PORTS, ROOT, label_sets, meta, pairs, policies
 
 PROXY = ztunnel_key("n1")
 AROUND = Surroundings()

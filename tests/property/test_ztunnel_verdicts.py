@@ -7,7 +7,7 @@ from itertools import product
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshes import PORTS, ROOT, label_sets, pairs, policy, policy_sets, workload
+from judges.ztunnelmodel import MESH_IDENTITY, NOBODY, Ztunnel
 from peerauth.dataplane.ambient.address import Surroundings, workload_address, workload_name
 from peerauth.dataplane.ambient.authorization import class_policy, policy_name_of
 from peerauth.model.inventory import Workload
@@ -16,7 +16,7 @@ from peerauth.model.peerauth import PeerAuthentication
 from peerauth.policy.decision import Dataplane, Decision, EffectiveMode
 from peerauth.policy.resolve import resolve
 from peerauth.xds.wire import ADDRESS, AUTHORIZATION
-from ztunnelmodel import MESH_IDENTITY, NOBODY, Ztunnel
+from samples.meshes import PORTS, ROOT, label_sets, pairs, policy, policy_sets, workload
 
 AROUND = Surroundings()
 EVERY_PORT = (1, *PORTS, 15000)

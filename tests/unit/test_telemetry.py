@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from peerauth.dataplane.envoy import accesslog
 from peerauth.model.inventory import WorkloadKey
 from peerauth.telemetry import Event, Outcome, PortTotal, Why, _Line, parse_connection, totals
-from sidecars import CLIENT
+from samples.sidecars import CLIENT
 
 NO_CERTIFICATE = "TLS_error:|268435648:SSL_routines:OPENSSL_internal:PEER_DID_NOT_RETURN_A_CERTIFICATE:TLS_error_end"
 WRONG_NAME = "TLS_error:|268435581:SSL_routines:CERTIFICATE_VERIFY_FAILED:verify_cert_failed:_SAN_matcher:TLS_error_end"

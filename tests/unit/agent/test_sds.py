@@ -23,7 +23,7 @@ from peerauth.errors import PlatformError
 from peerauth.identity.csr import CsrRefusal, IssuedCertificate, make_csr
 from peerauth.identity.keys import private_key_pem
 from peerauth.identity.spiffe import SpiffeId
-from pki import FINANCE, NOW, TRUST_DOMAIN, WEB, Clock, make_issuer, make_key
+from samples.pki import FINANCE, NOW, TRUST_DOMAIN, WEB, Clock, make_issuer, make_key
 
 DAY = timedelta(hours=24)
 

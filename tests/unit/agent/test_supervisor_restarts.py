@@ -12,9 +12,9 @@ from pathlib import Path
 
 import msgspec
 
-from bounded import soon
 from peerauth.agent.supervisor import Backoff, Supervisor
 from peerauth.aio import spawn
+from rigs.bounded import soon
 
 
 class Sleeper(msgspec.Struct, frozen=True):

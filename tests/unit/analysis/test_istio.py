@@ -6,12 +6,12 @@ from itertools import product
 
 import pytest
 
-from manifests import IN_AMBIENT_MODE, found_of, namespace, pod, policy
 from peerauth.analysis.istio import difference
 from peerauth.model.meta import Meta
 from peerauth.model.peerauth import Mode, PeerAuthentication, PortMode
 from peerauth.policy.decision import Dataplane, Decision
 from peerauth.policy.resolve import resolve
+from samples.manifests import IN_AMBIENT_MODE, found_of, namespace, pod, policy
 
 U, D, P, S = Mode.UNSET, Mode.DISABLE, Mode.PERMISSIVE, Mode.STRICT
 BROAD = (None, U, D, P, S)

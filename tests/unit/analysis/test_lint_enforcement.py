@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from manifests import (
+from samples.manifests import (
     IN_AMBIENT_MODE,
     destination_rule,
     found,

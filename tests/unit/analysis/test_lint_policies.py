@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from manifests import found, found_of, namespace, pod, policy
 from peerauth.model.diagnostic import Severity
+from samples.manifests import found, found_of, namespace, pod, policy
 
 MESH = (namespace(), pod())
 

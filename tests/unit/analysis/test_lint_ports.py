@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from manifests import IN_AMBIENT_MODE, found, found_of, namespace, pod, policy, service
+from samples.manifests import IN_AMBIENT_MODE, found, found_of, namespace, pod, policy, service
 
 
 def test_the_number_of_a_service_is_not_the_workloads() -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from manifests import IN_AMBIENT_MODE, found, found_of, namespace, pod, policy, service
 from peerauth.model.diagnostic import Severity
+from samples.manifests import IN_AMBIENT_MODE, found, found_of, namespace, pod, policy, service
 
 STRICT = policy("foo/default", "STRICT")
 

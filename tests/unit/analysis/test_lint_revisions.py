@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from manifests import (
+from peerauth.analysis.lint.duplicates import defined_twice
+from peerauth.model.diagnostic import Severity
+from peerauth.sources.reader import read_stream
+from samples.manifests import (
     IN_AMBIENT_MODE,
     IN_SIDECAR_MODE,
     found,
@@ -15,9 +18,6 @@ from manifests import (
     policy,
     revision_tag,
 )
-from peerauth.analysis.lint.duplicates import defined_twice
-from peerauth.model.diagnostic import Severity
-from peerauth.sources.reader import read_stream
 
 CANARY = {"istio.io/rev": "canary"}
 DEFAULT_CONFIG = mesh_config("rootNamespace: istio-system")

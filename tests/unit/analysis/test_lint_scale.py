@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from manifests import destination_rule, mesh_config, namespace, pod, policy, service, surveyed
 from peerauth.analysis.explain import decision_document, explain, why_dataplane
 from peerauth.analysis.lint import CHECKS, Check
 from peerauth.analysis.lint.require import not_strict
 from peerauth.analysis.lint.survey import Survey, survey
+from samples.manifests import destination_rule, mesh_config, namespace, pod, policy, service, surveyed
 
 if TYPE_CHECKING:
     from _typeshed import TraceFunction

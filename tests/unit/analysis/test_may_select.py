@@ -7,9 +7,9 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from manifests import documents, found, found_of, namespace, policy
 from peerauth.cli.main import cli
 from peerauth.model.diagnostic import Severity
+from samples.manifests import documents, found, found_of, namespace, policy
 
 STRICT = policy("foo/default", "STRICT")
 

@@ -7,7 +7,7 @@ import pytest
 from peerauth.ca.attest import Caller, entitlement, impersonation
 from peerauth.identity.csr import CsrRefusal, RefusalKind
 from peerauth.identity.spiffe import SpiffeId
-from pki import FINANCE, TRUST_DOMAIN, WEB
+from samples.pki import FINANCE, TRUST_DOMAIN, WEB
 
 NODE = Caller(SpiffeId(TRUST_DOMAIN, "istio-system", "ztunnel"), "n1")
 STRANGER = SpiffeId("elsewhere", "foo", "finance")

@@ -21,7 +21,7 @@ from peerauth.identity.csr import CsrRefusal, make_csr
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.identity.x509 import MAX_SVID_LIFETIME, verify_svid
 from peerauth.proto import citadel_pb2 as pb
-from pki import FINANCE, NOW, TRUST_DOMAIN, WEB, Clock, make_issuer, make_key, make_root
+from samples.pki import FINANCE, NOW, TRUST_DOMAIN, WEB, Clock, make_issuer, make_key, make_root
 
 KEY = make_key()
 AGENT = SpiffeId(TRUST_DOMAIN, "istio-system", "ztunnel")

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from peerauth.ca.attest import Caller
 from peerauth.ca.node_token import check_token, issue_token
-from pki import FINANCE, NOW, make_key
+from samples.pki import FINANCE, NOW, make_key
 
 KEY = make_key()
 CALLER = Caller(FINANCE, "n1")

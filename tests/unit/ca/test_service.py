@@ -15,7 +15,7 @@ from peerauth.errors import IdentityError
 from peerauth.identity.csr import CsrRefusal, IssuedCertificate, RefusalKind, make_csr
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.identity.x509 import ISSUING_LIFETIME, build_svid, certificate_pem, verify_svid
-from pki import FINANCE, NOW, TRUST_DOMAIN, WEB, Clock, make_issuer, make_key, make_root
+from samples.pki import FINANCE, NOW, TRUST_DOMAIN, WEB, Clock, make_issuer, make_key, make_root
 
 KEY = make_key()
 CSR = make_csr(KEY, FINANCE)

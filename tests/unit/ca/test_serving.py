@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.x509.verification import PolicyBuilder, Store
 
 from peerauth.ca.serving import make_serving_certificate
-from pki import NOW, make_issuer
+from samples.pki import NOW, make_issuer
 
 
 def test_it_verifies_for_its_names_and_has_no_spiffe_identity() -> None:

@@ -26,7 +26,7 @@ from peerauth.ca.store import CA_CERT, CA_KEY, CERT_CHAIN, LOCK, ROOT_CERT, ROOT
 from peerauth.errors import IdentityError, LockedError, PlatformError
 from peerauth.identity.keys import private_key_pem
 from peerauth.identity.x509 import ISSUING_LIFETIME, Issuer, build_svid, certificate_pem, verify_svid
-from pki import FINANCE, NOW, TRUST_DOMAIN, make_issuer, make_key, make_root
+from samples.pki import FINANCE, NOW, TRUST_DOMAIN, make_issuer, make_key, make_root
 
 
 @pytest.fixture

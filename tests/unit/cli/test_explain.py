@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from manifests import IN_AMBIENT_MODE, documents, namespace, pod, policy, service
 from peerauth.cli.main import cli
+from samples.manifests import IN_AMBIENT_MODE, documents, namespace, pod, policy, service
 
 
 def explain(text: str, *arguments: str) -> Result:

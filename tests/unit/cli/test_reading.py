@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from manifests import documents, pod
 from peerauth.cli import reading
 from peerauth.errors import SourceError
+from samples.manifests import documents, pod
 
 
 class Terminal(io.StringIO):

@@ -18,7 +18,7 @@ from peerauth.dataplane.resources import CLUSTER, LISTENER, Resources
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.inventory import WorkloadKey
 from peerauth.policy.decision import EffectiveMode
-from sidecars import CLIENT, FINANCE, decided
+from samples.sidecars import CLIENT, FINANCE, decided
 
 PORTS = (8080, 9090)
 MODES = [mode.value for mode in EffectiveMode]

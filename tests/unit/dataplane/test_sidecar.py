@@ -30,7 +30,7 @@ from peerauth.dataplane.resources import (
     SidecarWorkload,
 )
 from peerauth.policy.outbound import OutboundPeer, Transport
-from sidecars import CLIENT, FINANCE, decided, sidecar
+from samples.sidecars import CLIENT, FINANCE, decided, sidecar
 
 MODES = ("DISABLE", "PERMISSIVE", "STRICT")
 decisions = st.builds(
@@ -300,7 +300,7 @@ def test_an_endpoint_without_an_expected_identity_cannot_be_spoken_to_in_mutual_
 
 
 def test_equal_sidecars_are_equal_bytes_in_every_process() -> None:
-    program = "import hashlib, sidecars\nfrom test_sidecar import digest, everything\nprint(digest(everything()))\n"
+    program = "import hashlib\nfrom test_sidecar import digest, everything\nprint(digest(everything()))\n"
     here = Path(__file__).parent
     paths = [str(here), str(here.parents[1]), *sys.path]
     for seed in ("1", "2"):

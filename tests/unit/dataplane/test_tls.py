@@ -17,7 +17,7 @@ from peerauth.dataplane.resources import CLUSTER, LISTENER, Capture, EgressEndpo
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.mesh import DEFAULT_MESH
 from peerauth.policy.outbound import OutboundPeer, Transport
-from sidecars import CLIENT, FINANCE, decided, sidecar
+from samples.sidecars import CLIENT, FINANCE, decided, sidecar
 
 
 def upstream(socket: base_pb2.TransportSocket) -> tls_pb2.UpstreamTlsContext | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from meshes import meta, pairs, workload
 from peerauth.dataplane.ambient.authorization import (
     class_policy,
     movers_name,
@@ -15,6 +14,7 @@ from peerauth.dataplane.ambient.authorization import (
 from peerauth.model.inventory import Workload
 from peerauth.policy.decision import EffectiveMode, Enforced, PortDecision
 from peerauth.proto import authorization_pb2 as pb
+from samples.meshes import meta, pairs, workload
 
 STRICT, PERMISSIVE = EffectiveMode.STRICT, EffectiveMode.PERMISSIVE
 NAME = policy_name("foo", pairs({"app": "finance"}))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import msgspec
 
-from meshes import meta, namespace, pairs, policy
 from peerauth.dataplane.ambient.address import Surroundings
 from peerauth.dataplane.ambient.authorization import movers_name, policy_name_of
 from peerauth.dataplane.ambient.ztunnel import ResourceChange, ZtunnelResources
@@ -13,6 +12,7 @@ from peerauth.model.inventory import EndpointSlice, Port, Service, ServicePort, 
 from peerauth.model.world import World
 from peerauth.policy.index import PolicyIndex
 from peerauth.proto import workload_pb2 as pb
+from samples.meshes import meta, namespace, pairs, policy
 
 FINANCE = Workload(
     meta("foo/finance", {"app": "finance", "version": "v2"}),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from peerauth.identity.csr import MAX_CSR_BYTES, CheckedCsr, CsrRefusal, RefusalKind, check_csr, make_csr
 from peerauth.identity.keys import PrivateKey
-from pki import FINANCE, WEB, make_key
+from samples.pki import FINANCE, WEB, make_key
 
 URI = x509.UniformResourceIdentifier(FINANCE.uri)
 KEY = make_key()

@@ -6,7 +6,7 @@ import pytest
 
 from peerauth.errors import IdentityError
 from peerauth.identity.spiffe import SpiffeId, trust_domain_prefix
-from pki import FINANCE
+from samples.pki import FINANCE
 
 LONGEST_DOMAIN, LONGEST_SEGMENT = "d" * 255, "a" * 253
 

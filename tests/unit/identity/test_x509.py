@@ -26,7 +26,7 @@ from peerauth.identity.x509 import (
     certificate_pem,
     verify_svid,
 )
-from pki import FINANCE, NOW, TRUST_DOMAIN, WEB, make_issuer, make_key, make_root
+from samples.pki import FINANCE, NOW, TRUST_DOMAIN, WEB, make_issuer, make_key, make_root
 
 ISSUER = make_issuer()
 KEY = make_key()

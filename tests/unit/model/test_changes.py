@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from meshes import meta, namespace, policy, workload
 from peerauth.model.changes import MESH_REF, Delete, Edit, Ledger, ObjectRef, Reset, Upsert, ref_of
 from peerauth.model.inventory import ApiServerTarget, Workload
 from peerauth.model.mesh import MeshConfig
+from samples.meshes import meta, namespace, policy, workload
 
 STRICT, DISABLE, PERMISSIVE = (policy("foo/default", mode) for mode in ("STRICT", "DISABLE", "PERMISSIVE"))
 REF = ref_of(STRICT)

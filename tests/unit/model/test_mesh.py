@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from meshes import pairs
 from peerauth.model.mesh import (
     DEFAULT_MESH,
     DEFAULT_REVISION,
@@ -14,6 +13,7 @@ from peerauth.model.mesh import (
     Operator,
     Requirement,
 )
+from samples.meshes import pairs
 
 DEFAULT, CANARY = MeshConfig(root_namespace="root"), MeshConfig(root_namespace="canary-root", revision="canary")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshes import label_sets, pairs
 from peerauth.model.meta import Labels
 from peerauth.model.selectors import SelectorIndex
+from samples.meshes import label_sets, pairs
 
 SELECTORS = st.lists(st.tuples(st.sampled_from(["foo", "bar"]), label_sets(min_size=1).map(pairs)), max_size=12)
 

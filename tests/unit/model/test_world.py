@@ -5,7 +5,6 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshes import ROOT, changes, meta, namespace, objects, pairs, policy, workload
 from peerauth.model.changes import Change, Delete, MeshObject, Reset, Upsert, ref_of
 from peerauth.model.inventory import (
     ApiServerTarget,
@@ -24,6 +23,7 @@ from peerauth.model.mesh import DEFAULT_MESH, Injector, MeshConfig
 from peerauth.model.meta import Origin, age_of
 from peerauth.model.tables import Name
 from peerauth.model.world import DeclaredPort, World
+from samples.meshes import ROOT, changes, meta, namespace, objects, pairs, policy, workload
 
 FINANCE = workload("foo/finance", {"app": "finance"}, ports=(Port(8080, "http"),))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from meshes import pairs
 from peerauth.model.inventory import Workload
 from peerauth.model.mesh import DEFAULT_MESH, MeshConfig, Redirection
 from peerauth.model.meta import Meta
@@ -19,6 +18,7 @@ from peerauth.policy.capture import (
 )
 from peerauth.policy.decision import Dataplane
 from peerauth.policy.membership import TEMPLATES
+from samples.meshes import pairs
 
 OTHER = 65535
 

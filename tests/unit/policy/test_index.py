@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from meshes import ROOT, namespace, policy, workload
 from peerauth.model.changes import Delete, MeshObject, Reset, Upsert, ref_of
 from peerauth.model.inventory import Service, Workload, WorkloadKey
 from peerauth.model.mesh import MeshConfig
 from peerauth.model.peerauth import PeerAuthentication
 from peerauth.policy.index import PolicyIndex
+from samples.meshes import ROOT, namespace, policy, workload
 
 REPLICAS = 10
 NAMESPACES_OF_100 = (10, 100)

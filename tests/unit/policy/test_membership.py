@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshes import meta, namespace, namespaces, pairs, workloads
 from peerauth.model.inventory import Admission, Namespace, ProxyRole, Workload
 from peerauth.model.meta import Meta
 from peerauth.policy.decision import Dataplane
 from peerauth.policy.membership import Membership, hangs_on_namespace, membership_of, traits_of
+from samples.meshes import meta, namespace, namespaces, pairs, workloads
 
 INJECT = "sidecar.istio.io/inject"
 MODE = "istio.io/dataplane-mode"

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshes import PORTS, ROOT, meta, policy, policy_sets
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.inventory import Workload
 from peerauth.model.mesh import MeshConfig
@@ -23,6 +22,7 @@ from peerauth.policy.outbound import (
     transport_to,
 )
 from peerauth.policy.resolve import resolve
+from samples.meshes import PORTS, ROOT, meta, policy, policy_sets
 
 MESH = MeshConfig(trust_domain="example.org")
 FINANCE = Workload(meta("foo/finance", {"app": "x"}), service_account="books", addresses=("10.0.0.1", "fd00::1"))

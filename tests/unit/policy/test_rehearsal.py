@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from manifests import documents, namespace, pod, policy
 from peerauth.model.changes import MeshObject
 from peerauth.policy.rehearsal import Rehearsal
 from peerauth.sources.reader import read_stream
+from samples.manifests import documents, namespace, pod, policy
 
 MESH = documents(namespace(), pod(), policy("foo/default", "STRICT"))
 SERVICE_ACCOUNT = "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: a, namespace: foo}\n"

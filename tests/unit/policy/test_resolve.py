@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from meshes import ROOT, pairs, policy
 from peerauth.model.meta import Meta, Origin
 from peerauth.model.peerauth import Mode, PeerAuthentication, PortMode
 from peerauth.policy.decision import Dataplane, EffectiveMode, Enforced, Level, PortDecision, Reason, Verdict
 from peerauth.policy.resolve import enforce, resolve
+from samples.meshes import ROOT, pairs, policy
 
 FINANCE = {"app": "finance"}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from meshes import ROOT, for_revision, meta, namespace, pairs, policy, workload
 from peerauth.model.changes import Delete, MeshObject, Reset, Upsert, ref_of
 from peerauth.model.inventory import Namespace, Workload, WorkloadKey
 from peerauth.model.mesh import Injector, MeshConfig, Operator, Requirement, meshes_of
@@ -14,6 +13,7 @@ from peerauth.model.peerauth import PeerAuthentication
 from peerauth.policy.decision import Dataplane, Level, Verdict
 from peerauth.policy.index import PolicyIndex
 from peerauth.policy.revisions import standing_of
+from samples.meshes import ROOT, for_revision, meta, namespace, pairs, policy, workload
 
 INJECT, REV, INJECTION = "sidecar.istio.io/inject", "istio.io/rev", "istio-injection"
 CANARY = MeshConfig(root_namespace="canary-root", revision="canary")

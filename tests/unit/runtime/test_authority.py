@@ -18,7 +18,7 @@ from peerauth.identity.keys import private_key_pem
 from peerauth.identity.x509 import Issuer, certificate_pem
 from peerauth.model.diagnostic import Diagnostic
 from peerauth.runtime.authority import AuthorityFolder, follow_authority
-from pki import TRUST_DOMAIN, make_issuer
+from samples.pki import TRUST_DOMAIN, make_issuer
 
 
 def now() -> datetime:

@@ -8,8 +8,6 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
-from bounded import idle, soon
-from meshes import namespace, policy, workload
 from peerauth.aio import spawn
 from peerauth.dataplane.resources import CLUSTER, LISTENER, Capture
 from peerauth.model.changes import Change, Delete, ObjectRef, Reset, Upsert
@@ -20,7 +18,9 @@ from peerauth.runtime import control_plane
 from peerauth.runtime.control_plane import ControlPlane, proxy_key
 from peerauth.runtime.outstanding import Behind, CaughtUp
 from peerauth.xds.cache import ResourceCache
-from standins import Clock, Process, Proxies
+from rigs.bounded import idle, soon
+from rigs.standins import Clock, Process, Proxies
+from samples.meshes import namespace, policy, workload
 
 FINANCE = WorkloadKey("foo", "finance")
 WEB = WorkloadKey("foo", "web")

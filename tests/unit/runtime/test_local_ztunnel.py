@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from bounded import soon
-from meshes import meta, policy
 from peerauth.aio import spawn
 from peerauth.ca.service import CertificateAuthority
 from peerauth.dataplane.resources import Capture
@@ -25,8 +23,10 @@ from peerauth.runtime.networks import Placed
 from peerauth.runtime.outstanding import Behind, CaughtUp
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.server import DiscoveryServer
-from pki import TRUST_DOMAIN, make_issuer
-from stopped import stopped
+from rigs.bounded import soon
+from rigs.stopped import stopped
+from samples.meshes import meta, policy
+from samples.pki import TRUST_DOMAIN, make_issuer
 
 STAND_IN = """\
 import os, queue, socket, threading

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from meshes import namespace, pairs, policy
 from peerauth.dataplane.ambient.node import HbonePeer, NodeProxy, NodeWorkload, render_node
 from peerauth.dataplane.ambient.node_mesh import MeshListener
 from peerauth.dataplane.resources import CLUSTER, LISTENER
@@ -26,6 +25,7 @@ from peerauth.runtime.networks import Placed
 from peerauth.runtime.node_configuration import NodeConfiguration
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.wire import ProxyKey
+from samples.meshes import namespace, pairs, policy
 
 PROXY = ProxyKey("node~test")
 ALIASED = msgspec.structs.replace(DEFAULT_MESH, trust_domain_aliases=("old.example",))

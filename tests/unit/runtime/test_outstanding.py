@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from bounded import idle, soon
 from peerauth.aio import spawn
 from peerauth.dataplane.resources import CLUSTER, LISTENER
 from peerauth.runtime.outstanding import PATIENCE_SECONDS, Behind, CaughtUp, Outstanding
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.wire import ProxyKey
-from standins import Clock, Process, Proxies
+from rigs.bounded import idle, soon
+from rigs.standins import Clock, Process, Proxies
 
 FINANCE, WEB = ProxyKey("finance"), ProxyKey("web")
 CLOSES = ("port 8080 PERMISSIVE -> STRICT",)

@@ -8,7 +8,7 @@ import pytest
 
 from peerauth.policy.decision import EffectiveMode
 from peerauth.runtime.control_plane import _Stage
-from sidecars import decided
+from samples.sidecars import decided
 
 MODES = ("DISABLE", "PERMISSIVE", "STRICT")
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from followed import Followed, followed, modes_of
-from manifests import documents, namespace, pod, policy
 from peerauth.model.peerauth import Mode
 from peerauth.model.schema.faults import SYNTAX, UNREADABLE
 from peerauth.sources import followedfile
+from rigs.followed import Followed, followed, modes_of
+from samples.manifests import documents, namespace, pod, policy
 
 STRICT = documents(policy("foo/default", "STRICT"), policy("foo/finance", "STRICT", app="finance"))
 OPEN = documents(policy("foo/default", "PERMISSIVE"), policy("foo/finance", "DISABLE", app="finance"))

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import pytest
 
-from manifests import documents, namespace, pod, policy
 from peerauth.model.changes import MeshObject
 from peerauth.model.diagnostic import Diagnostic, Severity
 from peerauth.model.peerauth import Mode, PeerAuthentication
@@ -15,6 +14,7 @@ from peerauth.sources.followedfile import PATIENCE_SECONDS, SETTLE_SECONDS
 from peerauth.sources.following import Following, News
 from peerauth.sources.reader import read_stream
 from peerauth.sources.sighting import Look, Sighting, Signature
+from samples.manifests import documents, namespace, pod, policy
 
 MESH = documents(namespace(), *(pod(f"foo/p{number}") for number in range(20)))
 

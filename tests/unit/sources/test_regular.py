@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from manifests import namespace, pod
 from peerauth.errors import SourceError
 from peerauth.model.schema.faults import UNREADABLE
 from peerauth.sources import regular
 from peerauth.sources.files import documents, load
 from peerauth.sources.regular import has_writer, read_named, read_regular
 from peerauth.sources.watching import Watching
+from samples.manifests import namespace, pod
 
 AT_MOST_S = 20
 PEERAUTH = (sys.executable, "-c", "from peerauth.cli.main import main; main()")

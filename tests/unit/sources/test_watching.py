@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from followed import followed
 from peerauth.errors import SourceError
 from peerauth.model.schema.faults import SYNTAX, UNREADABLE
 from peerauth.sources import watching
 from peerauth.sources.watching import Watching
+from rigs.followed import followed
 
 
 def namespaces(*names: str) -> str:

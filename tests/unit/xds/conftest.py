@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-import playbook
+from judges import playbook
 
 
 @pytest.fixture(autouse=True)

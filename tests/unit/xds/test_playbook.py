@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from judges.playbook import Playbook, end_all, request, response
 from peerauth.dataplane.resources import LISTENER
 from peerauth.xds.wire import CloseCode, Variant
-from playbook import Playbook, end_all, request, response
 
 
 def test_an_answer_that_nobody_expected_fails_the_test_that_it_comes_in() -> None:

@@ -14,13 +14,13 @@ import grpc.aio
 import pytest
 from envoy.service.discovery.v3 import discovery_pb2
 
-from bounded import soon
 from peerauth.dataplane.resources import CLUSTER, LISTENER, SECRET, TypeUrl
 from peerauth.errors import PlatformError
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.server import DiscoveryServer, Service, UdsBinding
 from peerauth.xds.status import Nack
 from peerauth.xds.wire import ProxyKey
+from rigs.bounded import soon
 
 FINANCE, WEB = ProxyKey("finance"), ProxyKey("web")
 DELTA_ADS = f"/{Service.AGGREGATED.value}/DeltaAggregatedResources"

@@ -26,7 +26,7 @@ from peerauth.xds.server import (
 )
 from peerauth.xds.stream import Context
 from peerauth.xds.wire import ProxyKey
-from pki import make_issuer
+from samples.pki import make_issuer
 
 HOST = "istiod.istio-system.svc"
 GROUP = ProxyKey("all ztunnels")

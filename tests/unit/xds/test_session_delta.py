@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from judges.playbook import PROXY, Playbook, Says, ack, change, nack, request, response, subscribe, version_of
 from peerauth.dataplane.resources import CLUSTER, LISTENER, SECRET, TypeUrl
 from peerauth.xds import wire
 from peerauth.xds.wire import CloseCode, RecordAck, RecordHeld, RecordNack, SecondChance, Variant
-from playbook import PROXY, Playbook, Says, ack, change, nack, request, response, subscribe, version_of
 
 
 def delta(view: dict[TypeUrl, dict[str, bytes]] | None = None) -> Playbook:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from judges.playbook import Playbook, ack, change, nack, request, response, subscribe
 from peerauth.dataplane.resources import CLUSTER, LISTENER, SECRET, TypeUrl
 from peerauth.xds.wire import RecordAck, RecordNack, Variant
-from playbook import Playbook, ack, change, nack, request, response, subscribe
 
 
 def bodies(**contents: str) -> dict[str, bytes]:

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from judges.playbook import PROXY, Playbook, Says, ack, change, nack, request, response, subscribe
 from peerauth.dataplane.resources import TypeUrl
 from peerauth.xds import wire
 from peerauth.xds.wire import CloseCode, ProxyKey, Variant, speaks_for
-from playbook import PROXY, Playbook, Says, ack, change, nack, request, response, subscribe
 
 POD, OTHER, SERVICE = "c//Pod/foo/a", "c//Pod/foo/b", "foo/bank.foo.svc.cluster.local"
 

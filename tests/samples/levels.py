@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mesh_on_this_machine import FINANCE, WEB, policy
 from peerauth.model.inventory import WorkloadKey
 from peerauth.probe.kinds import Outcome
+from rigs.mesh_on_this_machine import FINANCE, WEB, policy
 
 LEDGER = WorkloadKey("bar", "ledger", "Deployment")
 UNDECLARED = 18080

@@ -18,8 +18,6 @@ from pathlib import Path
 
 import msgspec
 
-from clients import Connection, loopback
-from envoycounts import envoy_stats
 from peerauth.agent.echo import listen_tcp
 from peerauth.agent.netns import unsupported
 from peerauth.agent.supervisor import find_envoy
@@ -40,8 +38,10 @@ from peerauth.runtime.verification import probe_credentials
 from peerauth.sources.files import collect, load
 from peerauth.sources.reader import read_stream
 from peerauth.telemetry import ConnectionSeen
+from rigs.clients import Connection, loopback
+from rigs.envoycounts import envoy_stats
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "finance"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "finance"
 DOCUMENTED_BIND = "127.0.0.21"
 TRUST_DOMAIN = "cluster.local"
 PATIENCE_S = 20.0

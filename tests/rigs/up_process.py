@@ -10,11 +10,11 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-from clients import Connection
-from mesh_on_this_machine import DOCUMENTED_BIND, EXAMPLE, FINANCE, policy
 from peerauth.agent.netns import sockets_of
 from peerauth.runtime import settings
 from peerauth.runtime.running_mesh import RunningMesh, find
+from rigs.clients import Connection
+from rigs.mesh_on_this_machine import DOCUMENTED_BIND, EXAMPLE, FINANCE, policy
 
 PEERAUTH = "from peerauth.cli.main import main; main()"
 SOCKETS = settings.from_environment().sockets

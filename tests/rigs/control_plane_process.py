@@ -1,4 +1,4 @@
-"""A control plane as a process of its own, so that a test can kill it: `python control_plane_process.py PLAN`.
+"""A control plane as a process of its own, so that a test can kill it: `python -m rigs.control_plane_process PLAN`.
 
 PLAN is JSON: the folder of documents, and for each sidecar workload its place and its proxy's discovery socket. Every
 line on standard input reads the documents again; `settled` is said once every proxy has what follows from them.

@@ -12,14 +12,14 @@ from pathlib import Path
 import msgspec
 from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 
-from clients import Application, Connection, NewSocket, application, tunnel
-from envoyrig import Authority, RunningEnvoy, running_envoy
 from peerauth.agent.netns import MeshNetwork, WorkloadNamespace, socket_in
 from peerauth.dataplane.ambient.node import HbonePeer, NodeProxy, NodeWorkload, render_node
 from peerauth.dataplane.resources import Resources
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.inventory import WorkloadKey
-from sidecars import CLIENT, FINANCE, decided
+from rigs.clients import Application, Connection, NewSocket, application, tunnel
+from rigs.envoyrig import Authority, RunningEnvoy, running_envoy
+from samples.sidecars import CLIENT, FINANCE, decided
 
 OUTSIDER = "outsider"
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import msgspec
 
-from levels import APP, IN, NO, SEEN, UNDECLARED, D, P, Ports, S
-from mesh_on_this_machine import CLIENT, FINANCE, WEB, Ledger, Machine, application
 from peerauth.agent.commands import run_tool
 from peerauth.agent.echo import TLS_MARKER, listen_tcp
 from peerauth.dataplane.resources import Capture
 from peerauth.model.inventory import WorkloadKey
 from peerauth.probe import Attempt, ProbeTarget, SocketFactory, attempt
 from peerauth.probe.kinds import ClientKind
+from rigs.mesh_on_this_machine import CLIENT, FINANCE, WEB, Ledger, Machine, application
+from samples.levels import APP, IN, NO, SEEN, UNDECLARED, D, P, Ports, S
 
 Arrival = tuple[WorkloadKey, int, bool, str]
 """Where a connection reached an application (workload, port, whether by IPv6), and how it began."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection
 
-from bounded import idle
 from peerauth.dataplane.resources import TypeUrl
 from peerauth.runtime.outstanding import Heard
 from peerauth.xds.cache import Changes, ResourceCache
 from peerauth.xds.status import Answer
 from peerauth.xds.wire import ProxyKey, Resource
+from rigs.bounded import idle
 
 
 class Clock:

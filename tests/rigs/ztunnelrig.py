@@ -20,8 +20,6 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from clients import Connection, application
-from meshes import meta
 from peerauth.agent.commands import run_tool
 from peerauth.agent.echo import listen_tcp
 from peerauth.agent.netns import MeshNetwork, WorkloadNamespace, sockets_of, unsupported
@@ -42,7 +40,9 @@ from peerauth.runtime.ztunnel import ZtunnelFeed, ztunnel_key
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.server import DiscoveryServer, ServerCertificate, TlsBinding
 from peerauth.xds.wire import ADDRESS, AUTHORIZATION
-from pki import TRUST_DOMAIN, make_issuer
+from rigs.clients import Connection, application
+from samples.meshes import meta
+from samples.pki import TRUST_DOMAIN, make_issuer
 
 VARIABLE = "PEERAUTH_ZTUNNEL"
 BINARY = os.environ.get(VARIABLE, "")  # noqa: TID251  a test's own switch

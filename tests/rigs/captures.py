@@ -7,8 +7,8 @@ from typing import TypeVar
 
 import pytest
 
-from mesh_on_this_machine import NO_ROOT
 from peerauth.dataplane.resources import Capture
+from rigs.mesh_on_this_machine import NO_ROOT
 
 Test = TypeVar("Test", bound=Callable[..., object])
 

@@ -17,7 +17,7 @@ from h2.connection import H2Connection
 from h2.events import ConnectionTerminated, DataReceived, ResponseReceived, StreamReset
 from h2.exceptions import ProtocolError
 
-from envoyrig import Authority
+from rigs.envoyrig import Authority
 
 GREETING = b"hello application"
 PATIENCE_S = 10.0
