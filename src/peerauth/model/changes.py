@@ -128,15 +128,28 @@ class Ledger:
         self._standing: dict[ObjectRef, _Statement] = {}
         self._said_by: dict[str, set[ObjectRef]] = {}
 
-    def apply(self, change: Change) -> tuple[Edit, ...]:
-        """Takes one change in; returns the objects that it really changed, in the order it names them."""
+    def apply(self, *changes: Change) -> tuple[Edit, ...]:
+        """Takes changes in, as one; returns the objects that they really changed, each once, in the order of naming.
+
+        What comes and goes within them is not told.
+        """
+        if len(changes) == 1:
+            return tuple(self._take(changes[0]))  # which names each object once
+        edits: dict[ObjectRef, Edit] = {}
+        for change in changes:
+            for edit in self._take(change):
+                first = edits.get(edit.ref)
+                edits[edit.ref] = edit if first is None else Edit(edit.ref, first.before, edit.after)
+        return tuple(edit for edit in edits.values() if edit.before != edit.after)
+
+    def _take(self, change: Change) -> Iterable[Edit]:
         match change:
             case Upsert(source, obj):
-                return tuple(self._say(source, ref_of(obj), obj))
+                return self._say(source, ref_of(obj), obj)
             case Delete(source, ref):
-                return tuple(self._take_back(source, ref))
+                return self._take_back(source, ref)
             case Reset(source, objects):
-                return tuple(self._reset(source, objects))
+                return self._reset(source, objects)
 
     def _reset(self, source: str, objects: tuple[MeshObject, ...]) -> Iterator[Edit]:
         said = {ref_of(obj): obj for obj in objects}

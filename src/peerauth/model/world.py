@@ -112,9 +112,9 @@ class World:
             PassedOver: self.passed_over,
         }
 
-    def apply(self, change: Change) -> tuple[Edit, ...]:
-        """Takes one change in; returns what it really changed, for those who keep something derived from it."""
-        edits = self._ledger.apply(change)
+    def apply(self, *changes: Change) -> tuple[Edit, ...]:
+        """Takes changes in, as one; returns what they really changed, for those who keep something derived from it."""
+        edits = self._ledger.apply(*changes)
         self._services_by_name = {}
         for edit in edits:
             if edit.before is not None:

@@ -1,4 +1,4 @@
-"""The world and the decisions about it behind one door: a change goes into both, and what it did comes out.
+"""The world and the decisions about it behind one door: changes go into both, and what they did comes out.
 
 Synchronous and without I/O; one owner applies changes. `world` and `decisions` are for reading.
 """
@@ -13,7 +13,7 @@ from peerauth.policy.index import DecisionChange, PolicyIndex
 
 
 class Step(msgspec.Struct, frozen=True):
-    """What one change did: objects that are others now, and workloads whose decision is another."""
+    """What changes taken as one did: objects that are others now, and workloads whose decision is another."""
 
     edits: tuple[Edit, ...] = ()
     decisions: tuple[DecisionChange, ...] = ()
@@ -26,7 +26,7 @@ class Mesh:
         self.world = World()
         self.decisions = PolicyIndex()
 
-    def apply(self, change: Change) -> Step:
-        """Takes one change in."""
-        edits = self.world.apply(change)
+    def apply(self, *changes: Change) -> Step:
+        """Takes changes in, as one: nobody sees what is between them."""
+        edits = self.world.apply(*changes)
         return Step(edits, self.decisions.update(edits))

@@ -85,3 +85,14 @@ def test_a_reset_takes_back_what_it_does_not_name_and_only_of_its_source() -> No
 
 def test_of_two_objects_with_one_name_in_a_reset_the_last_stands() -> None:
     assert Ledger().apply(Reset("a", (STRICT, DISABLE))) == (Edit(REF, None, DISABLE),)
+
+
+def test_changes_that_are_taken_together_are_one_edit_of_each_object_and_none_of_what_stays() -> None:
+    ledger = Ledger()
+    moved, renewed, gone = (workload(f"foo/{name}") for name in ("moved", "renewed", "gone"))
+    ledger.apply(Reset("a", (moved, STRICT, gone)), Reset("b", (renewed,)))
+    assert ledger.apply(Reset("a", (DISABLE, gone)), Reset("b", (renewed, moved)), Reset("a", (PERMISSIVE,))) == (
+        Edit(REF, STRICT, PERMISSIVE),
+        Edit(ref_of(gone), gone, None),
+    )
+    assert ledger.apply() == ()
