@@ -147,8 +147,7 @@ def test_finance_has_the_documented_mode(policies: list[PeerAuthentication], mod
     decision = finance(policies)
     assert decision.mode == mode
     assert {port: decision.mode_of(port) for port in ports} == ports
-    assert decision.enforced
-    assert {port: decision.enforced.mode_of(port) for port in ports} == ports
+    assert {port: decision.in_force(port) for port in ports} == ports
 
 
 @pytest.mark.parametrize(("policies", "mode", "ports"), CASES.values(), ids=CASES.keys())
@@ -156,12 +155,11 @@ def test_ambient_enforces_the_documented_mode_and_disable_as_permissive(
     policies: list[PeerAuthentication], mode: str, ports: dict[int, str]
 ) -> None:
     decision = finance(policies, Dataplane.AMBIENT)
-    assert decision.enforced
     assert decision.mode == mode
-    assert decision.enforced.mode == mode.replace("DISABLE", "PERMISSIVE")
+    assert decision.in_force(None) == mode.replace("DISABLE", "PERMISSIVE")
     for port, said in ports.items():
         assert decision.mode_of(port) == said
-        assert decision.enforced.mode_of(port) == said.replace("DISABLE", "PERMISSIVE")
+        assert decision.in_force(port) == said.replace("DISABLE", "PERMISSIVE")
 
 
 def test_the_root_namespace_is_what_the_mesh_says_it_is() -> None:

@@ -175,7 +175,7 @@ def strictness(objects: tuple[MeshObject, ...]) -> dict[tuple[WorkloadKey, int],
     mesh = Mesh()
     mesh.apply(Reset("test", objects))
     return {
-        (key, port): ORDER.index(decision.enforced.mode_of(port)) if decision.enforced else -1
+        (key, port): ORDER.index(decision.in_force(port)) if decision.dataplane.enforces else -1
         for key, decision in mesh.decisions.items()
         for port in (8080, 9000, 1)
     }

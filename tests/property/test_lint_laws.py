@@ -98,11 +98,10 @@ def test_strict_is_met_exactly_where_everything_that_could_be_reached_is_strict(
     for judged in seen.judged:
         alone = msgspec.structs.replace(seen, judged=[judged])
         failed = any(one.code == "PA0501" for one in lint(alone, require_strict=True))
-        rules = judged.decision.enforced or judged.decision
-        modes = {rules.mode, *(rules.mode_of(port) for port in judged.ports_of_interest())}
-        on = judged.decision.dataplane
+        on = judged.decision.dataplane if judged.decision.dataplane.enforces else Dataplane.SIDECAR
+        modes = {on.in_force(judged.decision.mode_of(port)) for port in (None, *judged.ports_of_interest())}
         mesh_config = seen.world.meshes.of(judged.decision.revision)
-        captured = captured_of(judged.workload, on if on.enforces else Dataplane.SIDECAR, mesh=mesh_config)
+        captured = captured_of(judged.workload, on, mesh=mesh_config)
         kept_away = captured.others or any(captured.gap(port) for port in judged.ports_of_interest())
         is_open = modes != {EffectiveMode.STRICT} or bool(kept_away)
         asked = seen.membership(judged).by_labels

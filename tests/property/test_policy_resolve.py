@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from peerauth.model.meta import Labels
 from peerauth.model.peerauth import Mode, PeerAuthentication
 from peerauth.policy.decision import Dataplane, Decision, EffectiveMode, Level, Verdict
+from peerauth.policy.reasons import not_enforced
 from peerauth.policy.resolve import resolve
 from samples.meshes import PORTS, ROOT, label_sets, meta, pairs, policy, policy_sets
 
@@ -136,9 +137,9 @@ def test_the_data_plane_changes_what_is_enforced_and_nothing_else(
     sidecar, *others = (decide(labels, where, said, on) for on in Dataplane)
     for other in others:
         assert (sidecar.mode, sidecar.ports, sidecar.reasons) == (other.mode, other.ports, other.reasons)
-        assert (other.enforced is None) == (other.dataplane in {Dataplane.NONE, Dataplane.GATEWAY})
-    assert sidecar.enforced
-    assert (sidecar.enforced.mode, sidecar.enforced.ports) == (sidecar.mode, sidecar.ports)
+        if not other.dataplane.enforces:
+            assert {other.in_force(port) for port in (None, *PORTS)} == {EffectiveMode.DISABLE}
+    assert all(sidecar.in_force(port) is sidecar.mode_of(port) for port in (None, *PORTS))
 
 
 @given(LABELS, NAMESPACE, policy_sets())
@@ -146,12 +147,10 @@ def test_ambient_enforces_what_was_asked_but_disable_as_permissive_and_says_so(
     labels: Labels, where: str, said: list[PeerAuthentication]
 ) -> None:
     decision = decide(labels, where, said, Dataplane.AMBIENT)
-    assert decision.enforced
-    served = [(decision.mode, decision.enforced.mode)]
-    served += [(decision.mode_of(port), decision.enforced.mode_of(port)) for port in PORTS]
+    served = [(decision.mode_of(port), decision.in_force(port)) for port in (None, *PORTS)]
     for asked, done in served:
         assert done == (EffectiveMode.PERMISSIVE if asked is EffectiveMode.DISABLE else asked)
-    assert bool(decision.enforced.notes) == any(asked is not done for asked, done in served)
+    assert bool(not_enforced(decision)) == any(asked is not done for asked, done in served)
 
 
 @given(LABELS, NAMESPACE, policy_sets())

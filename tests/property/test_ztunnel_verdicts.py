@@ -25,13 +25,12 @@ SELECTED = {"app": "x"}
 
 def ztunnel_with(where: Workload, decision: Decision) -> Ztunnel:
     """A ztunnel that was told of one workload and of what was decided about it."""
-    assert decision.enforced is not None
     name = policy_name_of(where)
     body = workload_address(
         where, dataplane=decision.dataplane, policies=[name], backends=(), mesh=DEFAULT_MESH, around=AROUND
     )
     model = Ztunnel()
-    model.take(AUTHORIZATION, {name: class_policy(name, decision.enforced)}, ())
+    model.take(AUTHORIZATION, {name: class_policy(name, decision)}, ())
     model.take(ADDRESS, {workload_name(where.key, around=AROUND): body}, ())
     return model
 

@@ -14,7 +14,6 @@ from peerauth.policy.decision import (
     Dataplane,
     Decision,
     EffectiveMode,
-    Enforced,
     Level,
     PortDecision,
     Reason,
@@ -35,7 +34,7 @@ def decided(
         said = Mode(entry.mode.value)
         reasons.append(Reason(Level.PORT, said, Verdict.DECIDES, "foo/finance", entry.port, Origin("p.yaml", line)))
     effective = EffectiveMode(mode)
-    return Decision(Dataplane.SIDECAR, effective, entries, tuple(reasons), Enforced(effective, entries))
+    return Decision(Dataplane.SIDECAR, effective, entries, tuple(reasons))
 
 
 def sidecar(decision: Decision, **changes: Any) -> SidecarWorkload:

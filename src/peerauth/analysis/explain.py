@@ -21,6 +21,7 @@ from peerauth.model.world import World
 from peerauth.policy.capture import Captured, Gap, captured_of
 from peerauth.policy.decision import Dataplane, Decision, EffectiveMode, Level, Reason
 from peerauth.policy.membership import hangs_on_namespace
+from peerauth.policy.reasons import not_enforced
 from peerauth.policy.revisions import standing_in
 
 SCHEMA = 2
@@ -60,8 +61,7 @@ class Explanation(msgspec.Struct, frozen=True):
     @property
     def enforced_otherwise(self) -> EffectiveMode | None:
         """The mode in force on the ports that nobody declares and no policy names; None where nothing is enforced."""
-        enforced = self.decision.enforced
-        return None if enforced is None or self.captured.others is not None else enforced.mode
+        return _enforced(self.decision, None, self.captured)
 
 
 Names = tuple[tuple[int, str], ...]
@@ -159,15 +159,19 @@ def explain(
 def _port_view(
     number: int, *, names: Mapping[int, str], said: Container[int], decision: Decision, captured: Captured
 ) -> PortView:
-    kept_away = captured.gap(number) is not None
     return PortView(
         number=number,
         name=names.get(number, ""),
         declared=number in said,
         asked=decision.mode_of(number),
-        enforced=None if decision.enforced is None or kept_away else decision.enforced.mode_of(number),
+        enforced=_enforced(decision, number, captured),
         decided_by=decision.deciding(number),
     )
+
+
+def _enforced(decision: Decision, port: int | None, captured: Captured) -> EffectiveMode | None:
+    kept_away = captured.others if port is None else captured.gap(port)
+    return decision.in_force(port) if decision.dataplane.enforces and kept_away is None else None
 
 
 def why_dataplane(workload: Workload, world: World) -> str:
@@ -210,8 +214,8 @@ _LEVELS = tuple(Level)
 
 def notes(explanation: Explanation, *, port: int | None = None) -> list[str]:
     """Where the data plane does not do what was asked, in sentences; given `port`, without those about all others."""
-    enforced, captured = explanation.decision.enforced, explanation.captured
-    if enforced is None:
+    decision, captured = explanation.decision, explanation.captured
+    if not decision.dataplane.enforces:
         return []
     kept_away: dict[Gap, list[int]] = {}
     for view in explanation.ports:
@@ -221,7 +225,7 @@ def notes(explanation: Explanation, *, port: int | None = None) -> list[str]:
     if captured.others is not None and port is None:
         kept_away.setdefault(captured.others, [])
     gaps = (_gap_note(gap, ports, others=gap == captured.others and port is None) for gap, ports in kept_away.items())
-    return [*enforced.notes, *gaps]
+    return [*not_enforced(decision), *gaps]
 
 
 def istio_notes(explanation: Explanation, *, port: int | None = None) -> list[str]:
@@ -276,7 +280,7 @@ def decision_document(explanation: Explanation) -> dict[str, object]:
 
 
 def _enforced_document(explanation: Explanation) -> dict[str, object] | None:
-    if explanation.decision.enforced is None:
+    if not explanation.decision.dataplane.enforces:
         return None
     return {
         "mode": explanation.enforced_otherwise,

@@ -74,12 +74,11 @@ class _Levels(NamedTuple):
 def difference(decision: Decision) -> Difference | None:
     """Where Istio's control plane would enforce a decision otherwise; None where it does not, or it is not ambient."""
     policy = next((r for r in _heard(decision) if r.level is Level.WORKLOAD), None)
-    enforced = decision.enforced
-    if decision.dataplane is not Dataplane.AMBIENT or enforced is None or policy is None:
+    if decision.dataplane is not Dataplane.AMBIENT or policy is None:
         return None
     levels = _levels(decision, own=policy.said)
     ports = (None, *(entry.port for entry in decision.ports))
-    asked = {p: (enforced.mode if p is None else enforced.mode_of(p)) is EffectiveMode.STRICT for p in ports}
+    asked = {port: decision.in_force(port) is EffectiveMode.STRICT for port in ports}
     theirs = {port: _closed_by_istio(levels, port) for port in ports}
     opened = tuple(port for port in ports if asked[port] and not theirs[port])
     refused = tuple(port for port in ports if theirs[port] and not asked[port])

@@ -221,9 +221,7 @@ def state_lines(mesh: LocalMesh, tally: Tally) -> list[Line]:
 
 def mode_cell(decision: Decision, port: int | None) -> Cell:
     """A port's mode, and what is enforced where that is something else (ambient has no DISABLE)."""
-    mode = decision.mode if port is None else decision.mode_of(port)
-    enforced = decision.enforced or decision
-    done = enforced.mode if port is None else enforced.mode_of(port)
+    mode, done = decision.mode_of(port), decision.in_force(port)
     return (mode.value if done is mode else f"{mode.value} (as {done.value})", MODE_ROLES[done])
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from peerauth.cli.render import BLANK, MODE_ROLES, Cell, Line, Role, columns, count, line
-from peerauth.policy.decision import Reason
+from peerauth.policy.decision import EffectiveMode, Reason
 from peerauth.probe import ClientKind, Outcome, ProbeVerdict
 from peerauth.runtime.flows import FlowReport
 from peerauth.runtime.verification import PortReport
@@ -120,11 +120,15 @@ def _table(reports: Sequence[PortReport], kinds: Sequence[ClientKind]) -> Iterat
         yield row
         yield line(("  " + because(report.reason), Role.FAINT))
         if report.enforced is not report.mode:
-            yield line(
-                (f"  enforced as {report.enforced.value}: ambient mode has no {report.mode.value}", Role.MIDDLING)
-            )
+            yield line((f"  enforced as {report.enforced.value}: {_not_as_asked(report)}", Role.MIDDLING))
     if any(not report.declared for report in reports):
         yield line(("* declared by no one: covered by the workload's own mode", Role.FAINT))
+
+
+def _not_as_asked(report: PortReport) -> str:
+    if report.mode is EffectiveMode.DISABLE:
+        return f"ambient mode has no {report.mode.value}"
+    return "no proxy of the mesh stands before it"
 
 
 def _cell(verdict: ProbeVerdict) -> Cell:

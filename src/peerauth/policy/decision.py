@@ -1,4 +1,4 @@
-"""What was decided for a workload, why, and what its data plane can enforce of it.
+"""What was decided for a workload, why, and what its data plane does about it.
 
 `EffectiveMode` has no UNSET: whoever takes one cannot be asked to know precedence. The reasons are the same objects
 everywhere: explain, filter-chain metadata, the access log and the metrics show them.
@@ -39,6 +39,20 @@ class Dataplane(StrEnum):
     def enforces(self) -> bool:
         """Whether connections to its workloads meet a proxy that does what PeerAuthentication says."""
         return self in {Dataplane.SIDECAR, Dataplane.AMBIENT}
+
+    def in_force(self, asked: EffectiveMode) -> EffectiveMode:
+        """What connections to its workloads meet where the policy asks for a mode; never stricter than that.
+
+        Ambient has no DISABLE: it admits plaintext as well as HBONE, which is PERMISSIVE. Where nothing is enforced
+        whatever arrives goes to the application as it is, which is DISABLE.
+        """
+        match self:
+            case Dataplane.SIDECAR:
+                return asked
+            case Dataplane.AMBIENT:
+                return EffectiveMode.PERMISSIVE if asked is EffectiveMode.DISABLE else asked
+            case _:
+                return EffectiveMode.DISABLE
 
 
 class Level(StrEnum):
@@ -91,38 +105,26 @@ class PortDecision(msgspec.Struct, frozen=True, order=True):
     mode: EffectiveMode
 
 
-class Enforced(msgspec.Struct, frozen=True):
-    """What the data plane does about a decision; differs from it where the data plane cannot do what was asked.
-
-    `notes` says each difference in a sentence (ambient has no DISABLE).
-    """
-
-    mode: EffectiveMode
-    ports: tuple[PortDecision, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    def mode_of(self, port: int) -> EffectiveMode:
-        """The mode in force on a port; ports that no policy names have the workload's."""
-        return _mode_of(self.ports, port, self.mode)
-
-
 class Decision(msgspec.Struct, frozen=True):
     """Everything decided for one workload: its mode, the ports that differ or are named, and the chain of reasons.
 
-    `ports` ascend by number and hold every port of the winning workload policy. `enforced` is None where no proxy
-    enforces: outside the mesh, and on gateways. `revision` is that of the istiod which decides.
+    `ports` ascend by number and hold every port of the winning workload policy. `revision` is that of the istiod which
+    decides. A port of None is every port that nobody names: they have the workload's mode.
     """
 
     dataplane: Dataplane
     mode: EffectiveMode
     ports: tuple[PortDecision, ...] = ()
     reasons: tuple[Reason, ...] = ()
-    enforced: Enforced | None = None
     revision: str = DEFAULT_REVISION
 
-    def mode_of(self, port: int) -> EffectiveMode:
+    def mode_of(self, port: int | None) -> EffectiveMode:
         """What the policy asks of a port, declared or not."""
-        return _mode_of(self.ports, port, self.mode)
+        return next((entry.mode for entry in self.ports if entry.port == port), self.mode)
+
+    def in_force(self, port: int | None) -> EffectiveMode:
+        """What connections to a port meet, declared or not: what its data plane does about what the policy asks."""
+        return self.dataplane.in_force(self.mode_of(port))
 
     def deciding(self, port: int | None = None) -> Reason:
         """The reason that is in force for a port, or for the workload as a whole."""
@@ -130,7 +132,3 @@ class Decision(msgspec.Struct, frozen=True):
             if reason.verdict is Verdict.DECIDES and reason.port is not None and reason.port == port:
                 return reason
         return next(r for r in self.reasons if r.verdict is Verdict.DECIDES and r.port is None)
-
-
-def _mode_of(ports: tuple[PortDecision, ...], port: int, otherwise: EffectiveMode) -> EffectiveMode:
-    return next((entry.mode for entry in ports if entry.port == port), otherwise)

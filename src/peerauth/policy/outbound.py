@@ -90,8 +90,7 @@ def takes_hbone(server: Decision) -> bool:
 
 def arrival_of(transport: Transport, server: Decision, port: int) -> Arrival:
     """As what a connection that a client's proxy makes arrives at a server's port."""
-    enforced = EffectiveMode.DISABLE if server.enforced is None else server.enforced.mode_of(port)
-    match transport, enforced:
+    match transport, server.in_force(port):
         case Transport.HBONE, _:
             return Arrival.MUTUAL_TLS
         case _, EffectiveMode.DISABLE:

@@ -10,9 +10,23 @@ from collections.abc import Iterable
 
 from peerauth.model.meta import NOWHERE, Labels, Origin
 from peerauth.model.peerauth import Mode, PeerAuthentication, PortMode
-from peerauth.policy.decision import EffectiveMode, Level, Reason, Verdict
+from peerauth.policy.decision import Dataplane, Decision, EffectiveMode, Level, Reason, Verdict
 from peerauth.policy.membership import REVISION
 from peerauth.policy.revisions import revision_label
+
+
+def not_enforced(decision: Decision) -> list[str]:
+    """Each difference between what was asked and what the data plane does about it."""
+    if decision.dataplane is not Dataplane.AMBIENT:
+        return []
+    why = "ambient cannot turn mutual TLS off: it admits plaintext as well as HBONE, which is PERMISSIVE"
+    ports = [str(entry.port) for entry in decision.ports if entry.mode is EffectiveMode.DISABLE]
+    said = []
+    if decision.mode is EffectiveMode.DISABLE:
+        said.append(f"The workload's mode is DISABLE, but {why}.")
+    if ports:
+        said.append(f"{'Ports' if len(ports) > 1 else 'Port'} {', '.join(ports)}: the policy says DISABLE, but {why}.")
+    return said
 
 
 def default() -> Reason:

@@ -21,7 +21,6 @@ from peerauth.policy.decision import (
     Dataplane,
     Decision,
     EffectiveMode,
-    Enforced,
     Level,
     PortDecision,
     Reason,
@@ -29,8 +28,6 @@ from peerauth.policy.decision import (
 from peerauth.policy.revisions import is_for
 
 _Spoken = tuple[Level, tuple[PeerAuthentication, ...]]
-
-NO_DISABLE = "ambient cannot turn mutual TLS off: it admits plaintext as well as HBONE, which is PERMISSIVE"
 
 
 class Contenders(msgspec.Struct, frozen=True):
@@ -131,33 +128,8 @@ def decide(speakers: Contenders, *, dataplane: Dataplane, revision: str = DEFAUL
         mode=mode,
         ports=ports,
         reasons=tuple(_chain(levels, speakers, revision=revision)),
-        enforced=enforce(mode, ports, dataplane=dataplane),
         revision=revision,
     )
-
-
-def enforce(mode: EffectiveMode, ports: tuple[PortDecision, ...], *, dataplane: Dataplane) -> Enforced | None:
-    """What a data plane does about a decision: a sidecar all of it, ambient all but DISABLE, the others nothing.
-
-    Never stricter than what was asked.
-    """
-    if not dataplane.enforces:
-        return None
-    if dataplane is Dataplane.SIDECAR:
-        return Enforced(mode, ports)
-    notes = []
-    if mode is EffectiveMode.DISABLE:
-        notes.append(f"The workload's mode is DISABLE, but {NO_DISABLE}.")
-    disabled = [str(entry.port) for entry in ports if entry.mode is EffectiveMode.DISABLE]
-    if disabled:
-        plural = "Ports" if len(disabled) > 1 else "Port"
-        notes.append(f"{plural} {', '.join(disabled)}: the policy says DISABLE, but {NO_DISABLE}.")
-    served = tuple(PortDecision(entry.port, _in_ambient(entry.mode)) for entry in ports)
-    return Enforced(_in_ambient(mode), served, tuple(notes))
-
-
-def _in_ambient(mode: EffectiveMode) -> EffectiveMode:
-    return EffectiveMode.PERMISSIVE if mode is EffectiveMode.DISABLE else mode
 
 
 def _chain(levels: Sequence[_Spoken], speakers: Contenders, *, revision: str) -> Iterator[Reason]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from peerauth.policy.decision import Decision, EffectiveMode, Enforced, PortDecision
+from peerauth.policy.decision import Decision, EffectiveMode, PortDecision
 
 
 def meeting_point(old: Decision, new: Decision) -> Decision | None:
@@ -23,8 +23,7 @@ def meeting_point(old: Decision, new: Decision) -> Decision | None:
     ports = tuple(PortDecision(port, _between(old.mode_of(port), new.mode_of(port))) for port in named)
     if mode is new.mode and all(entry.mode is new.mode_of(entry.port) for entry in ports):
         return None
-    enforced = None if new.enforced is None else Enforced(mode, ports, new.enforced.notes)
-    return msgspec.structs.replace(new, mode=mode, ports=ports, enforced=enforced)
+    return msgspec.structs.replace(new, mode=mode, ports=ports)
 
 
 def _between(old: EffectiveMode, new: EffectiveMode) -> EffectiveMode:

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from peerauth.policy.decision import Dataplane, Decision, EffectiveMode, Enforced
+from peerauth.policy.decision import Dataplane, Decision, EffectiveMode
 from peerauth.policy.index import DecisionChange
 
 _RANK = {EffectiveMode.DISABLE: 0, EffectiveMode.PERMISSIVE: 1, EffectiveMode.STRICT: 2}
 
-_CLOSED = Enforced(EffectiveMode.STRICT)
+_CLOSED = Decision(Dataplane.SIDECAR, EffectiveMode.STRICT)
 
 
 class ModeChange(msgspec.Struct, frozen=True):
@@ -55,17 +55,11 @@ def loosens(old: Decision | None, new: Decision | None) -> bool:
     if new is None:
         return True
     if old is None:
-        return bool(tightened(new, Decision(new.dataplane, EffectiveMode.STRICT, enforced=_CLOSED)))
+        return bool(tightened(new, _CLOSED))
     left = old.dataplane.enforces and new.dataplane is not old.dataplane
     return left or bool(tightened(new, old))
 
 
 def _changes(old: Decision, new: Decision) -> list[ModeChange]:
     named = sorted({entry.port for entry in (*old.ports, *new.ports)})
-    return [ModeChange(port, _mode(old, port), _mode(new, port)) for port in (None, *named)]
-
-
-def _mode(decision: Decision, port: int | None) -> EffectiveMode:
-    if decision.enforced is None:
-        return EffectiveMode.DISABLE
-    return decision.enforced.mode if port is None else decision.enforced.mode_of(port)
+    return [ModeChange(port, old.in_force(port), new.in_force(port)) for port in (None, *named)]

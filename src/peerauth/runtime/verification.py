@@ -109,7 +109,7 @@ async def prove(
             port=port.port,
             declared=port.declared,
             mode=mode,
-            enforced=(port.decision.enforced or port.decision).mode_of(port.port),
+            enforced=port.decision.in_force(port.port),
             reason=port.decision.deciding(port.port),
             verdicts=judge_port(mode, attempts, dataplane=port.decision.dataplane),
         )

@@ -56,6 +56,8 @@ def test_what_the_data_plane_cannot_do_is_said() -> None:
     reported = msgspec.structs.replace(report(ACCEPTED), mode=EffectiveMode.DISABLE, enforced=EffectiveMode.PERMISSIVE)
     assert "enforced as PERMISSIVE: ambient mode has no DISABLE" in told(reported)
     assert "enforced as" not in told(report(ACCEPTED))
+    outside = msgspec.structs.replace(report(ACCEPTED), enforced=EffectiveMode.DISABLE)
+    assert "enforced as DISABLE: no proxy of the mesh stands before it" in told(outside)
 
 
 def test_when_no_application_answers_the_next_step_is_said() -> None:

@@ -29,6 +29,7 @@ from peerauth.dataplane.resources import (
     Endpoint,
     SidecarWorkload,
 )
+from peerauth.policy.decision import EffectiveMode
 from peerauth.policy.outbound import OutboundPeer, Transport
 from samples.sidecars import CLIENT, FINANCE, decided, sidecar
 
@@ -262,10 +263,9 @@ def test_the_deciding_reason_travels_with_the_chain_that_refuses() -> None:
     }
 
 
-def test_the_mode_in_force_wins_over_the_mode_decided() -> None:
-    """While a change is rolled out, what is enforced is looser than what was decided."""
-    strict, permissive = decided("STRICT"), decided("PERMISSIVE")
-    between = msgspec.structs.replace(strict, enforced=permissive.enforced)
+def test_the_mode_in_force_wins_over_what_the_reasons_say() -> None:
+    """While a change is rolled out, what is in force is looser than what was decided."""
+    between = msgspec.structs.replace(decided("STRICT"), mode=EffectiveMode.PERMISSIVE)
     chains = {chain.name for chain in listener_of(sidecar(between), "inbound_8080").filter_chains}
     assert "plain_8080" in chains
 

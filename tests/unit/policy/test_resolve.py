@@ -6,8 +6,9 @@ import pytest
 
 from peerauth.model.meta import Meta, Origin
 from peerauth.model.peerauth import Mode, PeerAuthentication, PortMode
-from peerauth.policy.decision import Dataplane, EffectiveMode, Enforced, Level, PortDecision, Reason, Verdict
-from peerauth.policy.resolve import enforce, resolve
+from peerauth.policy.decision import Dataplane, Decision, EffectiveMode, Level, PortDecision, Reason, Verdict
+from peerauth.policy.reasons import not_enforced
+from peerauth.policy.resolve import resolve
 from samples.meshes import ROOT, pairs, policy
 
 FINANCE = {"app": "finance"}
@@ -127,21 +128,21 @@ def test_deciding_finds_the_entry_of_a_port_or_what_the_port_inherits_from() -> 
 
 def test_ambient_notes_name_what_it_cannot_do() -> None:
     ports = (PortDecision(80, EffectiveMode.STRICT), PortDecision(81, EffectiveMode.DISABLE))
-    done = enforce(EffectiveMode.DISABLE, ports, dataplane=Dataplane.AMBIENT)
-    assert done
-    assert done.mode is EffectiveMode.PERMISSIVE
-    assert done.ports == (PortDecision(80, EffectiveMode.STRICT), PortDecision(81, EffectiveMode.PERMISSIVE))
-    whole, single = done.notes
+    decision = Decision(Dataplane.AMBIENT, EffectiveMode.DISABLE, ports)
+    assert [decision.in_force(port) for port in (None, 80, 81)] == ["PERMISSIVE", "STRICT", "PERMISSIVE"]
+    whole, single = not_enforced(decision)
     assert "workload" in whole
     assert "81" in single
     assert "80," not in single
 
 
-def test_a_sidecar_enforces_what_was_decided_and_nothing_does_outside_the_mesh() -> None:
+@pytest.mark.parametrize("asked", EffectiveMode)
+def test_a_sidecar_enforces_what_was_decided_and_nothing_does_outside_the_mesh(asked: EffectiveMode) -> None:
     ports = (PortDecision(81, EffectiveMode.DISABLE),)
-    asked = EffectiveMode.STRICT
-    assert enforce(asked, ports, dataplane=Dataplane.SIDECAR) == Enforced(asked, ports)
-    assert enforce(asked, ports, dataplane=Dataplane.NONE) is None
+    for on in (Dataplane.SIDECAR, Dataplane.GATEWAY, Dataplane.NONE):
+        decision = Decision(on, asked, ports)
+        assert decision.in_force(None) is (asked if on is Dataplane.SIDECAR else EffectiveMode.DISABLE)
+        assert not not_enforced(decision)
 
 
 def test_the_entries_of_a_policy_that_lost_decide_no_port() -> None:

@@ -6,7 +6,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peerauth.policy.decision import Dataplane, Decision, EffectiveMode, Enforced, PortDecision
+from peerauth.policy.decision import Dataplane, Decision, EffectiveMode, PortDecision
 from peerauth.policy.rollout import meeting_point
 
 MODES = st.sampled_from(EffectiveMode)
@@ -16,7 +16,7 @@ PORTS = st.dictionaries(st.integers(1, 4), MODES).map(
 
 
 def decision(mode: EffectiveMode, ports: tuple[PortDecision, ...] = ()) -> Decision:
-    return Decision(Dataplane.SIDECAR, mode, ports, enforced=Enforced(mode, ports))
+    return Decision(Dataplane.SIDECAR, mode, ports)
 
 
 DECISIONS = st.builds(decision, MODES, PORTS)
@@ -26,7 +26,7 @@ def test_disable_to_strict_goes_through_permissive() -> None:
     between = meeting_point(decision(EffectiveMode.DISABLE), decision(EffectiveMode.STRICT))
     assert between is not None
     assert between.mode is EffectiveMode.PERMISSIVE
-    assert between.enforced == Enforced(EffectiveMode.PERMISSIVE)
+    assert between.in_force(None) is EffectiveMode.PERMISSIVE
 
 
 def test_permissive_to_strict_is_one_step() -> None:
@@ -67,20 +67,11 @@ def test_no_change_has_no_stage(only: Decision) -> None:
     assert meeting_point(only, only) is None
 
 
-@given(old=DECISIONS, new=DECISIONS)
-def test_what_is_enforced_meanwhile_is_the_stage_on_every_port(old: Decision, new: Decision) -> None:
-    """Proxies are told what is enforced, not what was decided."""
-    noted = msgspec.structs.replace(new, enforced=Enforced(new.mode, new.ports, ("a note",)))
-    for end, notes in ((new, ()), (noted, ("a note",))):
-        between = meeting_point(old, end)
-        if between is not None:
-            assert between.enforced == Enforced(between.mode, between.ports, notes)
-
-
-def test_where_nothing_is_enforced_nothing_is_meanwhile() -> None:
-    old, new = (
-        msgspec.structs.replace(decision(mode), enforced=None) for mode in (EffectiveMode.DISABLE, EffectiveMode.STRICT)
-    )
-    between = meeting_point(old, new)
-    assert between is not None
-    assert between.enforced is None
+@given(old=DECISIONS, new=DECISIONS, on=st.sampled_from(Dataplane))
+def test_what_is_in_force_meanwhile_is_what_the_data_plane_does_about_the_stage(
+    old: Decision, new: Decision, on: Dataplane
+) -> None:
+    between = meeting_point(*(msgspec.structs.replace(end, dataplane=on) for end in (old, new)))
+    if between is not None:
+        for port in (None, *range(6)):
+            assert between.in_force(port) is on.in_force(between.mode_of(port))

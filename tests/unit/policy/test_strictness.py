@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peerauth.model.inventory import WorkloadKey
-from peerauth.policy.decision import Dataplane, Decision, EffectiveMode, Enforced, PortDecision
+from peerauth.policy.decision import Dataplane, Decision, EffectiveMode, PortDecision
 from peerauth.policy.index import DecisionChange
 from peerauth.policy.strictness import ModeChange, closed_by, loosens, tightened
 
@@ -19,14 +19,10 @@ EVERY = (None, 1, 2, 3, 4, 5)
 
 def decision(mode: EffectiveMode, ports: dict[int, EffectiveMode] | None = None) -> Decision:
     entries = tuple(PortDecision(port, said) for port, said in sorted((ports or {}).items()))
-    return Decision(Dataplane.SIDECAR, mode, entries, enforced=Enforced(mode, entries))
+    return Decision(Dataplane.SIDECAR, mode, entries)
 
 
 DECISIONS = st.builds(decision, MODES, PORTS)
-
-
-def mode_on(said: Decision, port: int | None) -> EffectiveMode:
-    return said.mode if port is None else said.mode_of(port)
 
 
 @given(DECISIONS, DECISIONS)
@@ -35,13 +31,13 @@ def test_a_port_is_among_them_if_and_only_if_it_lets_in_less(old: Decision, new:
     for port in EVERY:
         # A port that neither names is spoken for by all others.
         named = port is None or port in {entry.port for entry in (*old.ports, *new.ports)}
-        stricter = ORDER.index(mode_on(new, port)) > ORDER.index(mode_on(old, port))
-        change = ModeChange(port, mode_on(old, port), mode_on(new, port))
+        stricter = ORDER.index(new.mode_of(port)) > ORDER.index(old.mode_of(port))
+        change = ModeChange(port, old.mode_of(port), new.mode_of(port))
         assert (change in found) is (named and stricter)
 
 
 def test_what_is_enforced_counts_and_not_what_was_asked_for() -> None:
-    as_permissive = Decision(Dataplane.AMBIENT, DISABLE, enforced=Enforced(PERMISSIVE))
+    as_permissive = Decision(Dataplane.AMBIENT, DISABLE)
     assert tightened(as_permissive, decision(PERMISSIVE)) == ()
     outside = Decision(Dataplane.NONE, STRICT)
     assert tightened(outside, decision(STRICT)) == (ModeChange(None, DISABLE, STRICT),)
@@ -64,7 +60,7 @@ def test_a_workload_that_goes_leaves_its_data_plane_or_appears_open_is_loosened(
     assert loosens(decision(DISABLE), outside)
     assert not loosens(outside, decision(DISABLE))
     assert not loosens(Decision(Dataplane.NONE, DISABLE), outside)
-    assert loosens(decision(STRICT), Decision(Dataplane.AMBIENT, STRICT, enforced=Enforced(STRICT)))
+    assert loosens(decision(STRICT), Decision(Dataplane.AMBIENT, STRICT))
     assert loosens(None, decision(PERMISSIVE))
     assert loosens(None, decision(STRICT, {80: DISABLE}))
     assert not loosens(None, decision(STRICT, {80: STRICT}))
@@ -73,8 +69,8 @@ def test_a_workload_that_goes_leaves_its_data_plane_or_appears_open_is_loosened(
 
 def test_what_a_step_closes_is_said_of_the_workloads_of_one_data_plane() -> None:
     key, other = WorkloadKey("foo", "finance"), WorkloadKey("foo", "web")
-    ambient = Decision(Dataplane.AMBIENT, PERMISSIVE, enforced=Enforced(PERMISSIVE))
-    closed = Decision(Dataplane.AMBIENT, STRICT, enforced=Enforced(STRICT))
+    ambient = Decision(Dataplane.AMBIENT, PERMISSIVE)
+    closed = Decision(Dataplane.AMBIENT, STRICT)
     said = {
         (ambient, closed): ["foo/finance all other ports PERMISSIVE -> STRICT"],
         (closed, ambient): [],

@@ -50,7 +50,9 @@ def not_strict(survey: Survey) -> Iterator[Diagnostic]:
 def _with_a_sidecar(survey: Survey, judged: Judged) -> Judged:
     """A workload of which it is not known whether it is in the mesh, as it would be judged there."""
     mesh = survey.world.meshes.of(judged.decision.revision)
-    return msgspec.structs.replace(judged, captured=captured_of(judged.workload, Dataplane.SIDECAR, mesh=mesh))
+    captured = captured_of(judged.workload, Dataplane.SIDECAR, mesh=mesh)
+    decision = msgspec.structs.replace(judged.decision, dataplane=Dataplane.SIDECAR)
+    return msgspec.structs.replace(judged, decision=decision, captured=captured)
 
 
 def _should_be_in_the_mesh(survey: Survey, judged: Judged) -> bool:
@@ -85,7 +87,8 @@ def _left_out(gateways: Sequence[Judged]) -> Diagnostic:
 def _failures_to_come(judged: Judged, possible: Iterable[Possible]) -> Iterator[Diagnostic]:
     """What is not STRICT for some pods only, if a policy selects them once they are created."""
     for one in possible:
-        failures = _failures(msgspec.structs.replace(judged, decision=one.decision))
+        decision = msgspec.structs.replace(one.decision, dataplane=judged.decision.dataplane)
+        failures = _failures(msgspec.structs.replace(judged, decision=decision))
         if failures and one.is_heard:
             yield NOT_STRICT.found(
                 f"workload {judged.name} may not be STRICT on some pods: policy "
@@ -102,13 +105,13 @@ def _failures(judged: Judged) -> list[Diagnostic]:
 
 
 def _each_failure(judged: Judged) -> Iterator[Diagnostic]:
-    mode = _in_force(judged, None)
+    mode = judged.decision.in_force(None)
     if mode is not EffectiveMode.STRICT:
         yield _workload_failure(judged, mode)
     elif judged.captured.others is not None:
         yield _not_captured(judged, judged.captured.others)
     for port in judged.ports_of_interest():
-        in_force, missed = _in_force(judged, port), judged.missed(port)
+        in_force, missed = judged.decision.in_force(port), judged.missed(port)
         if missed is not None:
             hint = f"mend {missed.setting}" if missed.setting else _OF_THE_AGENT
             yield _port_failure(judged, port, f"it is {missed.why}", hint=hint)
@@ -130,15 +133,9 @@ def _not_understood(runs: PassedOver) -> Diagnostic:
     )
 
 
-def _in_force(judged: Judged, port: int | None) -> EffectiveMode:
-    """What is enforced, or would be if the workload is in the mesh after all."""
-    rules = judged.decision.enforced or judged.decision
-    return rules.mode if port is None else rules.mode_of(port)
-
-
 def _workload_failure(judged: Judged, mode: EffectiveMode) -> Diagnostic:
     reason = judged.decision.deciding()
-    same = [str(port) for port in judged.ports_of_interest() if _in_force(judged, port) is mode]
+    same = [str(port) for port in judged.ports_of_interest() if judged.decision.in_force(port) is mode]
     rest = "every port not declared" if judged.ports_of_interest() else "every port"
     ports = " and ".join(part for part in (", ".join(same), rest) if part)
     return NOT_STRICT.found(

@@ -44,9 +44,8 @@ class Judged(msgspec.Struct, frozen=True):
 
     def enforced_on(self, port: int) -> EffectiveMode | None:
         """What the data plane does on a port; None where nothing is enforced (outside the mesh, or kept away)."""
-        if self.decision.enforced is None or self.captured.gap(port) is not None:
-            return None
-        return self.decision.enforced.mode_of(port)
+        enforces = self.decision.dataplane.enforces and self.captured.gap(port) is None
+        return self.decision.in_force(port) if enforces else None
 
     def missed(self, port: int) -> Gap | None:
         """What keeps a port of the application, or one that the winning policy names, away from the proxy."""

@@ -1,7 +1,7 @@
 """From decisions to ztunnel's authorizations: the only form in which ztunnel knows mutual TLS.
 
 ztunnel has no modes. It takes every tunnel and every plaintext connection that no policy denies, so a mode is a DENY of
-"no peer identity" on the ports that are STRICT. DISABLE cannot be told it: `Enforced` has PERMISSIVE there already.
+"no peer identity" on the ports that are STRICT. DISABLE cannot be told it, and is not in force in ambient.
 
 A workload names exactly one policy from its first moment, that of its class: the workloads of its namespace that have
 its labels, which no PeerAuthentication can tell apart. The name never changes with the decision, the content always
@@ -21,7 +21,7 @@ from peerauth.dataplane.ambient.address import packed_addresses
 from peerauth.dataplane.resources import serialize
 from peerauth.model.inventory import Workload
 from peerauth.model.meta import Labels
-from peerauth.policy.decision import EffectiveMode, Enforced
+from peerauth.policy.decision import Dataplane, Decision, EffectiveMode
 from peerauth.proto import authorization_pb2 as pb
 
 PREFIX = "peerauth-"
@@ -42,10 +42,10 @@ def policy_name_of(workload: Workload) -> str:
     return policy_name(workload.meta.namespace, workload.meta.labels)
 
 
-def class_policy(name: str, enforced: Enforced) -> bytes:
+def class_policy(name: str, decision: Decision) -> bytes:
     """The policy of one class, by its resource name: what ztunnel must deny to enforce a decision."""
     policy = _policy(name, pb.WORKLOAD_SELECTOR)
-    match = _denied(enforced)
+    match = _denied(decision)
     if match is not None:
         policy.groups.append(_group(match))
     return serialize(policy)
@@ -56,15 +56,15 @@ def movers_name(namespace: str) -> str:
     return f"{namespace}/{PREFIX}movers"
 
 
-def movers_policy(namespace: str, movers: Iterable[tuple[Workload, Enforced]]) -> bytes:
+def movers_policy(namespace: str, movers: Iterable[tuple[Workload, Decision]]) -> bytes:
     """The present decisions of workloads that were of another class before, by address.
 
     Connections from before the change are judged by the name of the class that the workload has left. A policy of
     the namespace is judged for every connection anew, so this one reaches them too.
     """
     policy = _policy(movers_name(namespace), pb.NAMESPACE)
-    for workload, enforced in sorted(movers, key=lambda pair: pair[0].key):
-        match = _denied(enforced)
+    for workload, decision in sorted(movers, key=lambda pair: pair[0].key):
+        match = _denied(decision)
         addresses = packed_addresses(workload)
         if match is None or not addresses:
             continue  # without an address the group would deny for the whole namespace
@@ -78,19 +78,23 @@ def _policy(name: str, scope: pb.Scope.ValueType) -> pb.Authorization:
     return pb.Authorization(name=own, namespace=namespace, scope=scope, action=pb.DENY)
 
 
-def _denied(enforced: Enforced) -> pb.Match | None:
+def _denied(decision: Decision) -> pb.Match | None:
     """What matches the connections that mutual TLS is required of and that have none; None where nothing is required.
 
     One list of ports says it either way: the ports that are STRICT, or the ports that are not.
     """
-    strict = enforced.mode is EffectiveMode.STRICT
-    exceptions = sorted({entry.port for entry in enforced.ports if (entry.mode is EffectiveMode.STRICT) is not strict})
+    strict = _is_strict(decision.mode)
+    exceptions = sorted({entry.port for entry in decision.ports if _is_strict(entry.mode) is not strict})
     if not strict and not exceptions:
         return None
     match = pb.Match()
     match.not_principals.add().presence.SetInParent()
     (match.not_destination_ports if strict else match.destination_ports).extend(exceptions)
     return match
+
+
+def _is_strict(asked: EffectiveMode) -> bool:
+    return Dataplane.AMBIENT.in_force(asked) is EffectiveMode.STRICT
 
 
 def _group(match: pb.Match) -> pb.Group:

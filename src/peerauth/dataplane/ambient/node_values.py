@@ -10,7 +10,7 @@ import msgspec
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.mesh import DEFAULT_MESH, MeshConfig
-from peerauth.policy.decision import Decision, EffectiveMode
+from peerauth.policy.decision import Dataplane, Decision, EffectiveMode
 
 
 class NodeWorkload(msgspec.Struct, frozen=True):
@@ -32,13 +32,8 @@ class NodeWorkload(msgspec.Struct, frozen=True):
     application: str = ""
 
     def mode_in_force(self, port: int | None) -> EffectiveMode:
-        """What plaintext meets on a port, declared or not; None is every port that no policy names.
-
-        Ambient has no DISABLE: such a port admits plaintext as well as HBONE.
-        """
-        decided = self.decision.enforced or self.decision
-        mode = decided.mode if port is None else decided.mode_of(port)
-        return EffectiveMode.PERMISSIVE if mode is EffectiveMode.DISABLE else mode
+        """What plaintext meets on a port, declared or not; None is every port that no policy names."""
+        return Dataplane.AMBIENT.in_force(self.decision.mode_of(port))
 
 
 class HbonePeer(msgspec.Struct, frozen=True, order=True):

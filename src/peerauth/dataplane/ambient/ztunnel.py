@@ -177,15 +177,13 @@ class ZtunnelResources:
         if not members:
             self._members.pop(name, None)
             return None
-        enforced = self._decisions.decision(next(iter(members))).enforced
-        return None if enforced is None else class_policy(name, enforced)
+        return class_policy(name, self._decisions.decision(next(iter(members))))
 
     def _movers_policy(self, namespace: str) -> bytes | None:
         movers = self._movers[namespace]
         if not movers:
             return None
-        decided = ((self._world.workloads[key], self._decisions.decision(key).enforced) for key in movers)
-        return movers_policy(namespace, ((workload, enforced) for workload, enforced in decided if enforced))
+        return movers_policy(namespace, ((self._world.workloads[key], self._decisions.decision(key)) for key in movers))
 
     # --- addresses ---------------------------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from google.protobuf import duration_pb2
 
 from peerauth.dataplane.envoy import accesslog, parts, tls
 from peerauth.dataplane.resources import Capture, DeclaredPort, Endpoint, SidecarWorkload
-from peerauth.policy.decision import EffectiveMode
+from peerauth.policy.decision import Dataplane, EffectiveMode
 
 ANY = "any"
 """Stands for the port in the names of what serves ports that no one declared."""
@@ -67,8 +67,7 @@ def inbound_cluster(port: int | str) -> str:
 
 def mode_in_force(workload: SidecarWorkload, port: int | None) -> EffectiveMode:
     """What the sidecar does on a port; None is every port that no one declared."""
-    decided = workload.decision.enforced or workload.decision
-    return decided.mode if port is None else decided.mode_of(port)
+    return Dataplane.SIDECAR.in_force(workload.decision.mode_of(port))
 
 
 def _port_listener(workload: SidecarWorkload, port: int) -> listener_pb2.Listener:
