@@ -14,12 +14,12 @@ from functools import partial
 from statistics import median
 from time import perf_counter
 
-from peerauth.model.changes import Edit, MeshObject, Reset, Upsert
+from peerauth.model.changes import MeshObject, Reset, Upsert
 from peerauth.model.inventory import Namespace, Workload
 from peerauth.model.meta import NO_LABELS, Labels, Meta
 from peerauth.model.peerauth import Mode, PeerAuthentication, PortMode
 from peerauth.model.world import World
-from peerauth.policy.index import PolicyIndex
+from peerauth.policy.mesh import Mesh
 from peerauth.policy.resolve import resolve
 
 SIZES = (1_000, 10_000, 100_000)
@@ -66,7 +66,7 @@ class Bed:
         objects = mesh_of(size)
         workloads = [obj for obj in objects if isinstance(obj, Workload)]
         self.objects = objects
-        self.world, self.index = World(), PolicyIndex()
+        self.mesh = Mesh()
         gc.collect()
         classes: dict[tuple[str, Labels], None] = {}
 
@@ -76,16 +76,15 @@ class Bed:
 
         self.one_pass = seconds(one_pass)
         self.classes = len(classes)
-        edits: list[Edit] = []
-        self.ledger = seconds(lambda: edits.extend(self.world.apply(Reset("bench", objects))))
-        self.resolve = seconds(lambda: self.index.update(edits))
+        self.ledger = seconds(lambda: World().apply(Reset("bench", objects)))
+        self.resolve = seconds(lambda: self.mesh.apply(Reset("bench", objects))) - self.ledger
 
     def flip(self, namespace: str, selector: Labels, rounds: int) -> float:
         """The median time of a change of mode, from the source's word to the list of changed workloads."""
 
         def say(mode: Mode) -> None:
             policy = PeerAuthentication(Meta("bench", namespace), selector=selector, mode=mode)
-            self.index.update(self.world.apply(Upsert("bench", policy)))
+            self.mesh.apply(Upsert("bench", policy))
 
         modes = (Mode.STRICT, Mode.PERMISSIVE)
         return median(seconds(partial(say, modes[n % 2])) for n in range(rounds))
@@ -93,7 +92,7 @@ class Bed:
     def scan_one(self) -> float:
         """The median time to resolve one workload by looking at every policy: what an index saves."""
         policies = [obj for obj in self.objects if isinstance(obj, PeerAuthentication)]
-        some = [obj for obj in self.objects if isinstance(obj, Workload)][:: len(self.world.workloads) // 50]
+        some = [obj for obj in self.objects if isinstance(obj, Workload)][:: len(self.mesh.world.workloads) // 50]
         asked = [partial(resolve, one.meta.labels, one.meta.namespace, policies=policies) for one in some]
         return median(map(seconds, asked))
 
@@ -115,7 +114,7 @@ def main() -> None:
         for size, bed in beds.items():
             taken = bed.flip(namespace, selector, rounds) * 1e6
             base = base or taken
-            print(f"{name:36}{size:>10}{bed.index.visited:>14}{taken:>10.1f}{taken / base:>8.2f}")
+            print(f"{name:36}{size:>10}{bed.mesh.decisions.visited:>14}{taken:>10.1f}{taken / base:>8.2f}")
     print("\nfrom cold, ms; ratios: resolve / one pass, scan of all policies for each workload / resolve")
     print(f"{'workloads':>10}{'classes':>9}{'one pass':>10}{'ledger':>9}{'resolve':>9}{'/ pass':>8}{'scan /':>8}")
     for size, bed in beds.items():

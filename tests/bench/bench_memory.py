@@ -23,8 +23,7 @@ from bench.bench_push import BODIES, NAME
 from bench.floor import FloorServer
 from peerauth.dataplane.resources import LISTENER
 from peerauth.model.changes import Reset
-from peerauth.model.world import World
-from peerauth.policy.index import PolicyIndex
+from peerauth.policy.mesh import Mesh
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.server import DiscoveryServer, UdsBinding
 from peerauth.xds.wire import ProxyKey
@@ -45,9 +44,9 @@ def values_alone(number: int) -> object:
 
 def world_and_index(number: int) -> object:
     kept = mesh_of(number)
-    world, index = World(), PolicyIndex()
-    index.update(world.apply(Reset("bench", kept)))
-    return resident(), kept, world, index
+    mesh = Mesh()
+    mesh.apply(Reset("bench", kept))
+    return resident(), kept, mesh
 
 
 def with_sessions(number: int) -> object:

@@ -97,8 +97,7 @@ class Bed:
         capture = Capture.TRANSPARENT if any(places.values()) else Capture.EXPLICIT
         discovery = self._proxies.discovery
         self._control = ControlPlane(self._proxies.cache, acknowledgements=discovery, capture=capture)
-        world, decisions = self._control.world, self._control.decisions
-        self._configuration = NodeConfiguration(self._proxies.cache, proxy=NODE, world=world, decisions=decisions)
+        self._configuration = NodeConfiguration(self._proxies.cache, proxy=NODE, mesh=self._control.mesh)
         self._control.follow(self._configuration.take)
         self._places = places
         self._authority = authority
@@ -141,7 +140,7 @@ class Bed:
         await self._proxies.stop()
 
     def _reconcile(self) -> frozenset[str]:
-        known = self._control.world.workloads
+        known = self._control.mesh.world.workloads
         places = {_local_key(number): Placed((), "127.0.0.1", place) for number, place in self._places.items()}
         return self._configuration.serve({key: place for key, place in places.items() if key in known})
 

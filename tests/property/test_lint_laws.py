@@ -18,10 +18,9 @@ from peerauth.cli.render import plain
 from peerauth.model.changes import MeshObject, Reset, ref_of
 from peerauth.model.inventory import ApiServerTarget, DestinationRule, PortTls, Probe, Workload
 from peerauth.model.meta import Meta
-from peerauth.model.world import World
 from peerauth.policy.capture import captured_of
 from peerauth.policy.decision import Dataplane, EffectiveMode, Verdict
-from peerauth.policy.index import PolicyIndex
+from peerauth.policy.mesh import Mesh
 from samples.meshes import objects, pairs
 
 _NAMESPACES = st.sampled_from(["istio-system", "foo", "bar"])
@@ -71,10 +70,10 @@ def everything() -> st.SearchStrategy[list[MeshObject]]:
     return st.lists(one, max_size=16, unique_by=ref_of)
 
 
-def surveyed(mesh: list[MeshObject]) -> Survey:
-    world, index = World(), PolicyIndex()
-    index.update(world.apply(Reset("test", tuple(mesh))))
-    return survey(world, lambda workload: index.decision(workload.key))
+def surveyed(objects: list[MeshObject]) -> Survey:
+    mesh = Mesh()
+    mesh.apply(Reset("test", tuple(objects)))
+    return survey(mesh.world, lambda workload: mesh.decisions.decision(workload.key))
 
 
 @given(everything())

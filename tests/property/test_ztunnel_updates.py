@@ -19,13 +19,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from judges.ztunnelmodel import MESH_IDENTITY, NOBODY, Connection, Ztunnel
 from peerauth.dataplane.ambient.address import Surroundings, workload_name
 from peerauth.dataplane.resources import TypeUrl
-from peerauth.model.changes import Delete, Edit, MeshObject, Upsert, ref_of
+from peerauth.model.changes import Delete, MeshObject, Reset, Upsert, ref_of
 from peerauth.model.inventory import Namespace, Workload, WorkloadKey
 from peerauth.model.meta import Meta
 from peerauth.model.peerauth import PeerAuthentication
-from peerauth.model.world import World
 from peerauth.policy.decision import Dataplane, EffectiveMode
-from peerauth.policy.index import PolicyIndex
+from peerauth.policy.mesh import Mesh
 from peerauth.proto import workload_pb2
 from peerauth.runtime.ztunnel import ALL_ZTUNNELS, ZtunnelFeed, ztunnel_key
 from peerauth.xds.cache import Changes, ResourceCache
@@ -93,8 +92,8 @@ class Updates(RuleBasedStateMachine):
 
     def start_control_plane(self) -> None:
         """A new process: it knows what the sources say, and nothing else."""
-        self.world, self.decisions, self.cache = World(), PolicyIndex(), ResourceCache()
-        self.feed = ZtunnelFeed(self.cache, world=self.world, decisions=self.decisions, around=AROUND)
+        self.mesh, self.cache = Mesh(), ResourceCache()
+        self.feed = ZtunnelFeed(self.cache, mesh=self.mesh, around=AROUND)
         self.cache.share(PROXY, group=ALL_ZTUNNELS)
         for each in self.objects.values():
             self.take(each)
@@ -102,16 +101,15 @@ class Updates(RuleBasedStateMachine):
         self.connect()
 
     def take(self, said: MeshObject | Delete) -> None:
-        edits = self.world.apply(said if isinstance(said, Delete) else Upsert("test", said))
-        self.feed.update(edits, self.decisions.update(edits))
+        self.feed.update(self.mesh.apply(said if isinstance(said, Delete) else Upsert("test", said)))
 
     def ambient(self) -> Iterator[WorkloadKey]:
-        for key in self.world.workloads:
-            if self.decisions.decision(key).dataplane is Dataplane.AMBIENT:
+        for key in self.mesh.world.workloads:
+            if self.mesh.decisions.decision(key).dataplane is Dataplane.AMBIENT:
                 yield key
 
     def closed(self, key: WorkloadKey, port: int) -> bool:
-        return self.decisions.decision(key).mode_of(port) is EffectiveMode.STRICT
+        return self.mesh.decisions.decision(key).mode_of(port) is EffectiveMode.STRICT
 
     def remember(self) -> None:
         """What was asked of each port since the client last had everything: any of it may be what it does now."""
@@ -268,7 +266,7 @@ class Updates(RuleBasedStateMachine):
             assert set(named) <= self.ztunnel.policies.keys(), f"{name} names what is not there"
 
     def check_at_rest(self) -> None:
-        assert self.ztunnel.workloads.keys() == {uid(key) for key in self.world.workloads}
+        assert self.ztunnel.workloads.keys() == {uid(key) for key in self.mesh.world.workloads}
         held = {name for body in self.ztunnel.workloads.values() for name in self.policies_of(body)}
         movers = {name for name in self.ztunnel.policies if name.endswith("-movers")}
         assert self.ztunnel.policies.keys() - movers == held, "a policy outlived those that named it"
@@ -279,8 +277,9 @@ class Updates(RuleBasedStateMachine):
                 assert self.ztunnel.admits(replace(plaintext, identity=MESH_IDENTITY))
         for each in self.ztunnel.open - self.uncovered:
             assert each.identity or not self.closed(self.key_of(each), each.port), f"{each} is still open"
-        fresh = ZtunnelFeed(ResourceCache(), world=self.world, decisions=self.decisions, around=AROUND)
-        fresh.update([Edit(ref, None, each) for ref, each in self.objects.items()], ())
+        mesh = Mesh()
+        fresh = ZtunnelFeed(ResourceCache(), mesh=mesh, around=AROUND)
+        fresh.update(mesh.apply(Reset("test", tuple(self.objects.values()))))
         assert fresh.resources.addresses == self.feed.resources.addresses
         own = {name: body for name, body in self.feed.resources.policies.items() if not name.endswith("-movers")}
         assert fresh.resources.policies == own

@@ -34,8 +34,7 @@ from peerauth.identity.spiffe import SpiffeId
 from peerauth.identity.x509 import certificate_pem
 from peerauth.model.changes import Change, MeshObject, Upsert
 from peerauth.model.inventory import Namespace, Port, Workload
-from peerauth.model.world import World
-from peerauth.policy.index import PolicyIndex
+from peerauth.policy.mesh import Mesh
 from peerauth.runtime.ztunnel import ZtunnelFeed, ztunnel_key
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.server import DiscoveryServer, ServerCertificate, TlsBinding
@@ -68,11 +67,10 @@ class ZtunnelMesh:
     def __init__(self, network: MeshNetwork, folder: Path, *, shared_node: str = "") -> None:
         self.network = network
         self.shared_node = shared_node
-        self.world = World()
-        self.decisions = PolicyIndex()
+        self.mesh = Mesh()
         self.cache = ResourceCache()
         self.discovery = DiscoveryServer(self.cache)
-        self.feed = ZtunnelFeed(self.cache, world=self.world, decisions=self.decisions)
+        self.feed = ZtunnelFeed(self.cache, mesh=self.mesh)
         self.spaces: dict[str, WorkloadNamespace] = {}
         self._folder = folder
         self._token_key = ec.generate_private_key(CURVE)
@@ -88,8 +86,7 @@ class ZtunnelMesh:
         """Objects as a source says them; each is a step of its own."""
         for each in objects:
             change = Upsert("test", each) if not isinstance(each, Change) else each
-            edits = self.world.apply(change)
-            self.feed.update(edits, self.decisions.update(edits))
+            self.feed.update(self.mesh.apply(change))
 
     async def acknowledged(self, name: str = "finance") -> None:
         """Waits until a workload's ztunnel has everything, and fails if it refused something."""

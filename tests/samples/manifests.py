@@ -8,8 +8,7 @@ from peerauth.analysis.lint import lint
 from peerauth.analysis.lint.survey import Survey, survey
 from peerauth.model.changes import Reset
 from peerauth.model.diagnostic import Diagnostic
-from peerauth.model.world import World
-from peerauth.policy.index import PolicyIndex
+from peerauth.policy.mesh import Mesh
 from peerauth.sources.reader import read_stream
 
 FILE = "mesh.yaml"
@@ -131,9 +130,9 @@ def surveyed(*parts: str) -> Survey:
     checked = list(read_stream(documents(*parts).encode(), file=FILE))
     faults = [fault for document in checked for fault in document.diagnostics]
     assert not faults, faults
-    world, index = World(), PolicyIndex()
-    index.update(world.apply(Reset("test", tuple(obj for document in checked for obj in document.objects))))
-    return survey(world, lambda workload: index.decision(workload.key))
+    mesh = Mesh()
+    mesh.apply(Reset("test", tuple(obj for document in checked for obj in document.objects)))
+    return survey(mesh.world, lambda workload: mesh.decisions.decision(workload.key))
 
 
 def found(*parts: str, require_strict: bool = False) -> list[Diagnostic]:

@@ -119,7 +119,7 @@ def explain(target: Target | None, paths: tuple[str, ...], output: str, keep_goi
         _write_explanations(reading, _explanations(reading, workloads, port=port))
     else:
         _print_explanations(_explanations(reading, workloads, port=port, people=True), port=port)
-        if target is None and (sentence := not_understood_sentence(not_understood(reading.world))):
+        if target is None and (sentence := not_understood_sentence(not_understood(reading.mesh.world))):
             click.echo(sentence)
         if not workloads:
             click.echo("no workloads in the input: there is nothing that a policy could apply to", err=True)
@@ -140,7 +140,7 @@ def _refuse_errors(reading: Reading, *, keep_going: bool) -> None:
 
 def _wanted(reading: Reading, target: Target | None) -> Sequence[WorkloadKey]:
     """The keys of the workloads to explain, in the order of their names."""
-    table = reading.world.workloads
+    table = reading.mesh.world.workloads
     if target is None:
         return sorted(table)
     here = table.in_namespace(target.namespace)
@@ -161,7 +161,7 @@ def _explanations(
     reading: Reading, workloads: Sequence[WorkloadKey], *, port: int | None, people: bool = False
 ) -> Iterator[Explanation]:
     """What is said of each workload; the sentence on its data plane is not part of the contract for programs."""
-    world, several = reading.world, len(reading.revisions) > 1
+    world, several = reading.mesh.world, len(reading.revisions) > 1
     explainer = Explainer(port=port, tells_revision=several, meshes=world.meshes)
     to_come = may_select(world, reading.decide)
     for key in workloads:
@@ -170,7 +170,7 @@ def _explanations(
         live = workload.admission is not Admission.AHEAD
         yield explainer.explain(
             workload,
-            reading.index.decision(key),
+            reading.mesh.decisions.decision(key),
             declared=world.declared_numbers(workload, services),
             why_dataplane=why_dataplane(workload, world) if people else "",
             by_labels=standing_in(workload, world).membership.by_labels if live else None,
@@ -181,7 +181,7 @@ def _explanations(
 def _write_explanations(reading: Reading, explanations: Iterator[Explanation]) -> None:
     """The JSON contract, a workload to a line, written as it is made."""
     out = sys.stdout.buffer
-    out.write(b'{"schema": %d, "mesh": ' % SCHEMA + json_bytes(mesh_document(reading.world.mesh)))
+    out.write(b'{"schema": %d, "mesh": ' % SCHEMA + json_bytes(mesh_document(reading.mesh.world.mesh)))
     out.write(_several_revisions(reading) + b', "workloads": [')
     decisions = Shared(lambda explanation: json_bytes(decision_document(explanation)))
     separator = b"\n"
@@ -190,7 +190,7 @@ def _write_explanations(reading: Reading, explanations: Iterator[Explanation]) -
         out.write(separator + name[:-1] + b"," + decisions.of(explanation)[1:])  # two objects as one
         separator = b",\n"
     out.write(b"\n]" if separator == b",\n" else b"]")
-    unread = json_bytes(not_understood_documents(not_understood(reading.world)))
+    unread = json_bytes(not_understood_documents(not_understood(reading.mesh.world)))
     out.write(b', "notUnderstood": ' + unread + b"}\n")
     out.flush()
 
@@ -199,7 +199,7 @@ def _several_revisions(reading: Reading) -> bytes:
     """The member `revisions`, where there is more than one."""
     if len(reading.revisions) < 2:
         return b""
-    return b', "revisions": ' + json_bytes(revision_documents(reading.world.meshes, reading.revisions))
+    return b', "revisions": ' + json_bytes(revision_documents(reading.mesh.world.meshes, reading.revisions))
 
 
 def _print_explanations(explanations: Iterator[Explanation], *, port: int | None) -> None:
@@ -237,7 +237,7 @@ def check(paths: tuple[str, ...], output: str, required: str | None, fail_on: st
     a finding of the severity --fail-on or worse, and 2 if something could not be read at all.
     """
     reading = read(paths)
-    found = lint(survey(reading.world, reading.decide), require_strict=required == "strict")
+    found = lint(survey(reading.mesh.world, reading.decide), require_strict=required == "strict")
     findings = in_order([*reading.diagnostics, *found])
     _write_findings(reading, findings, output=output)
     if any(finding.code in UNREADABLE for finding in findings):
@@ -246,7 +246,7 @@ def check(paths: tuple[str, ...], output: str, required: str | None, fail_on: st
 
 
 def _write_findings(reading: Reading, findings: list[Diagnostic], *, output: str) -> None:
-    world, unread = reading.world, not_understood(reading.world)
+    world, unread = reading.mesh.world, not_understood(reading.mesh.world)
     summary = counts(
         findings,
         documents=reading.documents,

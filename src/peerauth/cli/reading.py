@@ -17,9 +17,7 @@ from peerauth.model.changes import Reset
 from peerauth.model.diagnostic import Diagnostic, Severity
 from peerauth.model.inventory import Workload
 from peerauth.model.schema import Checked
-from peerauth.model.world import World
 from peerauth.policy.decision import Decision
-from peerauth.policy.index import PolicyIndex
 from peerauth.policy.mesh import Mesh
 from peerauth.sources.files import collect, documents
 
@@ -29,13 +27,12 @@ _EVERY = 2_000
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """What was read: the world it makes, the decisions about it, and every fault of the documents themselves.
+    """What was read: the mesh it makes, and every fault of the documents themselves.
 
     `passed_over` counts the documents of kinds that say nothing about connections.
     """
 
-    world: World
-    index: PolicyIndex
+    mesh: Mesh
     diagnostics: tuple[Diagnostic, ...]
     documents: int
     passed_over: Mapping[str, int] = {}
@@ -48,11 +45,11 @@ class Reading(msgspec.Struct, frozen=True):
     @property
     def revisions(self) -> frozenset[str]:
         """Every revision that has a configuration or decides for a workload of the mesh."""
-        return self.index.revisions() | self.world.meshes.configs.keys()
+        return self.mesh.decisions.revisions() | self.mesh.world.meshes.configs.keys()
 
     def decide(self, workload: Workload) -> Decision:
         """What was decided about a workload of this world."""
-        return self.index.decision(workload.key)
+        return self.mesh.decisions.decision(workload.key)
 
 
 def read(paths: Sequence[str]) -> Reading:
@@ -68,8 +65,7 @@ def read(paths: Sequence[str]) -> Reading:
     # As many new objects as descriptions: none was described twice, and none has to be looked for.
     twice = tuple(defined_twice(loaded.objects)) if len(edits) < len(loaded.objects) else ()
     return Reading(
-        world=mesh.world,
-        index=mesh.decisions,
+        mesh=mesh,
         diagnostics=loaded.diagnostics + twice,
         documents=loaded.documents,
         passed_over=loaded.passed_over,

@@ -1,6 +1,6 @@
 """The decisions of all workloads, kept up to date change by change, at a cost that follows the change.
 
-A state machine without I/O: changes in, the workloads whose decision changed out. It decides about classes of workloads
+A state machine without I/O: edits in, the workloads whose decision changed out. It decides about classes of workloads
 (`classes`), and only about those that a change can reach: a policy with a selector reaches the classes it matches
 before or after, a namespace's its classes, the mesh's all of its revision; classes about which the same policies speak
 share one `Decision` object. `resolve` over everything is its oracle: a stateful property test holds them together.
@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 import msgspec
 
-from peerauth.model.changes import Change, Edit, Ledger
+from peerauth.model.changes import Edit
 from peerauth.model.inventory import Namespace, Workload, WorkloadKey
 from peerauth.model.mesh import Injector, MeshConfig, Meshes
 from peerauth.model.meta import Labels
@@ -55,14 +55,13 @@ class _Step(msgspec.Struct):
 
 
 class PolicyIndex:
-    """Decisions by workload. Feed it by `apply`, or by `update` with a World's edits; never by both.
+    """Decisions by workload. `update` takes what a World edited; `policy.mesh` keeps the two together.
 
     `visited` counts the classes that the last step made it look at: the measure that cost follows the change.
     """
 
     def __init__(self) -> None:
         self.visited = 0
-        self._ledger = Ledger()
         self._meshes = Meshes()
         self._roots = _roots(self._meshes)
         self._namespace_labels: dict[str, Labels] = {}
@@ -97,12 +96,11 @@ class PolicyIndex:
         decisions = [found.decision for found in self._classes]
         return frozenset([each.revision for each in decisions if each.dataplane is not Dataplane.NONE])
 
-    def apply(self, change: Change) -> tuple[DecisionChange, ...]:
-        """Takes one source's change; objects that no decision depends on are passed over."""
-        return self.update(self._ledger.apply(change))
-
     def update(self, edits: Iterable[Edit]) -> tuple[DecisionChange, ...]:
-        """Takes edits of the world as one step; returns each workload whose decision it changed, in any order."""
+        """Takes edits of the world as one step; returns each workload whose decision it changed, in any order.
+
+        Objects that no decision depends on are passed over.
+        """
         step = _Step()
         for edit in edits:
             kind = edit.after if edit.after is not None else edit.before

@@ -90,8 +90,10 @@ def _clients(mesh: LocalMesh, server: WorkloadKey) -> Iterator[WorkloadKey]:
 def _flow(
     plane: ControlPlane, client: WorkloadKey, server: WorkloadKey, *, dialled: tuple[str, int], port: int
 ) -> Flow:
-    decision = plane.decisions.decision(server)
-    transport = transport_to(plane.decisions.decision(client).dataplane, decision, port, mesh=plane.world.mesh)
+    decision = plane.mesh.decisions.decision(server)
+    transport = transport_to(
+        plane.mesh.decisions.decision(client).dataplane, decision, port, mesh=plane.mesh.world.mesh
+    )
     return Flow(client, server, *dialled, port, decision.mode_of(port), arrival_of(transport, decision, port))
 
 

@@ -285,13 +285,13 @@ class LocalMesh:
         await self.discovery.stop(running.agent.discovery)
 
     def _identity(self, key: WorkloadKey) -> SpiffeId:
-        world = self.control_plane.world
+        world = self.control_plane.mesh.world
         return identity_of(world.workloads[key], mesh=world.mesh)
 
     def _application_ports(self) -> dict[WorkloadKey, tuple[Endpoint, ...]]:
         """Where each workload's application has to listen."""
         found: dict[WorkloadKey, tuple[Endpoint, ...]] = {}
-        for key, workload in self.control_plane.world.workloads.items():
+        for key, workload in self.control_plane.mesh.world.workloads.items():
             declared = list(self.control_plane.declared(key))
             spare = undeclared_port(self.network.capture, (port.number for port in declared))
             if spare is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -14,11 +14,10 @@ from peerauth.aio import spawn
 from peerauth.dataplane.resources import CLUSTER, LISTENER
 from peerauth.errors import PlatformError
 from peerauth.identity.spiffe import SpiffeId
-from peerauth.model.changes import Edit
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.mesh import Injector, MeshConfig
 from peerauth.policy.decision import Dataplane
-from peerauth.policy.index import DecisionChange
+from peerauth.policy.mesh import Step
 from peerauth.policy.strictness import closed_by
 from peerauth.runtime.control_plane import ControlPlane
 from peerauth.runtime.networks import Placed
@@ -48,7 +47,7 @@ class LocalNode:
         now: Callable[[], datetime],
     ) -> None:
         self._discovery = discovery
-        self.configuration = NodeConfiguration(cache, proxy=NODE, world=plane.world, decisions=plane.decisions)
+        self.configuration = NodeConfiguration(cache, proxy=NODE, mesh=plane.mesh)
         plane.follow(self._take)
         self._outstanding = plane.outstanding
         self._closes: list[str] = []
@@ -92,10 +91,10 @@ class LocalNode:
         """The proxy's process."""
         return self.proxy.supervisor
 
-    def _take(self, edits: Sequence[Edit], changes: Sequence[DecisionChange]) -> None:
-        self.configuration.take(edits, changes)
-        self._closes += closed_by(changes, on=Dataplane.AMBIENT)
-        sides = (side for edit in edits for side in (edit.before, edit.after))
+    def _take(self, step: Step) -> None:
+        self.configuration.take(step)
+        self._closes += closed_by(step.decisions, on=Dataplane.AMBIENT)
+        sides = (side for edit in step.edits for side in (edit.before, edit.after))
         if any(isinstance(side, MeshConfig | Injector) for side in sides):
             self._closes.append("another mesh configuration")
 

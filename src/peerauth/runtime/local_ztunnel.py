@@ -8,7 +8,7 @@ its node. The key that signs tokens is made for the run, and nobody else has it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -27,10 +27,9 @@ from peerauth.ca.serving import ServingCertificate
 from peerauth.errors import PlatformError
 from peerauth.identity.keys import CURVE
 from peerauth.identity.spiffe import SpiffeId
-from peerauth.model.changes import Edit
 from peerauth.model.inventory import WorkloadKey
 from peerauth.policy.decision import Dataplane
-from peerauth.policy.index import DecisionChange
+from peerauth.policy.mesh import Step
 from peerauth.policy.strictness import closed_by
 from peerauth.runtime.control_plane import ControlPlane
 from peerauth.runtime.networks import Placed
@@ -76,7 +75,7 @@ class LocalZtunnel:
         self._on_line = on_line
         self._on_outage = on_outage
         self._now = now
-        self._feed = ZtunnelFeed(cache, world=plane.world, decisions=plane.decisions)
+        self._feed = ZtunnelFeed(cache, mesh=plane.mesh)
         plane.follow(self._take)
         self._plane = plane
         self._token_key = ec.generate_private_key(CURVE)
@@ -104,7 +103,7 @@ class LocalZtunnel:
                 uid=places[key].namespace,
                 name=key.name,
                 namespace=key.namespace,
-                service_account=self._plane.world.workloads[key].service_account,
+                service_account=self._plane.mesh.world.workloads[key].service_account,
                 network_namespace=places[key].namespace,
             )
             for key in wanted
@@ -128,10 +127,10 @@ class LocalZtunnel:
         """Ztunnel's process, once there is an ambient workload."""
         return self.supervisor
 
-    def _take(self, edits: Sequence[Edit], changes: Sequence[DecisionChange]) -> None:
-        news = self._feed.update(edits, changes)
+    def _take(self, step: Step) -> None:
+        news = self._feed.update(step)
         told = {AUTHORIZATION: news.policies.keys(), ADDRESS: news.addresses.keys()}
-        self._plane.outstanding.tell(self.key, told, closes=closed_by(changes, on=Dataplane.AMBIENT))
+        self._plane.outstanding.tell(self.key, told, closes=closed_by(step.decisions, on=Dataplane.AMBIENT))
 
     def stop(self) -> None:
         """Begins to end ztunnel, if it runs; its task group waits for it."""

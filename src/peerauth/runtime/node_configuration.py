@@ -8,18 +8,16 @@ mode, so no mode has to wait for them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from peerauth.dataplane.ambient.node import MeshListener, NodeWorkload, render_mesh, render_source, render_workload
 from peerauth.dataplane.ambient.node_values import HbonePeer
 from peerauth.dataplane.resources import CLUSTER, LISTENER, Resources
 from peerauth.identity.spiffe import SpiffeId
-from peerauth.model.changes import Edit
 from peerauth.model.inventory import Service, Sidecar, Workload, WorkloadKey
 from peerauth.model.mesh import Injector, MeshConfig
-from peerauth.model.world import World
 from peerauth.policy.decision import Dataplane, Decision
-from peerauth.policy.index import DecisionChange, PolicyIndex
+from peerauth.policy.mesh import Mesh, Step
 from peerauth.policy.outbound import identity_of, takes_hbone
 from peerauth.runtime.networks import Placed
 from peerauth.xds.cache import ResourceCache
@@ -32,14 +30,14 @@ Piece = WorkloadKey | SpiffeId | None
 class NodeConfiguration:
     """One node's resources in a cache. Synchronous; `workloads` is what the node serves now.
 
-    `take` is a follower of the control plane that `world` and `decisions` belong to, from before its first step.
+    `take` is a follower of the control plane that `mesh` belongs to, from before its first step.
     """
 
-    def __init__(self, cache: ResourceCache, *, proxy: ProxyKey, world: World, decisions: PolicyIndex) -> None:
+    def __init__(self, cache: ResourceCache, *, proxy: ProxyKey, mesh: Mesh) -> None:
         self._cache = cache
         self._proxy = proxy
-        self._world = world
-        self._decisions = decisions
+        self._world = mesh.world
+        self._decisions = mesh.decisions
         self._places: dict[WorkloadKey, Placed] = {}
         self._pieces: dict[Piece, Resources] = {}
         self._mesh = MeshListener()
@@ -53,13 +51,13 @@ class NodeConfiguration:
         """The identities that the node needs certificates for: those of its own workloads."""
         return frozenset(workload.identity for workload in self.workloads.values())
 
-    def take(self, edits: Iterable[Edit], changes: Iterable[DecisionChange]) -> None:
-        """Notes what a step of the world and of the decisions made stale."""
-        for change in changes:
+    def take(self, step: Step) -> None:
+        """Notes what a step made stale."""
+        for change in step.decisions:
             self._stale.add(change.key)
             if _is_tunnelled_to(change.old) is not _is_tunnelled_to(change.new):
                 self._stale_peers.add(change.key)
-        for edit in edits:
+        for edit in step.edits:
             for side in (edit.before, edit.after):
                 self._take(side)
 

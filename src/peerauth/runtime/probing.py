@@ -41,13 +41,13 @@ class _Documents:
         loaded = files.load(paths)
         if has_errors(loaded.diagnostics):
             raise SourceError("the documents have errors", hint="peerauth check says how to mend them")
-        mesh = Mesh()
-        mesh.apply(Reset("files", loaded.objects))
-        self.world, self.index = mesh.world, mesh.decisions
+        self.mesh = Mesh()
+        self.mesh.apply(Reset("files", loaded.objects))
 
     def declares(self, key: WorkloadKey, port: int) -> bool:
         """Whether anyone says that the workload has this port."""
-        return any(found.number == port for found in self.world.declared_ports(self.world.workloads[key]))
+        world = self.mesh.world
+        return any(found.number == port for found in world.declared_ports(world.workloads[key]))
 
 
 async def probe_running(wanted: Wanted | None, *, paths: Sequence[str], settings: Settings) -> tuple[PortReport, ...]:
@@ -80,11 +80,11 @@ async def probe_address(
 ) -> tuple[PortReport, ...]:
     """Probes one port at an address. Raises PeerAuthError for a workload that the documents do not have."""
     documents = _Documents(paths)
-    found = [key for key in documents.index if (key.namespace, key.name) == (wanted.namespace, wanted.name)]
+    found = [key for key in documents.mesh.decisions if (key.namespace, key.name) == (wanted.namespace, wanted.name)]
     if not found:
         raise PeerAuthError(f"the documents have no workload {wanted.namespace}/{wanted.name}")
     key = min(found)
-    decision = documents.index.decision(key)
+    decision = documents.mesh.decisions.decision(key)
     if not decision.dataplane.enforces:
         what = "a gateway" if decision.dataplane is Dataplane.GATEWAY else "outside the mesh"
         raise PeerAuthError(f"{key} is {what}: no policy says what its ports must do")
@@ -110,9 +110,9 @@ def _ports(running: RunningMesh, documents: _Documents, wanted: Wanted | None) -
         key = workload.key
         if wanted is not None and (key.namespace, key.name) != (wanted.namespace, wanted.name):
             continue
-        if key not in documents.index:
+        if key not in documents.mesh.decisions:
             continue
-        decision = documents.index.decision(key)
+        decision = documents.mesh.decisions.decision(key)
         numbers = workload.ports if wanted is None or wanted.port is None else (wanted.port,)
         for port in numbers:
             yield PortToProve(key, workload.addresses[0], port, documents.declares(key, port), decision)

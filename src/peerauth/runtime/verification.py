@@ -126,7 +126,7 @@ def ports_to_prove(mesh: LocalMesh) -> tuple[PortToProve, ...]:
         spare = undeclared_port(mesh.network.capture, declared)
         for number in [*declared, *([] if spare is None else [spare])]:
             address = mesh.places[key].addresses[0]
-            found.append(PortToProve(key, address, number, number in declared, plane.decisions.decision(key)))
+            found.append(PortToProve(key, address, number, number in declared, plane.mesh.decisions.decision(key)))
     return tuple(found)
 
 

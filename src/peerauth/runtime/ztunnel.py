@@ -1,13 +1,13 @@
 """The mesh's ztunnels: who they are, what they are told, and which identities they may have certificates for.
 
 Composes the resources (`dataplane.ambient.ztunnel`), the cache that the discovery server reads, the certificate service
-and the tokens that both know their callers by. The owner of the world calls `update` with each step; sockets are the
+and the tokens that both know their callers by. The owner of the mesh calls `update` with each step; sockets are the
 caller's (`DiscoveryServer.serve_tls`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import datetime
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -21,10 +21,8 @@ from peerauth.dataplane.ambient.address import Surroundings
 from peerauth.dataplane.ambient.ztunnel import ResourceChange, ZtunnelResources
 from peerauth.dataplane.resources import TypeUrl
 from peerauth.identity.spiffe import SpiffeId
-from peerauth.model.changes import Edit
-from peerauth.model.world import World
 from peerauth.policy.decision import Dataplane
-from peerauth.policy.index import DecisionChange, PolicyIndex
+from peerauth.policy.mesh import Mesh, Step
 from peerauth.policy.outbound import identity_of
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.server import Authenticator, Unauthenticated, bearer_token
@@ -44,20 +42,17 @@ def ztunnel_key(node: str) -> ProxyKey:
 
 
 class ZtunnelFeed:
-    """What ztunnels are told of one world; `resources` is for reading."""
+    """What ztunnels are told of one mesh; `resources` is for reading."""
 
-    def __init__(
-        self, cache: ResourceCache, *, world: World, decisions: PolicyIndex, around: Surroundings = IN_KUBERNETES
-    ) -> None:
-        self.resources = ZtunnelResources(world, decisions=decisions, around=around)
+    def __init__(self, cache: ResourceCache, *, mesh: Mesh, around: Surroundings = IN_KUBERNETES) -> None:
+        self.resources = ZtunnelResources(mesh, around=around)
         self._cache = cache
-        self._world = world
-        self._decisions = decisions
+        self._mesh = mesh
         cache.relate(ALL_ZTUNNELS, self._related)
 
-    def update(self, edits: Iterable[Edit], changes: Iterable[DecisionChange]) -> ResourceChange:
-        """Tells the ztunnels what follows from a step that the world and the decisions have taken already."""
-        news = self.resources.update(edits, changes)
+    def update(self, step: Step) -> ResourceChange:
+        """Tells the ztunnels what follows from a step that the mesh has taken already."""
+        news = self.resources.update(step)
         for type_url, bodies in ((AUTHORIZATION, news.policies), (ADDRESS, news.addresses)):
             present = {name: body for name, body in bodies.items() if body is not None}
             self._cache.update(ALL_ZTUNNELS, type_url, present, removed=bodies.keys() - present.keys())
@@ -66,9 +61,9 @@ class ZtunnelFeed:
     def placed(self, node: str) -> frozenset[SpiffeId]:
         """The identities of the ambient workloads that run on a node: all that its proxy may have certificates for."""
         return frozenset(
-            identity_of(self._world.workloads[key], mesh=self._world.mesh)
+            identity_of(self._mesh.world.workloads[key], mesh=self._mesh.world.mesh)
             for key in self.resources.workloads_on(node)
-            if self._decisions.decision(key).dataplane is Dataplane.AMBIENT
+            if self._mesh.decisions.decision(key).dataplane is Dataplane.AMBIENT
         )
 
     def authenticator(self, *, key: ec.EllipticCurvePublicKey, now: Callable[[], datetime]) -> Authenticator:

@@ -9,8 +9,7 @@ from peerauth.dataplane.ambient.authorization import movers_name, policy_name_of
 from peerauth.dataplane.ambient.ztunnel import ResourceChange, ZtunnelResources
 from peerauth.model.changes import Change, Delete, MeshObject, Upsert, ref_of
 from peerauth.model.inventory import EndpointSlice, Port, Service, ServicePort, Workload
-from peerauth.model.world import World
-from peerauth.policy.index import PolicyIndex
+from peerauth.policy.mesh import Mesh
 from peerauth.proto import workload_pb2 as pb
 from samples.meshes import meta, namespace, pairs, policy
 
@@ -33,18 +32,16 @@ AMBIENT = namespace("foo", {"istio.io/dataplane-mode": "ambient"})
 
 
 class Told:
-    """A world and what ztunnels are told of it."""
+    """A mesh and what ztunnels are told of it."""
 
     def __init__(self, *said: MeshObject) -> None:
-        self.world, self.decisions = World(), PolicyIndex()
-        self.resources = ZtunnelResources(self.world, decisions=self.decisions, around=Surroundings())
+        self.mesh = Mesh()
+        self.resources = ZtunnelResources(self.mesh, around=Surroundings())
         for each in said:
             self.apply(each)
 
     def apply(self, said: MeshObject | Change) -> ResourceChange:
-        change = said if isinstance(said, Change) else Upsert("test", said)
-        edits = self.world.apply(change)
-        return self.resources.update(edits, self.decisions.update(edits))
+        return self.resources.update(self.mesh.apply(said if isinstance(said, Change) else Upsert("test", said)))
 
     def workload(self, name: str = UID) -> pb.Workload:
         return pb.Address.FromString(self.resources.addresses[name]).workload

@@ -11,7 +11,7 @@ from peerauth.model.mesh import Injector, MeshConfig, Operator, Requirement, mes
 from peerauth.model.meta import Meta
 from peerauth.model.peerauth import PeerAuthentication
 from peerauth.policy.decision import Dataplane, Level, Verdict
-from peerauth.policy.index import PolicyIndex
+from peerauth.policy.mesh import Mesh
 from peerauth.policy.revisions import standing_of
 from samples.meshes import ROOT, for_revision, meta, namespace, pairs, policy, workload
 
@@ -74,10 +74,10 @@ def test_an_ambient_workload_of_a_namespace_that_istiod_does_not_read_is_not_cal
     assert sidecar.membership.dataplane is Dataplane.SIDECAR
 
 
-def loaded(*objects: MeshObject) -> PolicyIndex:
-    index = PolicyIndex()
-    index.apply(Reset("test", objects))
-    return index
+def loaded(*objects: MeshObject) -> Mesh:
+    mesh = Mesh()
+    mesh.apply(Reset("test", objects))
+    return mesh
 
 
 DEFAULT_POD, CANARY_POD = WorkloadKey("old", "w"), WorkloadKey("new", "w")
@@ -89,8 +89,8 @@ TWO_REVISIONS: tuple[MeshObject, ...] = (
 )
 
 
-def modes(index: PolicyIndex) -> tuple[str, str]:
-    return index.decision(DEFAULT_POD).mode, index.decision(CANARY_POD).mode
+def modes(mesh: Mesh) -> tuple[str, str]:
+    return mesh.decisions.decision(DEFAULT_POD).mode, mesh.decisions.decision(CANARY_POD).mode
 
 
 def test_a_policy_with_a_revision_is_heard_by_that_revision_and_one_without_by_all() -> None:
@@ -107,17 +107,17 @@ def test_a_tag_in_a_policys_label_is_read_by_no_one() -> None:
 
 
 def test_a_tag_of_a_namespace_leads_to_what_its_revision_reads() -> None:
-    index = loaded(
+    mesh = loaded(
         *TWO_REVISIONS,
         namespace("new", {REV: "next"}),
         for_revision(policy(f"{ROOT}/strict", "STRICT"), "canary"),
     )
-    assert modes(index) == ("PERMISSIVE", "PERMISSIVE")
-    changes = index.apply(Upsert("test", Injector("canary", "next")))
+    assert modes(mesh) == ("PERMISSIVE", "PERMISSIVE")
+    changes = mesh.apply(Upsert("test", Injector("canary", "next"))).decisions
     assert [change.key for change in changes] == [CANARY_POD]
-    assert modes(index) == ("PERMISSIVE", "STRICT")
-    index.apply(Delete("test", ref_of(Injector("canary", "next"))))
-    assert modes(index) == ("PERMISSIVE", "PERMISSIVE")
+    assert modes(mesh) == ("PERMISSIVE", "STRICT")
+    mesh.apply(Delete("test", ref_of(Injector("canary", "next"))))
+    assert modes(mesh) == ("PERMISSIVE", "PERMISSIVE")
 
 
 @pytest.mark.parametrize(
@@ -129,8 +129,8 @@ def test_a_tag_of_a_namespace_leads_to_what_its_revision_reads() -> None:
     ],
 )
 def test_what_another_revision_would_read_is_told_with_the_reason(unheard: PeerAuthentication, level: Level) -> None:
-    index = loaded(*TWO_REVISIONS, policy(f"{ROOT}/strict", "STRICT"), for_revision(unheard, "default"))
-    decision = index.decision(CANARY_POD)
+    mesh = loaded(*TWO_REVISIONS, policy(f"{ROOT}/strict", "STRICT"), for_revision(unheard, "default"))
+    decision = mesh.decisions.decision(CANARY_POD)
     assert (decision.mode, decision.ports, decision.revision) == ("STRICT", (), "canary")
     [reason] = [each for each in decision.reasons if each.verdict is Verdict.IGNORED]
     assert (reason.level, reason.said, reason.policy) == (level, "DISABLE", unheard.meta.full_name)
@@ -141,32 +141,32 @@ def test_what_another_revision_would_read_is_told_with_the_reason(unheard: PeerA
 def test_a_policy_of_a_namespace_that_no_selector_matches_is_not_heard_the_root_namespace_included() -> None:
     selecting = MeshConfig(discovery_selectors=(RED,))
     red = namespace("old", {INJECTION: "enabled", "team": "red"})
-    own, mesh = policy("old/p", "DISABLE"), policy(f"{ROOT}/strict", "STRICT")
-    assert modes(loaded(*TWO_REVISIONS, own, mesh))[0] == "DISABLE"
+    own, wide = policy("old/p", "DISABLE"), policy(f"{ROOT}/strict", "STRICT")
+    assert modes(loaded(*TWO_REVISIONS, own, wide))[0] == "DISABLE"
     # Nothing is known of the root namespace: what stands there is taken for read.
-    index = loaded(*TWO_REVISIONS, own, mesh, selecting)
-    assert modes(index)[0] == "STRICT"
-    [reason] = [each for each in index.decision(DEFAULT_POD).reasons if each.verdict is Verdict.IGNORED]
+    mesh = loaded(*TWO_REVISIONS, own, wide, selecting)
+    assert modes(mesh)[0] == "STRICT"
+    [reason] = [each for each in mesh.decisions.decision(DEFAULT_POD).reasons if each.verdict is Verdict.IGNORED]
     assert "discoverySelector" in reason.why
-    index.apply(Upsert("test", red))
-    assert modes(index)[0] == "DISABLE"
-    index.apply(Delete("test", ref_of(own)))
-    index.apply(Upsert("test", namespace(ROOT)))
-    assert modes(index)[0] == "PERMISSIVE"
-    index.apply(Upsert("test", namespace(ROOT, {"team": "red"})))
-    assert modes(index)[0] == "STRICT"
+    mesh.apply(Upsert("test", red))
+    assert modes(mesh)[0] == "DISABLE"
+    mesh.apply(Delete("test", ref_of(own)))
+    mesh.apply(Upsert("test", namespace(ROOT)))
+    assert modes(mesh)[0] == "PERMISSIVE"
+    mesh.apply(Upsert("test", namespace(ROOT, {"team": "red"})))
+    assert modes(mesh)[0] == "STRICT"
 
 
 def test_each_revision_has_its_own_root_namespace() -> None:
-    index = loaded(
+    mesh = loaded(
         *TWO_REVISIONS, CANARY, MeshConfig(), policy("canary-root/p", "STRICT"), policy(f"{ROOT}/p", "DISABLE")
     )
-    assert modes(index) == ("DISABLE", "STRICT")
-    index.apply(Upsert("test", msgspec.structs.replace(CANARY, root_namespace=ROOT)))
-    assert modes(index) == ("DISABLE", "DISABLE")
-    index.apply(Delete("test", ref_of(CANARY)))
-    index.apply(Upsert("test", MeshConfig(root_namespace="canary-root")))
-    assert modes(index) == ("STRICT", "STRICT")
+    assert modes(mesh) == ("DISABLE", "STRICT")
+    mesh.apply(Upsert("test", msgspec.structs.replace(CANARY, root_namespace=ROOT)))
+    assert modes(mesh) == ("DISABLE", "DISABLE")
+    mesh.apply(Delete("test", ref_of(CANARY)))
+    mesh.apply(Upsert("test", MeshConfig(root_namespace="canary-root")))
+    assert modes(mesh) == ("STRICT", "STRICT")
 
 
 def two_revisions(namespaces: int) -> list[MeshObject]:
@@ -191,29 +191,29 @@ def two_revisions(namespaces: int) -> list[MeshObject]:
     ],
 )
 def test_an_edit_of_one_revision_costs_what_is_of_it(said: MeshObject, visits: int, namespaces: int) -> None:
-    index = loaded(*two_revisions(namespaces))
-    index.apply(Upsert("test", said))
-    assert index.visited == visits
+    mesh = loaded(*two_revisions(namespaces))
+    mesh.apply(Upsert("test", said))
+    assert mesh.decisions.visited == visits
 
 
 def test_workloads_of_one_revision_share_their_decisions_whatever_is_for_another() -> None:
-    index = loaded(
+    mesh = loaded(
         *two_revisions(10), policy(f"{ROOT}/p", "STRICT"), for_revision(policy(f"{ROOT}/q", "STRICT"), "canary")
     )
-    assert len({id(decision) for _, decision in index.items()}) == 2
+    assert len({id(decision) for _, decision in mesh.decisions.items()}) == 2
 
 
 def test_a_decision_names_its_revision_and_the_only_configuration_is_the_defaults() -> None:
-    index = loaded(*TWO_REVISIONS, CANARY, policy("canary-root/p", "STRICT"))
-    assert modes(index) == ("STRICT", "STRICT")
-    assert {decision.revision for _, decision in index.items()} == {"canary"} == index.revisions()
-    index.apply(Upsert("test", Injector("default")))
-    assert modes(index) == ("PERMISSIVE", "STRICT")
-    assert index.decision(DEFAULT_POD).revision == "default"
+    mesh = loaded(*TWO_REVISIONS, CANARY, policy("canary-root/p", "STRICT"))
+    assert modes(mesh) == ("STRICT", "STRICT")
+    assert {decision.revision for _, decision in mesh.decisions.items()} == {"canary"} == mesh.decisions.revisions()
+    mesh.apply(Upsert("test", Injector("default")))
+    assert modes(mesh) == ("PERMISSIVE", "STRICT")
+    assert mesh.decisions.decision(DEFAULT_POD).revision == "default"
 
 
 def test_nothing_is_left_of_a_revision_when_its_last_workload_has_gone() -> None:
-    index = loaded(*TWO_REVISIONS)
-    assert index.revisions() == {"default", "canary"}
-    index.apply(Delete("test", ref_of(Workload(meta("new/w", {"app": "w"})))))
-    assert index.revisions() == {"default"}
+    mesh = loaded(*TWO_REVISIONS)
+    assert mesh.decisions.revisions() == {"default", "canary"}
+    mesh.apply(Delete("test", ref_of(Workload(meta("new/w", {"app": "w"})))))
+    assert mesh.decisions.revisions() == {"default"}

@@ -133,7 +133,7 @@ async def test_it_is_ready_when_it_has_the_workloads_and_what_is_said_of_them(tm
     async with served(tmp_path) as (node, plane, group):
         for names in (("finance",), ("finance", "web"), ("web",)):
             plane.apply(ambient(*names))
-            places = {key: Placed((), namespace=namespace(tmp_path / key.name)) for key in plane.world.workloads}
+            places = {key: Placed((), namespace=namespace(tmp_path / key.name)) for key in plane.mesh.world.workloads}
             await node.reconcile(places, group=group)
             async with asyncio.timeout(20):
                 await node.ready()
@@ -152,7 +152,7 @@ async def test_one_that_stands_still_while_a_port_is_closed_is_ended_and_starts_
         said: asyncio.Queue[Behind | CaughtUp] = asyncio.Queue()
         plane.outstanding.follow(said.put_nowait)
         plane.apply(ambient("finance"))
-        places = {key: Placed((), namespace=namespace(tmp_path / key.name)) for key in plane.world.workloads}
+        places = {key: Placed((), namespace=namespace(tmp_path / key.name)) for key in plane.mesh.world.workloads}
         await node.reconcile(places, group=group)
         await soon("ztunnel has all", node.ready())
         assert node.process is not None

@@ -17,9 +17,9 @@ from peerauth.model.changes import Change, Delete, Upsert, ref_of
 from peerauth.model.inventory import IngressListener, Port, Service, ServicePort, Sidecar, Workload, WorkloadKey
 from peerauth.model.mesh import DEFAULT_MESH
 from peerauth.model.meta import Meta
-from peerauth.model.world import MeshObject, World
+from peerauth.model.world import MeshObject
 from peerauth.policy.decision import Dataplane
-from peerauth.policy.index import PolicyIndex
+from peerauth.policy.mesh import Mesh
 from peerauth.policy.outbound import identity_of
 from peerauth.runtime.networks import Placed
 from peerauth.runtime.node_configuration import NodeConfiguration
@@ -52,9 +52,9 @@ class Following(RuleBasedStateMachine):
 
     @initialize(peopled=st.booleans())
     def begin(self, peopled: bool) -> None:
-        self.world, self.decisions = World(), PolicyIndex()
+        self.mesh = Mesh()
         self.cache = ResourceCache()
-        self.node = NodeConfiguration(self.cache, proxy=PROXY, world=self.world, decisions=self.decisions)
+        self.node = NodeConfiguration(self.cache, proxy=PROXY, mesh=self.mesh)
         self.places: dict[WorkloadKey, Placed] = {}
         self.started = False
         self.say(namespace("foo", {"istio.io/dataplane-mode": "ambient"}))
@@ -71,8 +71,7 @@ class Following(RuleBasedStateMachine):
         self.apply(Delete("test", ref_of(obj)))
 
     def apply(self, change: Change) -> None:
-        edits = self.world.apply(change)
-        self.node.take(edits, self.decisions.update(edits))
+        self.node.take(self.mesh.apply(change))
 
     @rule(
         number=NUMBERS,
@@ -86,8 +85,8 @@ class Following(RuleBasedStateMachine):
 
     @rule(number=NUMBERS)
     def a_workload_goes(self, number: int) -> None:
-        if WorkloadKey("foo", f"w{number}") in self.world.workloads:
-            self.unsay(self.world.workloads[WorkloadKey("foo", f"w{number}")])
+        if WorkloadKey("foo", f"w{number}") in self.mesh.world.workloads:
+            self.unsay(self.mesh.world.workloads[WorkloadKey("foo", f"w{number}")])
 
     @rule(mode=MODES, number=st.none() | NUMBERS)
     def a_policy_says(self, mode: str, number: int | None) -> None:
@@ -145,9 +144,9 @@ class Following(RuleBasedStateMachine):
 
     def from_nothing(self) -> NodeProxy:
         """What the node is, read from the world as a whole."""
-        world, found, peers = self.world, list[NodeWorkload](), list[HbonePeer]()
+        world, found, peers = self.mesh.world, list[NodeWorkload](), list[HbonePeer]()
         for key, each in sorted(world.workloads.items()):
-            decision, identity = self.decisions.decision(key), identity_of(each, mesh=world.mesh)
+            decision, identity = self.mesh.decisions.decision(key), identity_of(each, mesh=world.mesh)
             if decision.dataplane is not Dataplane.NONE:
                 peers.append(HbonePeer(identity, each.addresses))
             place = self.places.get(key)

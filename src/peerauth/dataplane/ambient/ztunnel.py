@@ -10,8 +10,7 @@ their class while they ran are remembered until they go (`authorization`, movers
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Protocol
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
@@ -30,17 +29,10 @@ from peerauth.model.changes import Edit
 from peerauth.model.inventory import EndpointSlice, Service, Workload, WorkloadKey
 from peerauth.model.mesh import Injector, MeshConfig
 from peerauth.model.tables import Name, name_of
-from peerauth.model.world import World, target_number
-from peerauth.policy.decision import Dataplane, Decision
+from peerauth.model.world import target_number
+from peerauth.policy.decision import Dataplane
 from peerauth.policy.index import DecisionChange
-
-
-class Decisions(Protocol):
-    """What is decided about each workload; `policy.index` has it."""
-
-    def decision(self, key: WorkloadKey) -> Decision:
-        """KeyError if the workload is not known."""
-        ...
+from peerauth.policy.mesh import Mesh, Step
 
 
 class ResourceChange(msgspec.Struct, frozen=True):
@@ -50,7 +42,7 @@ class ResourceChange(msgspec.Struct, frozen=True):
     addresses: Mapping[str, bytes | None] = {}
 
 
-class _Step(msgspec.Struct):
+class _Stale(msgspec.Struct):
     """What is stale; ordered, so that equal histories give equal output."""
 
     workloads: dict[WorkloadKey, None] = {}
@@ -60,45 +52,45 @@ class _Step(msgspec.Struct):
 
 
 class ZtunnelResources:
-    """All resources of one mesh's ztunnels. Call `update` after the world and the decisions took the same edits.
+    """All resources of one mesh's ztunnels. Call `update` with every step that the mesh has taken.
 
     `policies` and `addresses` are name to serialized resource, for reading like `lookup`.
     """
 
-    def __init__(self, world: World, *, decisions: Decisions, around: Surroundings) -> None:
+    def __init__(self, mesh: Mesh, *, around: Surroundings) -> None:
         self.policies: dict[str, bytes] = {}
         self.addresses: dict[str, bytes] = {}
         self.lookup = Lookup()
         self._keys: dict[str, WorkloadKey] = {}
-        self._world = world
-        self._decisions = decisions
+        self._world = mesh.world
+        self._decisions = mesh.decisions
         self._around = around
         self._policy_of: dict[WorkloadKey, str] = {}
         self._members: dict[str, dict[WorkloadKey, None]] = {}
         self._movers: dict[str, dict[WorkloadKey, None]] = {}
 
-    def update(self, edits: Iterable[Edit], changes: Iterable[DecisionChange] = ()) -> ResourceChange:
-        """Takes one step of the world and of the decisions; returns the resources that it made different."""
-        step = _Step()
-        for change in changes:
-            self._take_decision(change, step)
-        for edit in edits:
-            self._take(edit, step)
+    def update(self, step: Step) -> ResourceChange:
+        """Takes one step of the mesh; returns the resources that it made different."""
+        stale = _Stale()
+        for change in step.decisions:
+            self._take_decision(change, stale)
+        for edit in step.edits:
+            self._take(edit, stale)
         before_policies, before_addresses = dict[str, bytes | None](), dict[str, bytes | None]()
-        for key in step.workloads:
-            self._enrol(key, step)
-        for name in step.policies:
+        for key in stale.workloads:
+            self._enrol(key, stale)
+        for name in stale.policies:
             before_policies[name] = self.policies.get(name)
             _put(self.policies, name, self._class_policy(name))
-        for namespace in step.movers:
+        for namespace in stale.movers:
             name = movers_name(namespace)
             before_policies[name] = self.policies.get(name)
             _put(self.policies, name, self._movers_policy(namespace))
-        for key in step.workloads:
+        for key in stale.workloads:
             name = workload_name(key, around=self._around)
             before_addresses[name] = self.addresses.get(name)
             self._describe_workload(key, name)
-        for service in step.services:
+        for service in stale.services:
             name = service_name(service, around=self._around)
             before_addresses[name] = self.addresses.get(name)
             self._describe_service(service, name)
@@ -110,28 +102,28 @@ class ZtunnelResources:
 
     # --- what an edit makes stale ------------------------------------------------------------------------------------
 
-    def _take_decision(self, change: DecisionChange, step: _Step) -> None:
+    def _take_decision(self, change: DecisionChange, stale: _Stale) -> None:
         """A decision reaches ztunnel through the class' policy alone; the addresses stay what they are."""
         policy = self._policy_of.get(change.key)
         if policy is None or change.new is None or change.new.dataplane is not Dataplane.AMBIENT:
-            step.workloads[change.key] = None
+            stale.workloads[change.key] = None
             return
-        step.policies[policy] = None
+        stale.policies[policy] = None
         if change.key in self._movers.get(change.key.namespace, ()):
-            step.movers[change.key.namespace] = None
+            stale.movers[change.key.namespace] = None
 
-    def _take(self, edit: Edit, step: _Step) -> None:
+    def _take(self, edit: Edit, stale: _Stale) -> None:
         for side in (edit.before, edit.after):
             match side:
                 case Workload():
-                    step.workloads[side.key] = None
+                    stale.workloads[side.key] = None
                 case Service():
-                    step.services[name_of(side)] = None
-                    step.workloads.update(dict.fromkeys(self._behind(side)))
+                    stale.services[name_of(side)] = None
+                    stale.workloads.update(dict.fromkeys(self._behind(side)))
                 case EndpointSlice():
-                    step.workloads.update(dict.fromkeys(self._listed(side)))
+                    stale.workloads.update(dict.fromkeys(self._listed(side)))
                 case MeshConfig() | Injector():
-                    step.workloads.update(dict.fromkeys(self._world.workloads))
+                    stale.workloads.update(dict.fromkeys(self._world.workloads))
                 case _:
                     pass
 
@@ -151,7 +143,7 @@ class ZtunnelResources:
 
     # --- policies ----------------------------------------------------------------------------------------------------
 
-    def _enrol(self, key: WorkloadKey, step: _Step) -> None:
+    def _enrol(self, key: WorkloadKey, stale: _Stale) -> None:
         """Puts a workload into the class that it is of now, and out of the one it was of."""
         workload = self._world.workloads.get(key)
         ambient = workload is not None and self._decisions.decision(key).dataplane is Dataplane.AMBIENT
@@ -159,16 +151,16 @@ class ZtunnelResources:
         new = policy_name_of(workload) if workload is not None and ambient else None
         if old is not None:
             del self._members[old][key]
-            step.policies[old] = None
+            stale.policies[old] = None
         if new is not None:
             self._policy_of[key] = new
             self._members.setdefault(new, {})[key] = None
-            step.policies[new] = None
+            stale.policies[new] = None
         movers = self._movers.setdefault(key.namespace, {})
         if old is not None and new is not None and old != new:
             movers[key] = None
         if key in movers:
-            step.movers[key.namespace] = None
+            stale.movers[key.namespace] = None
             if new is None:
                 del movers[key]
 
