@@ -10,77 +10,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from enum import StrEnum
 
 import msgspec
 
 from peerauth.dataplane.envoy import accesslog, hbone, inbound
 from peerauth.errors import IdentityError
 from peerauth.identity.spiffe import SpiffeId
-
-
-class Outcome(StrEnum):
-    """What became of a connection that arrived (or, outbound, what it went on as).
-
-    UNTOUCHED: the port is DISABLE, so no one looked. ABANDONED: the client left before it was known what it wanted, or
-    during the handshake.
-    """
-
-    PLAINTEXT = "plaintext"
-    PASSTHROUGH_TLS = "passthrough_tls"
-    MUTUAL_TLS = "mutual_tls"
-    UNTOUCHED = "untouched"
-    REFUSED = "refused"
-    ABANDONED = "abandoned"
-
-
-class Event(StrEnum):
-    """START: the application was reached. END: the connection is over; each connection has one, whatever happened."""
-
-    START = "start"
-    END = "end"
-
-
-class Why(msgspec.Struct, frozen=True):
-    """The deciding reason of the port's mode: `policy` is `namespace/name`, empty where no policy speaks."""
-
-    mode: str = ""
-    level: str = ""
-    policy: str = ""
-
-
-class ConnectionSeen(msgspec.Struct, frozen=True):
-    """One connection, or one HBONE tunnel (`tunnel`: then there is also the connection around it), as logged.
-
-    `port` is the workload's port that was dialled; None if it cannot be told. `peer` is the verified identity of the
-    other end: the client, or for an outbound connection the server.
-    `failure` says in words why it was refused or failed. `started` is in seconds since the epoch; sizes are bytes.
-    """
-
-    workload: str
-    direction: str
-    event: Event
-    outcome: Outcome
-    port: int | None
-    source: str
-    tunnel: bool = False
-    chain: str = ""
-    peer: SpiffeId | None = None
-    why: Why | None = None
-    failure: str = ""
-    flags: str = ""
-    server_name: str = ""
-    received: int = 0
-    sent: int = 0
-    started: float = 0.0
-    duration_ms: int = 0
+from peerauth.model.connections import Arrival, ConnectionSeen, Event, Why
 
 
 class PortTotal(msgspec.Struct, frozen=True, order=True):
-    """How many connections had one outcome on one port, since the proxy started; `port` None: ports no one declared."""
+    """How many connections arrived so on a port since the proxy started; `port` None: ports no one declared."""
 
     port: int | None
-    outcome: Outcome
+    arrival: Arrival
     count: int
 
 
@@ -90,19 +33,19 @@ def parse_connection(line: str | bytes) -> ConnectionSeen | None:
         said = msgspec.json.decode(line, type=_Line)
     except msgspec.DecodeError:
         return None
-    outcome = _outcome(said)
+    arrival = _arrival(said)
     return ConnectionSeen(
         workload=said.workload,
         direction=said.direction,
         event=said.event,
-        outcome=outcome,
+        arrival=arrival,
         port=_port(said.authority if said.kind == accesslog.TUNNEL and said.authority else said.destination),
         source=said.source or "",
         tunnel=said.kind == accesslog.TUNNEL,
         chain=said.chain or "",
-        peer=_identity(_other_end(said)) if outcome is Outcome.MUTUAL_TLS else None,
+        peer=_identity(_other_end(said)) if arrival is Arrival.MUTUAL_TLS else None,
         why=said.why_chain or said.why_cluster,
-        failure=_failure(said, outcome),
+        failure=_failure(said, arrival),
         flags="" if said.flags in {None, "-"} else str(said.flags),
         server_name=said.server_name or "",
         received=said.received,
@@ -113,17 +56,17 @@ def parse_connection(line: str | bytes) -> ConnectionSeen | None:
 
 
 def totals(stats: Mapping[str, int]) -> tuple[PortTotal, ...]:
-    """The inbound totals per port and outcome from a proxy's counters, as Envoy's admin interface names them.
+    """The inbound totals per port and arrival from a proxy's counters, as Envoy's admin interface names them.
 
     Mutual TLS is counted by handshakes: the chain's own counter also counts the clients that failed theirs.
     """
-    counted: dict[tuple[int | None, Outcome], int] = {}
+    counted: dict[tuple[int | None, Arrival], int] = {}
     for name, value in stats.items():
         found = _counter(name)
         if found is not None and value:
             counted[found] = counted.get(found, 0) + value
     ordered = sorted(counted.items(), key=lambda item: (item[0][0] or 0, item[0][1]))
-    return tuple(PortTotal(port, outcome, count) for (port, outcome), count in ordered)
+    return tuple(PortTotal(port, arrival, count) for (port, arrival), count in ordered)
 
 
 class _Line(msgspec.Struct):
@@ -151,13 +94,13 @@ class _Line(msgspec.Struct):
     status: int | None = None
 
 
-_CHAIN_OUTCOMES = {
-    "plain": Outcome.PLAINTEXT,
-    "tlspass": Outcome.PASSTHROUGH_TLS,
-    "mtls": Outcome.MUTUAL_TLS,
-    "mtlsany": Outcome.MUTUAL_TLS,
-    "disabled": Outcome.UNTOUCHED,
-    "refused": Outcome.REFUSED,
+_CHAIN_ARRIVALS = {
+    "plain": Arrival.PLAINTEXT,
+    "tlspass": Arrival.PASSTHROUGH_TLS,
+    "mtls": Arrival.MUTUAL_TLS,
+    "mtlsany": Arrival.MUTUAL_TLS,
+    "disabled": Arrival.UNTOUCHED,
+    "refused": Arrival.REFUSED,
 }
 _SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?\Z")
 _TCP_COUNTER = re.compile(rf"tcp\.(plain|tlspass|disabled|refused)_(\d+|{inbound.ANY})\.downstream_cx_total\Z")
@@ -177,40 +120,40 @@ _FAILURES = (
 )
 
 
-def _outcome(said: _Line) -> Outcome:
+def _arrival(said: _Line) -> Arrival:
     if said.direction == accesslog.OUTBOUND:
-        return _outbound_outcome(said)
+        return _outbound_arrival(said)
     if said.chain == hbone.HBONE:
-        return _tunnel_outcome(said)
-    outcome = _CHAIN_OUTCOMES.get((said.chain or "").partition("_")[0])
-    if outcome is None:
+        return _tunnel_arrival(said)
+    arrival = _CHAIN_ARRIVALS.get((said.chain or "").partition("_")[0])
+    if arrival is None:
         # No chain took it. Envoy flags what it turned away; without a flag the client left first.
-        return Outcome.REFUSED if said.chain or "NR" in (said.flags or "") else Outcome.ABANDONED
-    if outcome is Outcome.MUTUAL_TLS and not said.cluster:
-        return Outcome.REFUSED if said.tls_failure else Outcome.ABANDONED
-    return outcome
+        return Arrival.REFUSED if said.chain or "NR" in (said.flags or "") else Arrival.ABANDONED
+    if arrival is Arrival.MUTUAL_TLS and not said.cluster:
+        return Arrival.REFUSED if said.tls_failure else Arrival.ABANDONED
+    return arrival
 
 
-def _tunnel_outcome(said: _Line) -> Outcome:
+def _tunnel_arrival(said: _Line) -> Arrival:
     if said.kind == accesslog.TUNNEL:
-        return Outcome.MUTUAL_TLS if said.status is not None and said.status < 300 else Outcome.REFUSED
+        return Arrival.MUTUAL_TLS if said.status is not None and said.status < 300 else Arrival.REFUSED
     # The connection around the tunnels has no cluster; a request on it proves the handshake, as bytes read do.
     if said.tls_failure:
-        return Outcome.REFUSED
-    return Outcome.MUTUAL_TLS if said.received else Outcome.ABANDONED
+        return Arrival.REFUSED
+    return Arrival.MUTUAL_TLS if said.received else Arrival.ABANDONED
 
 
-def _outbound_outcome(said: _Line) -> Outcome:
+def _outbound_arrival(said: _Line) -> Arrival:
     if said.upstream_tls_failure:
-        return Outcome.REFUSED
+        return Arrival.REFUSED
     # An egress connection on its way into a tunnel is untouched itself: the tunnel's own line says what was verified.
-    return Outcome.MUTUAL_TLS if said.upstream_peer else Outcome.UNTOUCHED
+    return Arrival.MUTUAL_TLS if said.upstream_peer else Arrival.UNTOUCHED
 
 
-def _failure(said: _Line, outcome: Outcome) -> str:
+def _failure(said: _Line, arrival: Arrival) -> str:
     if said.direction == accesslog.OUTBOUND:
         return said.upstream_tls_failure or ""
-    if outcome is not Outcome.REFUSED:
+    if arrival is not Arrival.REFUSED:
         return ""
     if (said.chain or "").startswith("refused_"):
         return "plaintext, and only mutual TLS is allowed"
@@ -241,11 +184,11 @@ def _seconds(text: str) -> float:
     return float(text) if _SECONDS.match(text) else 0.0
 
 
-def _counter(name: str) -> tuple[int | None, Outcome] | None:
+def _counter(name: str) -> tuple[int | None, Arrival] | None:
     if match := _TCP_COUNTER.match(name):
         label = match[2]
-        return (None if label == inbound.ANY else int(label), _CHAIN_OUTCOMES[match[1]])
+        return (None if label == inbound.ANY else int(label), _CHAIN_ARRIVALS[match[1]])
     if match := _TLS_COUNTER.match(name):
-        outcome = Outcome.MUTUAL_TLS if match[2] == "handshake" else Outcome.REFUSED
-        return (int(match[1]) if match[1] else None, outcome)
+        arrival = Arrival.MUTUAL_TLS if match[2] == "handshake" else Arrival.REFUSED
+        return (int(match[1]) if match[1] else None, arrival)
     return None

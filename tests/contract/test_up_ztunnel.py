@@ -12,9 +12,9 @@ import pytest
 
 from peerauth.dataplane.resources import Capture
 from peerauth.identity.spiffe import SpiffeId
+from peerauth.model.connections import Arrival
 from peerauth.model.inventory import Workload
 from peerauth.model.world import MeshObject
-from peerauth.telemetry import Outcome
 from rigs.mesh_on_this_machine import CLIENT, FINANCE, WEB, Machine, hammering, machine, objects, policy, until
 from rigs.up_process import peerauth_up
 from rigs.ztunnelrig import BINARY, missing
@@ -77,14 +77,14 @@ async def test_what_it_logs_says_how_a_connection_arrived(tmp_path: Path) -> Non
         for key in (FINANCE, WEB):
             await running.serve(key, 8080)
         for key, by, outcome in (
-            (FINANCE, None, Outcome.PLAINTEXT),
-            (FINANCE, CLIENT, Outcome.MUTUAL_TLS),
-            (WEB, None, Outcome.REFUSED),
+            (FINANCE, None, Arrival.PLAINTEXT),
+            (FINANCE, CLIENT, Arrival.MUTUAL_TLS),
+            (WEB, None, Arrival.REFUSED),
         ):
             with running.arrivals() as arrivals:
-                assert await running.reaches(key, 8080, by=by) is (outcome is not Outcome.REFUSED)
+                assert await running.reaches(key, 8080, by=by) is (outcome is not Arrival.REFUSED)
                 seen = await arrivals.get()
-            assert (seen.workload, seen.port, seen.outcome) == (str(key), 8080, outcome)
+            assert (seen.workload, seen.port, seen.arrival) == (str(key), 8080, outcome)
             assert seen.peer == (SpiffeId("cluster.local", "foo", "client") if by else None)
 
 

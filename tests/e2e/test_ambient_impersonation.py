@@ -23,10 +23,10 @@ from peerauth.dataplane.resources import Capture
 from peerauth.identity.csr import IssuedCertificate, make_csr
 from peerauth.identity.keys import CURVE, private_key_pem
 from peerauth.identity.spiffe import SpiffeId
+from peerauth.model.connections import Arrival, ConnectionSeen
 from peerauth.model.world import MeshObject
 from peerauth.probe import ClientCertificate, ProbeTarget, SocketFactory, foreign_certificate
 from peerauth.probe.credentials import client_context
-from peerauth.telemetry import ConnectionSeen, Outcome
 from rigs.captures import transparent_only
 from rigs.clients import GREETING, PATIENCE_S, Connection, tunnel
 from rigs.mesh_clients import bound_to, take_address
@@ -117,7 +117,7 @@ async def test_a_tunnel_is_of_whom_its_certificate_names_whatever_its_headers_sa
                     assert (status, answer) == (met, GREETING if met else b""), mode
                     seen = await next_arrival(arrivals)
                 assert (host(seen.source), seen.peer) == (real, peer)
-                assert seen.outcome is (Outcome.MUTUAL_TLS if peer else Outcome.REFUSED)
+                assert seen.arrival is (Arrival.MUTUAL_TLS if peer else Arrival.REFUSED)
         assert (application.connections, elsewhere.connections) == (3, 0)
 
 
@@ -129,7 +129,7 @@ async def test_what_plaintext_says_of_its_sender_is_the_application_s_to_read(tm
         headers = "".join(f"{name}: {value}\r\n" for name, value in claims(running, ipv6=ipv6).items())
         request = f"GET / HTTP/1.1\r\n{headers}\r\n".encode()
         proxied = f"PROXY TCP{6 if ipv6 else 4} {client} {client} 40000 {PORT}\r\n".encode()
-        for mode, outcome in ((S, Outcome.REFUSED), (P, Outcome.PLAINTEXT), (D, Outcome.PLAINTEXT)):
+        for mode, wanted in ((S, Arrival.REFUSED), (P, Arrival.PLAINTEXT), (D, Arrival.PLAINTEXT)):
             await running.load(documents(mode))
             for said in (request, proxied):
                 with running.arrivals() as arrivals:
@@ -140,7 +140,7 @@ async def test_what_plaintext_says_of_its_sender_is_the_application_s_to_read(tm
                     else:
                         assert await connection.reader.readexactly(len(said)) == said
                     seen = await next_arrival(arrivals)
-                assert (seen.outcome, seen.peer, host(seen.source)) == (outcome, None, real)
+                assert (seen.arrival, seen.peer, host(seen.source)) == (wanted, None, real)
         assert application.connections == 4
 
 
@@ -152,21 +152,21 @@ async def test_an_address_is_no_identity(tmp_path: Path, ipv6: bool) -> None:
         await take_address(running, CLIENT, before=(FINANCE,))
         stolen, target = running.at(CLIENT, ipv6=ipv6), ProbeTarget(running.at(FINANCE, ipv6=ipv6), PORT)
         there, tls = bound_to(stolen, running.network.outside()), running.mutual(alpn=("h2",))
-        for mode, outcome in ((S, Outcome.REFUSED), (P, Outcome.PLAINTEXT), (D, Outcome.PLAINTEXT)):
+        for mode, wanted in ((S, Arrival.REFUSED), (P, Arrival.PLAINTEXT), (D, Arrival.PLAINTEXT)):
             await running.load(documents(mode))
             with running.arrivals() as arrivals:
                 connection = await open_at(running, there, ipv6=ipv6)
                 assert await connection.echoes() is (mode != S)
                 await connection.close()
                 seen = await next_arrival(arrivals)
-            assert (seen.outcome, seen.peer, host(seen.source)) == (outcome, None, stolen)
+            assert (seen.arrival, seen.peer, host(seen.source)) == (wanted, None, stolen)
             with running.arrivals() as arrivals:
                 met = await tunnel(
                     target.address, tls, authority=target.authority, new_socket=lambda: there(family(ipv6))
                 )
                 assert met == (200, GREETING)
                 seen = await next_arrival(arrivals)
-            assert (seen.outcome, seen.peer, host(seen.source)) == (Outcome.MUTUAL_TLS, PROBE, stolen)
+            assert (seen.arrival, seen.peer, host(seen.source)) == (Arrival.MUTUAL_TLS, PROBE, stolen)
         assert application.connections == 5
 
 
@@ -206,14 +206,14 @@ async def test_an_application_that_marks_its_packets_as_the_proxy_does_has_left_
             made.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, PROXY_MARK)
             return made
 
-        for mode, outcome in ((S, Outcome.REFUSED), (P, Outcome.PLAINTEXT), (D, Outcome.PLAINTEXT)):
+        for mode, wanted in ((S, Arrival.REFUSED), (P, Arrival.PLAINTEXT), (D, Arrival.PLAINTEXT)):
             await running.load(documents(mode))
             with running.arrivals() as arrivals:
                 connection = await open_at(running, marked, ipv6=ipv6)
                 assert await connection.echoes() is (mode != S)
                 await connection.close()
                 seen = await next_arrival(arrivals)
-            assert (seen.outcome, seen.peer, seen.tunnel) == (outcome, None, False)
+            assert (seen.arrival, seen.peer, seen.tunnel) == (wanted, None, False)
         assert application.connections == 2
 
 

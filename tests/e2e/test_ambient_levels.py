@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from peerauth.dataplane.resources import Capture
-from peerauth.probe.kinds import ClientKind
+from peerauth.policy.reception import ClientKind
 from rigs.captures import both_captures, transparent_only
 from rigs.clients import PATIENCE_S
 from rigs.mesh_clients import AMBIENT, CLIENTS, SIDECAR, differences

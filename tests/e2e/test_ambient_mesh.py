@@ -17,9 +17,9 @@ import pytest
 from peerauth.agent.admin import ask
 from peerauth.dataplane.resources import Capture
 from peerauth.identity.spiffe import SpiffeId
+from peerauth.model.connections import Arrival
 from peerauth.model.inventory import Workload, WorkloadKey
 from peerauth.model.world import MeshObject
-from peerauth.telemetry import Outcome as Arrived
 from rigs.captures import both_captures, transparent_only
 from rigs.mesh_clients import AMBIENT, differences
 from rigs.mesh_on_this_machine import (
@@ -91,7 +91,7 @@ async def test_sidecars_and_ambient_workloads_reach_each_other_in_every_mode(tmp
                     while (seen.port, seen.source.rpartition(":")[0]) != (8080, running.at(client)):
                         seen = await arrivals.get()
                 untouched = mode == D and (client, server) == (CLIENT, FINANCE)
-                assert seen.outcome is (Arrived.UNTOUCHED if untouched else Arrived.MUTUAL_TLS), (client, server)
+                assert seen.arrival is (Arrival.UNTOUCHED if untouched else Arrival.MUTUAL_TLS), (client, server)
                 assert seen.tunnel is ((client, server) != (CLIENT, FINANCE))
                 if not untouched:
                     assert seen.peer == SpiffeId("cluster.local", "foo", client.name)

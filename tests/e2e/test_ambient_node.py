@@ -14,7 +14,8 @@ from peerauth.agent.netns import unsupported
 from peerauth.dataplane.ambient.node import HbonePeer
 from peerauth.dataplane.resources import LISTENER
 from peerauth.identity.spiffe import SpiffeId
-from peerauth.telemetry import ConnectionSeen, Event, Outcome, parse_connection
+from peerauth.model.connections import Arrival, ConnectionSeen, Event
+from peerauth.telemetry import parse_connection
 from rigs.ambientnode import OUTSIDER, Node, new_node, serving
 from rigs.clients import Connection, client_context
 from rigs.envoyrig import Authority, RunningEnvoy
@@ -44,14 +45,14 @@ async def node() -> AsyncIterator[Node]:
         yield made
 
 
-async def seen(envoy: RunningEnvoy, workload: str, *, outcome: Outcome, direction: str = "inbound") -> ConnectionSeen:
+async def seen(envoy: RunningEnvoy, workload: str, *, arrival: Arrival, direction: str = "inbound") -> ConnectionSeen:
     """The first line of the access log about such a connection, once it ended."""
 
     def parsed(line: str) -> ConnectionSeen | None:
         entry = parse_connection(line)
         if entry is None or entry.event is not Event.END:
             return None
-        wanted = (entry.workload, entry.outcome, entry.direction) == (f"foo/{workload}", outcome, direction)
+        wanted = (entry.workload, entry.arrival, entry.direction) == (f"foo/{workload}", arrival, direction)
         return entry if wanted else None
 
     found = parsed(await envoy.line(lambda line: parsed(line) is not None))
@@ -75,12 +76,12 @@ async def test_a_mode_is_what_plaintext_meets_and_hbone_always_arrives(
             assert set(plain.values()) == {"nothing" if mode == "STRICT" else "the greeting"}
             assert set(tls.values()) == {"nothing" if mode == "STRICT" else "a ClientHello"}
             assert set((await all_ports(node, "client", v6=v6)).values()) == {"the greeting"}
-        tunnel = await seen(envoy, "server", outcome=Outcome.MUTUAL_TLS)
+        tunnel = await seen(envoy, "server", arrival=Arrival.MUTUAL_TLS)
         assert (tunnel.peer, tunnel.source.rpartition(":")[0]) == (CLIENT, node.address("client"))
-        sent = await seen(envoy, "client", outcome=Outcome.MUTUAL_TLS, direction="outbound")
+        sent = await seen(envoy, "client", arrival=Arrival.MUTUAL_TLS, direction="outbound")
         assert sent.peer == FINANCE
         if mode == "STRICT":
-            refused = await seen(envoy, "server", outcome=Outcome.REFUSED)
+            refused = await seen(envoy, "server", arrival=Arrival.REFUSED)
             assert refused.why is not None
             assert (refused.port, refused.why.mode) == (DECLARED, "STRICT")
 
@@ -165,7 +166,7 @@ async def test_a_server_of_another_identity_gets_nothing(node: Node, authority: 
         node.peers["server"] = HbonePeer(OTHER, node.places["server"].addresses)
         await envoy.discovery.apply(node.rendered())
         assert set((await all_ports(node, "client")).values()) == {"nothing"}
-        refused = await seen(envoy, "client", outcome=Outcome.REFUSED, direction="outbound")
+        refused = await seen(envoy, "client", arrival=Arrival.REFUSED, direction="outbound")
         assert "SAN" in refused.failure
         node.peers["server"] = HbonePeer(FINANCE, node.places["server"].addresses)
         await envoy.discovery.apply(node.rendered())
@@ -182,7 +183,7 @@ async def test_a_source_speaks_from_its_own_namespace_with_its_own_certificate(
         for name, identity in (("client", CLIENT), ("twin", CLIENT), ("stranger", OTHER)):
             envoy.connections.clear()
             assert await node.reaches(name, "server", DECLARED) == "the greeting"
-            tunnel = await seen(envoy, "server", outcome=Outcome.MUTUAL_TLS)
+            tunnel = await seen(envoy, "server", arrival=Arrival.MUTUAL_TLS)
             assert (tunnel.peer, tunnel.source.rpartition(":")[0]) == (identity, node.address(name))
 
 

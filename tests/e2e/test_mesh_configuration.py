@@ -14,9 +14,9 @@ import pytest
 
 from peerauth.agent.echo import listen_tcp
 from peerauth.dataplane.resources import Capture
+from peerauth.model.connections import Arrival, ConnectionSeen
 from peerauth.model.inventory import WorkloadKey
 from peerauth.runtime.flows import prove_flows
-from peerauth.telemetry import ConnectionSeen, Outcome
 from rigs.clients import loopback
 from rigs.mesh_on_this_machine import (
     CLIENT,
@@ -163,10 +163,10 @@ async def test_what_an_application_dials_goes_out_as_each_endpoint_wants_it(tmp_
 
         for port in (8080, 7777):
             seen = await arrived(running, FINANCE, port, ipv6=ipv6)
-            assert seen.outcome is Outcome.MUTUAL_TLS, f"port {port}"
+            assert seen.arrival is Arrival.MUTUAL_TLS, f"port {port}"
             assert seen.peer is not None
             assert seen.peer.uri == "spiffe://cluster.local/ns/foo/sa/client"
-        assert (await arrived(running, FINANCE, 9000, ipv6=ipv6)).outcome is Outcome.UNTOUCHED
+        assert (await arrived(running, FINANCE, 9000, ipv6=ipv6)).arrival is Arrival.UNTOUCHED
         assert untouched.connections == 1
         assert await running.reaches(LEGACY, 8080, by=CLIENT, ipv6=ipv6), "what is outside the mesh gets plaintext"
         assert elsewhere.connections == 1
@@ -186,7 +186,7 @@ async def test_what_an_application_dials_goes_out_as_each_endpoint_wants_it(tmp_
 
         # A workload's own traffic to itself is its own business; to others it is its proxy's.
         await running.serve(WEB, 8080)
-        assert (await arrived(running, WEB, 8080, ipv6=ipv6)).outcome is Outcome.MUTUAL_TLS
+        assert (await arrived(running, WEB, 8080, ipv6=ipv6)).arrival is Arrival.MUTUAL_TLS
         assert await running.reaches(WEB, 8080, by=WEB, ipv6=ipv6)
 
 
@@ -194,18 +194,18 @@ async def test_in_explicit_capture_the_egress_listener_speaks_as_each_port_wants
     async with machine(tmp_path) as running:
         await running.load(example("policy.yaml"))
         await running.serve(FINANCE, 8080, 9000)
-        for port, outcome in ((8080, Outcome.UNTOUCHED), (9000, Outcome.MUTUAL_TLS)):
+        for port, wanted in ((8080, Arrival.UNTOUCHED), (9000, Arrival.MUTUAL_TLS)):
             with running.arrivals() as arrivals:
                 connection = await running.dial_at(EGRESS, port)
                 assert await connection.echoes()
                 async with asyncio.timeout(5):
-                    assert (await arrivals.get()).outcome is outcome
+                    assert (await arrivals.get()).arrival is wanted
 
 
 NO_AUTO_MTLS = mesh_config("enableAutoMtls: false")
 
 
-async def flows(running: Machine) -> dict[tuple[WorkloadKey, WorkloadKey, int], Outcome | None]:
+async def flows(running: Machine) -> dict[tuple[WorkloadKey, WorkloadKey, int], Arrival | None]:
     """What arrived of what applications sent through their own proxies; all of it must be as the policy says."""
     reports = await prove_flows(running.mesh, tally=running.tally, presented=running.presented)
     assert [report.sentence for report in reports if not report.ok] == []
@@ -214,8 +214,8 @@ async def flows(running: Machine) -> dict[tuple[WorkloadKey, WorkloadKey, int], 
 
 async def test_an_edit_of_the_mesh_configuration_reaches_the_clients_and_the_proof_knows_it(tmp_path: Path) -> None:
     """Without auto mTLS a sidecar sends what its application sends, and a STRICT port refuses that."""
-    mutual = {(CLIENT, FINANCE, 8080): Outcome.MUTUAL_TLS, (CLIENT, FINANCE, 9000): Outcome.MUTUAL_TLS}
-    as_sent = {(CLIENT, FINANCE, 8080): Outcome.REFUSED, (CLIENT, FINANCE, 9000): Outcome.PLAINTEXT}
+    mutual = {(CLIENT, FINANCE, 8080): Arrival.MUTUAL_TLS, (CLIENT, FINANCE, 9000): Arrival.MUTUAL_TLS}
+    as_sent = {(CLIENT, FINANCE, 8080): Arrival.REFUSED, (CLIENT, FINANCE, 9000): Arrival.PLAINTEXT}
     async with machine(tmp_path, applications=True) as running:
         for edit, arrives in (((), mutual), ((NO_AUTO_MTLS,), as_sent), ((), mutual)):
             await running.load(example(STRICT_AND_PERMISSIVE, *edit))
@@ -232,8 +232,8 @@ async def test_without_auto_mtls_tunnels_are_what_they_were_and_sidecars_send_wh
     async with machine(tmp_path, capture=Capture.TRANSPARENT, applications=True) as running:
         await running.load(objects(mixed, policy("foo", S), STRICT_AND_PERMISSIVE, NO_AUTO_MTLS))
         found = await flows(running)
-        assert found[CLIENT, FINANCE, 8080] is Outcome.REFUSED
-        assert found[CLIENT, FINANCE, 9000] is Outcome.PLAINTEXT
+        assert found[CLIENT, FINANCE, 8080] is Arrival.REFUSED
+        assert found[CLIENT, FINANCE, 9000] is Arrival.PLAINTEXT
         others = {arrived for (client, server, _), arrived in found.items() if (client, server) != (CLIENT, FINANCE)}
-        assert others == {Outcome.MUTUAL_TLS}
+        assert others == {Arrival.MUTUAL_TLS}
         assert {client.name for client, _, _ in found} == {"client", "errand"}

@@ -13,9 +13,9 @@ from h2.connection import H2Connection
 from h2.events import ConnectionTerminated, DataReceived, ResponseReceived, StreamEnded, StreamReset
 
 from peerauth.dataplane.resources import LISTENER, Capture
+from peerauth.model.connections import Arrival
 from peerauth.policy.decision import EffectiveMode
 from peerauth.runtime.control_plane import proxy_key
-from peerauth.telemetry import Outcome
 from rigs.clients import GREETING, Connection
 from rigs.mesh_on_this_machine import (
     CLIENT,
@@ -263,7 +263,7 @@ async def test_a_client_behind_its_own_proxy_notices_nothing_of_a_jump_from_disa
             await running.load(example(finance(S, P)))
             assert await dial_as_client(running)
             async with asyncio.timeout(5):
-                while (seen := await arrivals.get()).outcome is not Outcome.MUTUAL_TLS:
+                while (seen := await arrivals.get()).arrival is not Arrival.MUTUAL_TLS:
                     pass
             assert seen.peer is not None
             assert seen.peer.uri == "spiffe://cluster.local/ns/foo/sa/client"

@@ -17,11 +17,10 @@ from peerauth.agent.echo import EchoApplication, listen_tcp
 from peerauth.agent.netns import MeshNetwork, sockets_of, unsupported
 from peerauth.dataplane.envoy.sidecar import render_sidecar
 from peerauth.dataplane.resources import Capture, DeclaredPort, Endpoint
-from peerauth.policy.decision import EffectiveMode
+from peerauth.policy.reception import ClientKind
 from peerauth.probe import (
     Attempt,
     ClientCertificate,
-    ClientKind,
     Credentials,
     Outcome,
     ProbeTarget,
@@ -63,7 +62,7 @@ async def probe_all(
     attempts: list[Attempt] = []
     for kind in ClientKind:
         attempts.append(await attempt(target, kind, credentials, sockets=sockets))
-    return judge_port(EffectiveMode(mode), attempts)
+    return judge_port(decided(mode), target.port, attempts)
 
 
 async def listening(admin: Path) -> None:
@@ -92,7 +91,7 @@ async def test_explicit_capture(
         await listening(tmp_path / "admin")
         verdicts = await probe_all(ProbeTarget(LOOPBACK, 8080), mode, credentials)
     assert complaints(verdicts) == []
-    others = [judge_port(EffectiveMode(other), [v.attempt for v in verdicts]) for other in MODES if other != mode]
+    others = [judge_port(decided(other), 8080, [v.attempt for v in verdicts]) for other in MODES if other != mode]
     assert all(complaints(judged) for judged in others), "the attempts must tell the modes apart"
     terminated = {v.attempt.kind for v in verdicts if v.attempt.server == FINANCE.uri}
     assert ClientKind.HBONE in terminated

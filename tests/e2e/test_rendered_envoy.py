@@ -14,9 +14,10 @@ import pytest
 
 from peerauth.dataplane.envoy.sidecar import render_sidecar
 from peerauth.dataplane.resources import DeclaredPort, Endpoint, Resources, SidecarWorkload
+from peerauth.model.connections import Arrival, ConnectionSeen, Event
 from peerauth.model.mesh import MeshConfig, TlsVersion
 from peerauth.policy.decision import Decision
-from peerauth.telemetry import ConnectionSeen, Event, Outcome, PortTotal, parse_connection, totals
+from peerauth.telemetry import PortTotal, parse_connection, totals
 from rigs.clients import GREETING, Application, Connection, application, client_context, greet, loopback, tunnel
 from rigs.envoyrig import Authority, RunningEnvoy, running_envoy
 from samples.sidecars import CLIENT, FINANCE, decided, sidecar
@@ -36,13 +37,13 @@ REACHES = {
 }
 SEEN_AS = {
     # client: how the access log tells it under PERMISSIVE, STRICT
-    "plaintext": (Outcome.PLAINTEXT, Outcome.REFUSED),
-    "TLS without a certificate": (Outcome.PASSTHROUGH_TLS, Outcome.REFUSED),
-    "mesh certificate, Istio's ALPN": (Outcome.MUTUAL_TLS, Outcome.MUTUAL_TLS),
-    "mesh certificate, other ALPN": (Outcome.PASSTHROUGH_TLS, Outcome.MUTUAL_TLS),
-    "Istio's ALPN without a certificate": (Outcome.REFUSED, Outcome.REFUSED),
-    "another authority": (Outcome.REFUSED, Outcome.REFUSED),
-    "another trust domain": (Outcome.REFUSED, Outcome.REFUSED),
+    "plaintext": (Arrival.PLAINTEXT, Arrival.REFUSED),
+    "TLS without a certificate": (Arrival.PASSTHROUGH_TLS, Arrival.REFUSED),
+    "mesh certificate, Istio's ALPN": (Arrival.MUTUAL_TLS, Arrival.MUTUAL_TLS),
+    "mesh certificate, other ALPN": (Arrival.PASSTHROUGH_TLS, Arrival.MUTUAL_TLS),
+    "Istio's ALPN without a certificate": (Arrival.REFUSED, Arrival.REFUSED),
+    "another authority": (Arrival.REFUSED, Arrival.REFUSED),
+    "another trust domain": (Arrival.REFUSED, Arrival.REFUSED),
 }
 MODES = ("PERMISSIVE", "STRICT", "DISABLE")
 
@@ -117,21 +118,21 @@ async def test_the_access_log_says_what_became_of_each_connection_and_why(
         counted = totals(await envoy.stats())
     connections = [entry for entry in map(parse_connection, lines) if entry is not None]
     by_start = sorted(connections, key=lambda entry: entry.started)
-    outcomes = dict(zip(clients, (entry.outcome for entry in by_start), strict=True))
+    outcomes = dict(zip(clients, (entry.arrival for entry in by_start), strict=True))
     assert outcomes == {name: expected[MODES.index(mode)] for name, expected in SEEN_AS.items()}
     for entry in by_start:
         assert (entry.workload, entry.port, entry.direction) == ("foo/finance", 8080, "inbound")
-        assert (entry.peer == CLIENT) == (entry.outcome is Outcome.MUTUAL_TLS), "an identity only if it was verified"
-        assert bool(entry.failure) == (entry.outcome is Outcome.REFUSED)
-    assert {total.outcome: total.count for total in counted} == {
-        outcome: [entry.outcome for entry in by_start].count(outcome) for outcome in {e.outcome for e in by_start}
+        assert (entry.peer == CLIENT) == (entry.arrival is Arrival.MUTUAL_TLS), "an identity only if it was verified"
+        assert bool(entry.failure) == (entry.arrival is Arrival.REFUSED)
+    assert {total.arrival: total.count for total in counted} == {
+        outcome: [entry.arrival for entry in by_start].count(outcome) for outcome in {e.arrival for e in by_start}
     }
     if mode == "STRICT":
         refused = by_start[0]
         assert refused.why is not None
         assert (refused.why.mode, refused.why.level, refused.why.policy) == ("STRICT", "namespace", "foo/default")
         assert refused.failure == "plaintext, and only mutual TLS is allowed"
-        assert PortTotal(8080, Outcome.MUTUAL_TLS, 2) in counted
+        assert PortTotal(8080, Arrival.MUTUAL_TLS, 2) in counted
 
 
 async def test_a_connection_is_logged_when_it_starts(
@@ -140,7 +141,7 @@ async def test_a_connection_is_logged_when_it_starts(
     async with running_envoy(tmp_path, rendered("STRICT", app), authority.secrets(FINANCE.uri)) as envoy:
         connection = await Connection.open(ADDRESS, 8080, clients["mesh certificate, Istio's ALPN"])
         entry = await seen(envoy, connection.source, Event.START)
-        assert (entry.outcome, entry.peer) == (Outcome.MUTUAL_TLS, CLIENT)
+        assert (entry.arrival, entry.peer) == (Arrival.MUTUAL_TLS, CLIENT)
         await connection.close()
 
 
@@ -192,7 +193,7 @@ async def test_a_reason_that_changes_closes_nothing(app: Application, authority:
         await plain.close()
         entry = await seen(envoy, plain.source)
         assert entry.why is not None
-        assert entry.outcome is Outcome.PLAINTEXT
+        assert entry.arrival is Arrival.PLAINTEXT
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -272,7 +273,7 @@ async def test_a_silent_client_of_a_server_first_protocol_is_served_late_but_ser
             await envoy.discovery.apply(rendered("STRICT", app, mesh=mesh))
             silent = await Connection.open(ADDRESS, 8080)
             assert await silent.ended(), "a silent client of a STRICT port is closed, and hears nothing"
-            assert (await seen(envoy, silent.source)).outcome is Outcome.REFUSED
+            assert (await seen(envoy, silent.source)).arrival is Arrival.REFUSED
             await silent.close()
 
 
@@ -318,7 +319,7 @@ async def test_hbone_answers_as_ztunnel_does_under_every_mode(
         line = await envoy.line(lambda line: (e := parse_connection(line)) is not None and e.tunnel)
         entry = parse_connection(line)
         assert entry is not None
-        assert (entry.outcome, entry.port, entry.peer) == (Outcome.MUTUAL_TLS, 8080, CLIENT)
+        assert (entry.arrival, entry.port, entry.peer) == (Arrival.MUTUAL_TLS, 8080, CLIENT)
 
 
 async def test_an_alias_of_the_trust_domain_is_as_good_as_its_name_and_a_longer_name_is_not(

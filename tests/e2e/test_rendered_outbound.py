@@ -15,8 +15,9 @@ from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 from peerauth.dataplane.envoy.sidecar import render_sidecar
 from peerauth.dataplane.resources import CLUSTER, DeclaredPort, EgressEndpoint, EgressPort, Endpoint, Resources
 from peerauth.identity.spiffe import SpiffeId
+from peerauth.model.connections import Arrival, ConnectionSeen, Event
 from peerauth.policy.outbound import Transport
-from peerauth.telemetry import ConnectionSeen, Event, Outcome, parse_connection
+from peerauth.telemetry import parse_connection
 from rigs.clients import Connection, application, loopback
 from rigs.envoyrig import Authority, RunningEnvoy, running_envoy
 from samples.sidecars import CLIENT, FINANCE, decided, sidecar
@@ -85,7 +86,7 @@ async def test_an_endpoint_is_reached_in_its_own_way(
         assert out.peer == expected
         arrived = await last_seen(serving, direction="inbound", tunnel=hbone)
         assert arrived.peer == (CLIENT if expected else None)
-        assert arrived.outcome is (Outcome.MUTUAL_TLS if expected else Outcome.UNTOUCHED)
+        assert arrived.arrival is (Arrival.MUTUAL_TLS if expected else Arrival.UNTOUCHED)
 
 
 async def test_a_server_that_is_someone_else_or_cannot_prove_it_gets_nothing(tmp_path: Path) -> None:
@@ -110,7 +111,7 @@ async def test_a_server_that_is_someone_else_or_cannot_prove_it_gets_nothing(tmp
             assert app.saw() == "nothing"
             assert outside.saw() in {"nothing", "a ClientHello"}, "never the application's own bytes"
             refused = await last_seen(calling, direction="outbound", failure="SAN_matcher")
-            assert (refused.outcome, refused.peer) == (Outcome.REFUSED, None)
+            assert (refused.arrival, refused.peer) == (Arrival.REFUSED, None)
 
 
 @contextlib.asynccontextmanager

@@ -15,8 +15,9 @@ from peerauth.agent.netns import MeshNetwork, WorkloadNamespace, socket_in, unsu
 from peerauth.dataplane.envoy.sidecar import render_sidecar
 from peerauth.dataplane.resources import Capture, DeclaredPort, Resources
 from peerauth.identity.spiffe import SpiffeId
+from peerauth.model.connections import Arrival, Event
 from peerauth.policy.outbound import OutboundPeer, PortTransport, Transport
-from peerauth.telemetry import Event, Outcome, parse_connection
+from peerauth.telemetry import parse_connection
 from rigs.clients import Application, Connection, application, client_context
 from rigs.envoyrig import Authority, RunningEnvoy, running_envoy
 from samples.sidecars import CLIENT, FINANCE, decided, sidecar
@@ -151,7 +152,7 @@ async def test_a_disabled_port_does_not_wait_although_the_rest_is_looked_into(
         line = await envoy.line(lambda line: (e := parse_connection(line)) is not None and e.event is Event.START)
         entry = parse_connection(line)
         assert entry is not None
-        assert (entry.outcome, entry.port) == (Outcome.UNTOUCHED, 2525)
+        assert (entry.arrival, entry.port) == (Arrival.UNTOUCHED, 2525)
         assert entry.duration_ms < 1000, "it waited for a first byte"
 
 

@@ -1,17 +1,22 @@
-"""A sidecar and the node's proxy let the same connections in, whatever the policies say.
+"""Envoys do to each kind of client what is said that they do, whatever the policies say, and would log it so.
 
-Held against what Envoy is told by each: a small reading of its listeners says what becomes of a connection. The two
-differ only where they must: a sidecar terminates mutual TLS on the application's port, and ambient takes it in HBONE.
+Held against what a sidecar's Envoy and a node's are told: a small reading of their listeners says what becomes of a
+connection. The two differ only where they must: a sidecar terminates mutual TLS on the application's port, and ambient
+takes it in HBONE.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Mapping
 from itertools import product
+from typing import NamedTuple, TypeVar
 
+import msgspec
 import pytest
 from envoy.config.core.v3 import base_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 from google.protobuf import wrappers_pb2
@@ -24,10 +29,13 @@ from peerauth.dataplane.ambient.node import NodeProxy, NodeWorkload, render_node
 from peerauth.dataplane.envoy.sidecar import render_sidecar
 from peerauth.dataplane.resources import LISTENER, Capture, DeclaredPort, Endpoint, SidecarWorkload
 from peerauth.identity.spiffe import SpiffeId
+from peerauth.model.connections import Arrival
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.peerauth import PeerAuthentication
 from peerauth.policy.decision import Dataplane, Decision, EffectiveMode
+from peerauth.policy.reception import TUNNELS, ClientKind, reception
 from peerauth.policy.resolve import resolve
+from peerauth.telemetry import parse_connection
 from samples.meshes import PORTS, ROOT, label_sets, policy, policy_sets
 
 KEY = WorkloadKey("foo", "w")
@@ -36,6 +44,7 @@ ADDRESS, APPLICATION = "127.0.0.8", "127.0.0.9"
 DECLARED = PORTS[:2]
 SELECTED = {"app": "x"}
 Listeners = Mapping[str, listener_pb2.Listener]
+M = TypeVar("M", bound=Message)
 
 
 def listeners(bodies: Mapping[str, bytes]) -> Listeners:
@@ -55,30 +64,79 @@ def of_the_sidecar(decision: Decision, capture: Capture) -> Listeners:
     return listeners(render_sidecar(workload)[LISTENER])
 
 
-def plaintext_gets_in(found: Listeners, port: int) -> bool:
-    """Whether plaintext for a port of the workload reaches its application."""
-    return any(_leads_on(_chain_for_plaintext(listener, port)) for listener in _taking(found, port))
+class Shown(NamedTuple):
+    """What Envoy sees of a client before it decides: TLS or not, its ALPN, whether it has the mesh's certificate."""
+
+    protocol: str = "tls"
+    alpn: str = ""
+    certificate: bool = False
 
 
-def _taking(found: Listeners, port: int) -> Iterable[listener_pb2.Listener]:
+SHOWN = {
+    ClientKind.PLAINTEXT: Shown("raw_buffer"),
+    ClientKind.TLS: Shown(),
+    ClientKind.ISTIO_ALPN_NO_CERT: Shown(alpn="istio"),
+    ClientKind.MTLS: Shown(alpn="istio", certificate=True),
+    ClientKind.MTLS_NO_ALPN: Shown(certificate=True),
+    ClientKind.OTHER_CA: Shown(alpn="istio"),
+    ClientKind.OTHER_DOMAIN: Shown(alpn="istio"),
+    ClientKind.HBONE: Shown(alpn="h2", certificate=True),
+    ClientKind.HBONE_NO_CERT: Shown(alpn="h2"),
+    ClientKind.HBONE_OTHER_CA: Shown(alpn="h2"),
+    ClientKind.HBONE_OTHER_DOMAIN: Shown(alpn="h2"),
+}
+
+
+def arrives(found: Listeners, client: ClientKind, port: int) -> Arrival:
+    """As what a client arrives at a port of the workload, by what Envoy is told to do and would then log."""
+    listener = _taking(found, 15008 if client in TUNNELS else port)
+    chain = _chain_for(listener, SHOWN[client], port) if listener is not None else None
+    if chain is None:
+        return _logged(flags="NR")
+    ends_tls = chain.HasField("transport_socket")
+    if ends_tls and not (_demands_a_certificate(chain) and SHOWN[client].certificate):
+        return _logged(chain.name, tls_failure="no certificate of the mesh")
+    if client in TUNNELS:
+        return _logged(chain.name, kind="tunnel", status=_answer(chain, f"{ADDRESS}:{port}"))
+    leads_on = _unpacked(chain.filters[-1], tcp_proxy_pb2.TcpProxy()).cluster != "blackhole"
+    arrival = _logged(chain.name, cluster="application" if leads_on else None)
+    assert leads_on is (arrival is not Arrival.REFUSED), chain.name
+    return arrival
+
+
+def _logged(chain: str = "", *, kind: str = "connection", **said: object) -> Arrival:
+    line = {"kind": kind, "event": "end", "workload": str(KEY), "direction": "inbound", "started": "", "chain": chain}
+    seen = parse_connection(msgspec.json.encode(line | said))
+    assert seen is not None
+    return seen.arrival
+
+
+def _taking(found: Listeners, port: int) -> listener_pb2.Listener | None:
     """The listener of the port, else the one that catches the rest, if either is there."""
     inbound = [each for each in found.values() if each.traffic_direction == base_pb2.INBOUND]
     bound = {each.address.socket_address.port_value: each for each in inbound}
-    caught = bound.get(port, bound.get(15006))
-    return [caught] if caught is not None else []
+    return bound.get(port, bound.get(15006))
 
 
-def _chain_for_plaintext(listener: listener_pb2.Listener, port: int) -> listener_components_pb2.FilterChain | None:
+def _chain_for(listener: listener_pb2.Listener, shown: Shown, port: int) -> listener_components_pb2.FilterChain | None:
     if listener.HasField("filter_chain_matcher"):
         wanted = _matched(listener.filter_chain_matcher, port)
         return next(chain for chain in listener.filter_chains if chain.name == wanted)
-    taken = [chain for chain in listener.filter_chains if _takes_plaintext(chain.filter_chain_match, port)]
-    return max(taken, key=lambda chain: chain.filter_chain_match.HasField("destination_port"), default=None)
+    if not any(each.name.endswith("tls_inspector") for each in listener.listener_filters):
+        shown = Shown("raw_buffer")  # nobody looks
+    taken = [chain for chain in listener.filter_chains if _takes(chain.filter_chain_match, shown, port)]
+    return max(taken, key=lambda chain: _how_closely(chain.filter_chain_match), default=None)
 
 
-def _takes_plaintext(match: listener_components_pb2.FilterChainMatch, port: int) -> bool:
+def _takes(match: listener_components_pb2.FilterChainMatch, shown: Shown, port: int) -> bool:
     ports = {match.destination_port.value} if match.HasField("destination_port") else {port}
-    return match.transport_protocol in {"", "raw_buffer"} and port in ports
+    protocols = match.application_protocols or [shown.alpn]
+    return match.transport_protocol in {"", shown.protocol} and shown.alpn in protocols and port in ports
+
+
+def _how_closely(match: listener_components_pb2.FilterChainMatch) -> tuple[bool, bool, bool]:
+    """Envoy looks at the port first, then at the transport, then at the ALPN; what is said goes before what is not."""
+    return match.HasField("destination_port"), bool(match.transport_protocol), bool(match.application_protocols)
 
 
 def _matched(matcher: matcher_pb2.Matcher, port: int) -> str:
@@ -92,14 +150,24 @@ def _matched(matcher: matcher_pb2.Matcher, port: int) -> str:
     return name.value
 
 
-def _leads_on(chain: listener_components_pb2.FilterChain | None) -> bool:
-    if chain is None:
-        return False
-    proxy = _unpacked(chain.filters[-1], tcp_proxy_pb2.TcpProxy())
-    return proxy.cluster != "blackhole"
+def _demands_a_certificate(chain: listener_components_pb2.FilterChain) -> bool:
+    context = tls_pb2.DownstreamTlsContext()
+    assert chain.transport_socket.typed_config.Unpack(context)
+    return context.require_client_certificate.value
 
 
-def _unpacked(filter_: listener_components_pb2.Filter, into: tcp_proxy_pb2.TcpProxy) -> tcp_proxy_pb2.TcpProxy:
+def _answer(chain: listener_components_pb2.FilterChain, authority: str) -> int:
+    """The status with which a CONNECT request for an authority is answered, if the application is there."""
+    hosts = _unpacked(chain.filters[-1], hcm_pb2.HttpConnectionManager()).route_config.virtual_hosts
+    host = next(host for name in (authority, "*") for host in hosts if name in host.domains)
+    for route in host.routes:
+        wanted = [re.fullmatch(each.string_match.safe_regex.regex, authority) for each in route.match.headers]
+        if route.match.HasField("connect_matcher") and all(wanted):
+            return 200 if route.HasField("route") else route.direct_response.status
+    raise AssertionError(f"no answer to {authority}")
+
+
+def _unpacked(filter_: listener_components_pb2.Filter, into: M) -> M:
     assert filter_.typed_config.Unpack(into)
     return into
 
@@ -122,16 +190,17 @@ def check(labels: Mapping[str, str], where: str, said: list[PeerAuthentication],
     )
     beside, node = of_the_sidecar(sidecar, capture), of_the_node(ambient, capture)
     for port in DECLARED if capture is Capture.EXPLICIT else (1, *PORTS, 15000):
-        wanted = sidecar.mode_of(port) is not EffectiveMode.STRICT
-        assert plaintext_gets_in(beside, port) is wanted, f"sidecar, {port}"
-        assert plaintext_gets_in(node, port) is wanted, f"ambient, {port}"
-    assert not plaintext_gets_in(beside, 15006)
-    assert not plaintext_gets_in(node, 15006)
+        for client in ClientKind:
+            for found, decision in ((beside, sidecar), (node, ambient)):
+                wanted = reception(client, decision, port).arrival
+                assert arrives(found, client, port) is wanted, f"{decision.dataplane}, {client}, {port}"
+    assert arrives(beside, ClientKind.PLAINTEXT, 15006) is Arrival.REFUSED
+    assert arrives(node, ClientKind.PLAINTEXT, 15006) is Arrival.REFUSED
     assert hbone_demands(beside) == hbone_demands(node)
 
 
 @given(label_sets(), st.sampled_from([ROOT, "foo", "bar"]), policy_sets(), st.sampled_from(list(Capture)))
-def test_both_let_the_same_plaintext_in_and_take_the_same_tunnels(
+def test_each_client_arrives_as_it_must_and_both_take_the_same_tunnels(
     labels: dict[str, str], where: str, said: list[PeerAuthentication], capture: Capture
 ) -> None:
     """A DISABLED port takes plaintext from both, untouched; ambient takes it in HBONE as well, as every port."""

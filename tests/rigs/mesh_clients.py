@@ -20,8 +20,8 @@ from peerauth.agent.commands import run_tool
 from peerauth.agent.echo import TLS_MARKER, listen_tcp
 from peerauth.dataplane.resources import Capture
 from peerauth.model.inventory import WorkloadKey
+from peerauth.policy.reception import ClientKind
 from peerauth.probe import Attempt, ProbeTarget, SocketFactory, attempt
-from peerauth.probe.kinds import ClientKind
 from rigs.mesh_on_this_machine import CLIENT, FINANCE, WEB, Ledger, Machine, application
 from samples.levels import APP, IN, NO, SEEN, UNDECLARED, D, P, Ports, S
 

@@ -25,6 +25,7 @@ from peerauth.ca.service import CertificateAuthority
 from peerauth.ca.store import open_state
 from peerauth.dataplane.resources import Capture
 from peerauth.identity.x509 import SVID_LIFETIME
+from peerauth.model.connections import ConnectionSeen
 from peerauth.model.inventory import Sidecar, WorkloadKey
 from peerauth.model.world import MeshObject
 from peerauth.probe import Credentials, SocketFactory
@@ -37,7 +38,6 @@ from peerauth.runtime.tally import Tally
 from peerauth.runtime.verification import probe_credentials
 from peerauth.sources.files import collect, load
 from peerauth.sources.reader import read_stream
-from peerauth.telemetry import ConnectionSeen
 from rigs.clients import Connection, loopback
 from rigs.envoycounts import envoy_stats
 

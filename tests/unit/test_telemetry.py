@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peerauth.dataplane.envoy import accesslog
+from peerauth.model.connections import Arrival, Event, Why
 from peerauth.model.inventory import WorkloadKey
-from peerauth.telemetry import Event, Outcome, PortTotal, Why, _Line, parse_connection, totals
+from peerauth.telemetry import PortTotal, _Line, parse_connection, totals
 from samples.sidecars import CLIENT
 
 NO_CERTIFICATE = "TLS_error:|268435648:SSL_routines:OPENSSL_internal:PEER_DID_NOT_RETURN_A_CERTIFICATE:TLS_error_end"
@@ -59,7 +60,7 @@ def seen(**said: Any) -> Any:
 def test_a_line_becomes_a_value() -> None:
     found = seen()
     assert (found.workload, found.port, found.source) == ("foo/finance", 8080, "10.0.0.2:40000")
-    assert (found.outcome, found.peer, found.event) == (Outcome.MUTUAL_TLS, CLIENT, Event.END)
+    assert (found.arrival, found.peer, found.event) == (Arrival.MUTUAL_TLS, CLIENT, Event.END)
     assert found.why == Why("STRICT", "namespace", "foo/default")
     assert (found.received, found.sent, found.duration_ms) == (11, 16, 3)
     assert (found.failure, found.flags, found.tunnel) == ("", "", False)
@@ -68,54 +69,54 @@ def test_a_line_becomes_a_value() -> None:
 @pytest.mark.parametrize("failure", [NO_CERTIFICATE, WRONG_NAME])
 def test_a_certificate_that_was_not_verified_is_no_identity(failure: str) -> None:
     found = seen(cluster=None, tls_failure=failure, received=0, sent=0)
-    assert (found.outcome, found.peer) == (Outcome.REFUSED, None)
+    assert (found.arrival, found.peer) == (Arrival.REFUSED, None)
     assert found.failure
 
 
 def test_a_handshake_that_was_broken_off_is_neither_an_identity_nor_a_refusal() -> None:
     found = seen(cluster=None, received=0, sent=0)
-    assert (found.outcome, found.peer) == (Outcome.ABANDONED, None)
+    assert (found.arrival, found.peer) == (Arrival.ABANDONED, None)
 
 
 def test_a_refused_plaintext_client_carries_the_policy_that_refused_it() -> None:
     inspector = "TLS_error|error:100000f7:SSL_routines:OPENSSL_internal:WRONG_VERSION_NUMBER:TLS_error_end"
     found = seen(chain="refused_8080", cluster="blackhole", why_chain=WHY, peer=None, tls_failure=inspector, flags="UH")
-    assert found.outcome is Outcome.REFUSED
+    assert found.arrival is Arrival.REFUSED
     assert found.why == Why("STRICT", "namespace", "foo/default")
     assert found.failure == "plaintext, and only mutual TLS is allowed"
 
 
 @pytest.mark.parametrize(
-    ("chain", "flags", "outcome"),
+    ("chain", "flags", "arrival"),
     [
-        ("plain_8080", "-", Outcome.PLAINTEXT),
-        ("plain_any", "UF", Outcome.PLAINTEXT),
-        ("tlspass_8080", "-", Outcome.PASSTHROUGH_TLS),
-        ("mtlsany_8080", "-", Outcome.MUTUAL_TLS),
-        ("disabled_8080", "-", Outcome.UNTOUCHED),
-        ("loop", "UH", Outcome.REFUSED),
-        (None, "NR", Outcome.REFUSED),
-        (None, "-", Outcome.ABANDONED),
-        ("a chain of another version", "-", Outcome.REFUSED),
+        ("plain_8080", "-", Arrival.PLAINTEXT),
+        ("plain_any", "UF", Arrival.PLAINTEXT),
+        ("tlspass_8080", "-", Arrival.PASSTHROUGH_TLS),
+        ("mtlsany_8080", "-", Arrival.MUTUAL_TLS),
+        ("disabled_8080", "-", Arrival.UNTOUCHED),
+        ("loop", "UH", Arrival.REFUSED),
+        (None, "NR", Arrival.REFUSED),
+        (None, "-", Arrival.ABANDONED),
+        ("a chain of another version", "-", Arrival.REFUSED),
     ],
 )
-def test_the_chain_tells_the_outcome(chain: str | None, flags: str, outcome: Outcome) -> None:
-    assert seen(chain=chain, flags=flags).outcome is outcome
+def test_the_chain_tells_as_what_it_arrived(chain: str | None, flags: str, arrival: Arrival) -> None:
+    assert seen(chain=chain, flags=flags).arrival is arrival
 
 
 def test_a_tunnel_is_about_the_port_that_it_asks_for() -> None:
     found = seen(kind="tunnel", chain="hbone", destination="10.0.0.1:15008", authority="[fd00::1]:9000", status=200)
-    assert (found.tunnel, found.port, found.outcome, found.peer) == (True, 9000, Outcome.MUTUAL_TLS, CLIENT)
+    assert (found.tunnel, found.port, found.arrival, found.peer) == (True, 9000, Arrival.MUTUAL_TLS, CLIENT)
     refused = seen(kind="tunnel", chain="hbone", authority="10.0.0.1:9000", status=400)
-    assert (refused.outcome, refused.peer) == (Outcome.REFUSED, None)
+    assert (refused.arrival, refused.peer) == (Arrival.REFUSED, None)
 
 
 def test_outbound_only_the_verified_server_is_a_peer() -> None:
     verified = seen(direction="outbound", chain="egress|7001|web", peer=None, upstream_peer=CLIENT.uri)
-    assert (verified.outcome, verified.peer) == (Outcome.MUTUAL_TLS, CLIENT)
+    assert (verified.arrival, verified.peer) == (Arrival.MUTUAL_TLS, CLIENT)
     failed = seen(direction="outbound", chain="egress|7001|web", upstream_peer=CLIENT.uri, upstream_tls_failure="x")
-    assert (failed.outcome, failed.peer, failed.failure) == (Outcome.REFUSED, None, "x")
-    assert seen(direction="outbound", chain="outbound|passthrough").outcome is Outcome.UNTOUCHED
+    assert (failed.arrival, failed.peer, failed.failure) == (Arrival.REFUSED, None, "x")
+    assert seen(direction="outbound", chain="outbound|passthrough").arrival is Arrival.UNTOUCHED
 
 
 def test_a_name_that_is_no_spiffe_identity_is_not_shown_as_one() -> None:
@@ -161,9 +162,9 @@ def test_totals_count_handshakes_for_mutual_tls_and_failures_as_refused() -> Non
         "listener.virtualInbound.ssl.handshake": 0,
     }
     assert totals(stats) == (
-        PortTotal(None, Outcome.PLAINTEXT, 1),
-        PortTotal(8080, Outcome.MUTUAL_TLS, 4),
-        PortTotal(8080, Outcome.PLAINTEXT, 2),
-        PortTotal(8080, Outcome.REFUSED, 2),
-        PortTotal(9000, Outcome.REFUSED, 3),
+        PortTotal(None, Arrival.PLAINTEXT, 1),
+        PortTotal(8080, Arrival.MUTUAL_TLS, 4),
+        PortTotal(8080, Arrival.PLAINTEXT, 2),
+        PortTotal(8080, Arrival.REFUSED, 2),
+        PortTotal(9000, Arrival.REFUSED, 3),
     )

@@ -17,6 +17,7 @@ from peerauth.cli.render import BLANK, MODE_ROLES, Cell, Line, Role, columns, co
 from peerauth.cli.screen import Screen
 from peerauth.cli.visible import visible
 from peerauth.dataplane.resources import Capture
+from peerauth.model.connections import Arrival, ConnectionSeen
 from peerauth.model.diagnostic import Diagnostic, Severity
 from peerauth.policy.decision import Decision
 from peerauth.policy.index import DecisionChange
@@ -25,14 +26,13 @@ from peerauth.runtime.flows import FlowReport
 from peerauth.runtime.local_mesh import LocalMesh
 from peerauth.runtime.tally import Tally
 from peerauth.runtime.verification import PortReport
-from peerauth.telemetry import ConnectionSeen, Outcome
 
-OUTCOMES = (
-    (Outcome.PLAINTEXT, "plaintext"),
-    (Outcome.PASSTHROUGH_TLS, "own tls"),
-    (Outcome.MUTUAL_TLS, "mutual tls"),
-    (Outcome.UNTOUCHED, "untouched"),
-    (Outcome.REFUSED, "refused"),
+ARRIVALS = (
+    (Arrival.PLAINTEXT, "plaintext"),
+    (Arrival.PASSTHROUGH_TLS, "own tls"),
+    (Arrival.MUTUAL_TLS, "mutual tls"),
+    (Arrival.UNTOUCHED, "untouched"),
+    (Arrival.REFUSED, "refused"),
 )
 NEWS_SHOWN = 12
 FRAMES_PER_SECOND = 4
@@ -125,7 +125,7 @@ class LogStory(ProofStory):
 
     def seen(self, connection: ConnectionSeen) -> None:
         """A refusal is news; what was let in is counted."""
-        if connection.outcome is Outcome.REFUSED:
+        if connection.arrival is Arrival.REFUSED:
             self.tell([refusal_line(connection)])
 
     def changed(self, mesh: LocalMesh, applied: Applied) -> None:
@@ -198,7 +198,7 @@ def start_lines(mesh: LocalMesh) -> Iterator[Line]:
 
 def state_lines(mesh: LocalMesh, tally: Tally) -> list[Line]:
     """Every workload and port: where, which mode, what was seen there, and why."""
-    names = ("WORKLOAD", "ADDRESS", "PORT", "MODE", *(name for _, name in OUTCOMES), "WHY")
+    names = ("WORKLOAD", "ADDRESS", "PORT", "MODE", *(name for _, name in ARRIVALS), "WHY")
     rows: list[list[Cell]] = [[(name, Role.FAINT) for name in names]]
     plane = mesh.control_plane
     for key in mesh.served():
@@ -212,7 +212,7 @@ def state_lines(mesh: LocalMesh, tally: Tally) -> list[Line]:
                     mesh.places[key].addresses[0],
                     "others" if port is None else str(port),
                     mode_cell(decision, port),
-                    *(str(seen.get(outcome, 0)) for outcome, _ in OUTCOMES),
+                    *(str(seen.get(arrival, 0)) for arrival, _ in ARRIVALS),
                     (decider(decision.deciding(port)), Role.FAINT),
                 ]
             )

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 
 from peerauth.cli.render import BLANK, MODE_ROLES, Cell, Line, Role, columns, count, line
 from peerauth.policy.decision import EffectiveMode, Reason
-from peerauth.probe import ClientKind, Outcome, ProbeVerdict
+from peerauth.policy.reception import ClientKind
+from peerauth.probe import Outcome, ProbeVerdict
 from peerauth.runtime.flows import FlowReport
 from peerauth.runtime.verification import PortReport
 

@@ -1,4 +1,4 @@
-"""The client's side of a decision: how a proxy must speak to each endpoint of the mesh, and as what that arrives.
+"""The client's side of a decision: how a proxy must speak to each endpoint of the mesh.
 
 Pure. It follows the endpoint's own effective mode on the port that is dialled, never its namespace's or Service's:
 a client that guesses from a wider level sends plaintext to a port that refuses it, or TLS to one that cannot read it.
@@ -16,6 +16,7 @@ from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.inventory import Workload
 from peerauth.model.mesh import MeshConfig
 from peerauth.policy.decision import Dataplane, Decision, EffectiveMode
+from peerauth.policy.reception import ClientKind
 
 
 class Transport(StrEnum):
@@ -25,14 +26,17 @@ class Transport(StrEnum):
     MUTUAL_TLS = "mtls"
     HBONE = "hbone"
 
+    @property
+    def client(self) -> ClientKind:
+        """As what kind of client an application that speaks plaintext then comes to the server."""
+        return _CLIENTS[self]
 
-class Arrival(StrEnum):
-    """What a server's proxy makes of a connection: it sees plaintext, ends mutual TLS, looks at nothing, or refuses."""
 
-    PLAINTEXT = "plaintext"
-    MUTUAL_TLS = "mutual_tls"
-    UNTOUCHED = "untouched"
-    REFUSED = "refused"
+_CLIENTS = {
+    Transport.PLAINTEXT: ClientKind.PLAINTEXT,
+    Transport.MUTUAL_TLS: ClientKind.MTLS,
+    Transport.HBONE: ClientKind.HBONE,
+}
 
 
 class PortTransport(msgspec.Struct, frozen=True, order=True):
@@ -86,21 +90,6 @@ def transport_to(client: Dataplane, server: Decision, port: int, *, mesh: MeshCo
 def takes_hbone(server: Decision) -> bool:
     """Whether tunnels to a workload are ended: all ambient ones, and those whose sidecar does it, which all do."""
     return server.dataplane.enforces
-
-
-def arrival_of(transport: Transport, server: Decision, port: int) -> Arrival:
-    """As what a connection that a client's proxy makes arrives at a server's port."""
-    match transport, server.in_force(port):
-        case Transport.HBONE, _:
-            return Arrival.MUTUAL_TLS
-        case _, EffectiveMode.DISABLE:
-            return Arrival.UNTOUCHED
-        case Transport.MUTUAL_TLS, _:
-            return Arrival.MUTUAL_TLS
-        case Transport.PLAINTEXT, EffectiveMode.STRICT:
-            return Arrival.REFUSED
-        case _:
-            return Arrival.PLAINTEXT
 
 
 def _transport(dataplane: Dataplane, mode: EffectiveMode, mesh: MeshConfig) -> Transport:

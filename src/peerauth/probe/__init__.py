@@ -11,7 +11,6 @@ from peerauth.probe.credentials import ClientCertificate, Credentials, foreign_c
 from peerauth.probe.kinds import (
     OF_ANOTHER_DOMAIN,
     Attempt,
-    ClientKind,
     Expectation,
     Outcome,
     ProbeVerdict,
@@ -19,6 +18,7 @@ from peerauth.probe.kinds import (
     expectation,
     judge,
     judge_port,
+    outcome_of,
 )
 
 __all__ = [
@@ -26,7 +26,6 @@ __all__ = [
     "OF_ANOTHER_DOMAIN",
     "Attempt",
     "ClientCertificate",
-    "ClientKind",
     "Credentials",
     "Expectation",
     "Outcome",
@@ -39,4 +38,5 @@ __all__ = [
     "foreign_certificate",
     "judge",
     "judge_port",
+    "outcome_of",
 ]

@@ -17,9 +17,10 @@ from collections.abc import Callable
 
 import msgspec
 
+from peerauth.policy.reception import TUNNELS, ClientKind
 from peerauth.probe import hbone, reading
 from peerauth.probe.credentials import Credentials, client_context, spiffe_identity
-from peerauth.probe.kinds import OF_ANOTHER_DOMAIN, TUNNELS, Attempt, ClientKind, Outcome
+from peerauth.probe.kinds import OF_ANOTHER_DOMAIN, Attempt, Outcome
 from peerauth.probe.reading import Seen
 from peerauth.probe.tls import TcpStream, TlsStream
 

@@ -12,26 +12,27 @@ from collections.abc import Iterator
 import msgspec
 
 from peerauth.dataplane.resources import Capture
+from peerauth.model.connections import Arrival, ConnectionSeen
 from peerauth.model.inventory import WorkloadKey
 from peerauth.policy.decision import EffectiveMode
-from peerauth.policy.outbound import Arrival, arrival_of, transport_to
-from peerauth.probe import Attempt, ClientKind, Credentials, ProbeTarget, attempt
-from peerauth.probe import Outcome as Met
+from peerauth.policy.outbound import transport_to
+from peerauth.policy.reception import ClientKind, reception
+from peerauth.probe import Attempt, Credentials, Outcome, ProbeTarget, attempt, outcome_of
 from peerauth.runtime.control_plane import ControlPlane
 from peerauth.runtime.local_mesh import LocalMesh
 from peerauth.runtime.tally import Tally
-from peerauth.telemetry import ConnectionSeen, Outcome
 
 LOG_SECONDS = 3.0
 """Envoy flushes its access log ten times a second; this is for a machine that is busy."""
 
 ARRIVALS = {
-    Outcome.PLAINTEXT: "plaintext",
-    Outcome.PASSTHROUGH_TLS: "TLS for the application",
-    Outcome.MUTUAL_TLS: "mutual TLS",
-    Outcome.UNTOUCHED: "the application's own bytes, untouched",
-    Outcome.REFUSED: "refused",
-    Outcome.ABANDONED: "abandoned",
+    Arrival.PLAINTEXT: "plaintext",
+    Arrival.PASSTHROUGH_TLS: "TLS for the application",
+    Arrival.MUTUAL_TLS: "mutual TLS",
+    Arrival.UNTOUCHED: "the application's own bytes, untouched",
+    Arrival.REFUSED: "refused",
+    Arrival.ABANDONED: "abandoned",
+    Arrival.UNREACHABLE: "unreachable",
 }
 
 
@@ -54,7 +55,7 @@ class FlowReport(msgspec.Struct, frozen=True):
     """What was seen of one flow; `arrived` is None if the server's proxy logged nothing."""
 
     flow: Flow
-    arrived: Outcome | None
+    arrived: Arrival | None
     ok: bool
     sentence: str
 
@@ -90,11 +91,11 @@ def _clients(mesh: LocalMesh, server: WorkloadKey) -> Iterator[WorkloadKey]:
 def _flow(
     plane: ControlPlane, client: WorkloadKey, server: WorkloadKey, *, dialled: tuple[str, int], port: int
 ) -> Flow:
-    decision = plane.mesh.decisions.decision(server)
-    transport = transport_to(
-        plane.mesh.decisions.decision(client).dataplane, decision, port, mesh=plane.mesh.world.mesh
-    )
-    return Flow(client, server, *dialled, port, decision.mode_of(port), arrival_of(transport, decision, port))
+    decisions = plane.mesh.decisions
+    decision = decisions.decision(server)
+    transport = transport_to(decisions.decision(client).dataplane, decision, port, mesh=plane.mesh.world.mesh)
+    wanted = reception(transport.client, decision, port).arrival
+    return Flow(client, server, *dialled, port, decision.mode_of(port), wanted)
 
 
 def _listened(mesh: LocalMesh) -> Iterator[Flow]:
@@ -133,13 +134,12 @@ async def _prove(flow: Flow, *, mesh: LocalMesh, tally: Tally, presented: Creden
 
 
 def _report(flow: Flow, *, made: Attempt, seen: ConnectionSeen | None) -> FlowReport:
-    arrived = None if seen is None else seen.outcome
-    met = Met.REFUSED if flow.wanted is Arrival.REFUSED else Met.ACCEPTED
-    wanted = Outcome(flow.wanted.value)
-    ok = made.outcome is met and arrived is wanted
-    what = "unseen: the server's proxy logged nothing" if seen is None else ARRIVALS[seen.outcome]
+    arrived = None if seen is None else seen.arrival
+    met = outcome_of(ClientKind.PLAINTEXT, flow.wanted)
+    ok = made.outcome is met and arrived is flow.wanted
+    what = "unseen: the server's proxy logged nothing" if seen is None else ARRIVALS[seen.arrival]
     by = f" of {seen.peer}" if seen is not None and seen.peer is not None else ""
-    sentence = what + by if made.outcome is Met.ACCEPTED else f"{made.outcome.value}: {made.evidence}"
-    if ok and met is Met.REFUSED:
+    sentence = what + by if made.outcome is Outcome.ACCEPTED else f"{made.outcome.value}: {made.evidence}"
+    if ok and met is Outcome.REFUSED:
         sentence = "refused: clients send plaintext, as enableAutoMtls is false"
-    return FlowReport(flow, arrived, ok, sentence if ok else f"{sentence}; wanted: {ARRIVALS[wanted]}")
+    return FlowReport(flow, arrived, ok, sentence if ok else f"{sentence}; wanted: {ARRIVALS[flow.wanted]}")

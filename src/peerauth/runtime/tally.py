@@ -1,4 +1,4 @@
-"""How many connections of which outcome each port has seen, from the access logs of the proxies."""
+"""How many connections each port has seen, and as what they arrived, from the access logs of the proxies."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
 from peerauth.dataplane.envoy.accesslog import INBOUND
+from peerauth.model.connections import Arrival, ConnectionSeen, Event
 from peerauth.runtime.ztunnel_access import parse_access
-from peerauth.telemetry import ConnectionSeen, Event, Outcome, parse_connection
+from peerauth.telemetry import parse_connection
 
 Listener = Callable[[ConnectionSeen], None]
 
@@ -20,19 +21,19 @@ class Tally:
     """
 
     def __init__(self) -> None:
-        self._counts: dict[tuple[str, int | None], Counter[Outcome]] = {}
+        self._counts: dict[tuple[str, int | None], Counter[Arrival]] = {}
         self._listeners: list[Listener] = []
 
     def feed(self, line: bytes) -> None:
         """One line of a proxy's standard output; what is no access log that we know is passed over."""
         seen = _counted(line)
         if seen is not None and seen.direction == INBOUND:
-            self._counts.setdefault((seen.workload, seen.port), Counter())[seen.outcome] += 1
+            self._counts.setdefault((seen.workload, seen.port), Counter())[seen.arrival] += 1
             for listener in tuple(self._listeners):
                 listener(seen)
 
-    def counts(self, workload: str, port: int | None) -> Mapping[Outcome, int]:
-        """What one port has seen; outcomes that never happened are missing."""
+    def counts(self, workload: str, port: int | None) -> Mapping[Arrival, int]:
+        """What one port has seen; what never happened is missing."""
         return self._counts.get((workload, port), Counter())
 
     @contextlib.contextmanager
@@ -50,4 +51,4 @@ def _counted(line: bytes) -> ConnectionSeen | None:
     seen = parse_connection(line)
     if seen is None:
         return parse_access(line)
-    return seen if seen.event is Event.START or seen.outcome is Outcome.REFUSED else None
+    return seen if seen.event is Event.START or seen.arrival is Arrival.REFUSED else None

@@ -24,6 +24,7 @@ from peerauth.ca.service import CertificateAuthority
 from peerauth.dataplane.resources import Capture
 from peerauth.errors import SourceError
 from peerauth.identity.x509 import SVID_LIFETIME, Issuer
+from peerauth.model.connections import ConnectionSeen
 from peerauth.model.diagnostic import Diagnostic, Severity
 from peerauth.probe import Credentials
 from peerauth.runtime.answers import Answers
@@ -40,7 +41,6 @@ from peerauth.runtime.tally import Tally
 from peerauth.runtime.upkeep import Upkeep
 from peerauth.runtime.verification import PortReport, ports_to_prove, probe_credentials, prove
 from peerauth.sources.watching import Watching
-from peerauth.telemetry import ConnectionSeen
 
 
 class Options(msgspec.Struct, frozen=True):

@@ -18,11 +18,11 @@ from peerauth.identity.spiffe import SpiffeId
 from peerauth.identity.x509 import Issuer, build_svid, certificate_pem
 from peerauth.model.inventory import WorkloadKey
 from peerauth.policy.decision import Decision, EffectiveMode, Reason
+from peerauth.policy.reception import ClientKind
 from peerauth.probe import (
     OF_ANOTHER_DOMAIN,
     Attempt,
     ClientCertificate,
-    ClientKind,
     Credentials,
     ProbeTarget,
     ProbeVerdict,
@@ -103,15 +103,14 @@ async def prove(
 
     async def report(port: PortToProve) -> PortReport:
         attempts = await asyncio.gather(*(one(port, kind) for kind in wanted))
-        mode = port.decision.mode_of(port.port)
         return PortReport(
             workload=port.workload,
             port=port.port,
             declared=port.declared,
-            mode=mode,
+            mode=port.decision.mode_of(port.port),
             enforced=port.decision.in_force(port.port),
             reason=port.decision.deciding(port.port),
-            verdicts=judge_port(mode, attempts, dataplane=port.decision.dataplane),
+            verdicts=judge_port(port.decision, port.port, attempts),
         )
 
     return tuple(await asyncio.gather(*(report(port) for port in ports)))

@@ -14,7 +14,7 @@ import msgspec
 
 from peerauth.errors import IdentityError
 from peerauth.identity.spiffe import SpiffeId
-from peerauth.telemetry import ConnectionSeen, Event, Outcome
+from peerauth.model.connections import Arrival, ConnectionSeen, Event
 
 SCOPE = "access"
 COMPLETE = "connection complete"
@@ -58,7 +58,7 @@ def parse_access(line: bytes) -> ConnectionSeen | None:
         workload=f"{said.namespace if inbound else said.local_namespace}/{name}",
         direction=said.direction,
         event=Event.END,
-        outcome=_outcome(said, peer),
+        arrival=_arrival(said, peer),
         port=_port(said.authority or said.address),
         source=said.source,
         tunnel=bool(said.authority),
@@ -71,12 +71,12 @@ def parse_access(line: bytes) -> ConnectionSeen | None:
     )
 
 
-def _outcome(said: _Line, peer: SpiffeId | None) -> Outcome:
+def _arrival(said: _Line, peer: SpiffeId | None) -> Arrival:
     if _REJECTED in said.error:
-        return Outcome.REFUSED
+        return Arrival.REFUSED
     if said.error and not said.sent and not said.received:
-        return Outcome.ABANDONED  # the application was not reached, or nobody said anything
-    return Outcome.MUTUAL_TLS if peer is not None else Outcome.PLAINTEXT
+        return Arrival.ABANDONED  # the application was not reached, or nobody said anything
+    return Arrival.MUTUAL_TLS if peer is not None else Arrival.PLAINTEXT
 
 
 def _identity(uri: str) -> SpiffeId | None:

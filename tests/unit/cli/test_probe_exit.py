@@ -10,8 +10,9 @@ from click.testing import CliRunner
 from peerauth.cli.main import cli
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.peerauth import Mode
-from peerauth.policy.decision import EffectiveMode, Level, Reason, Verdict
-from peerauth.probe import Attempt, ClientKind, Outcome, Refusal, judge_port
+from peerauth.policy.decision import Dataplane, Decision, EffectiveMode, Level, Reason, Verdict
+from peerauth.policy.reception import ClientKind
+from peerauth.probe import Attempt, Outcome, Refusal, judge_port
 from peerauth.runtime import probing
 from peerauth.runtime.verification import PortReport
 
@@ -23,7 +24,8 @@ LET_IN = Attempt(ClientKind.PLAINTEXT, Outcome.ACCEPTED, "answered")
 
 def report(*attempts: Attempt) -> PortReport:
     strict = EffectiveMode.STRICT
-    return PortReport(WorkloadKey("foo", "a"), 80, True, strict, strict, REASON, judge_port(strict, attempts))
+    verdicts = judge_port(Decision(Dataplane.SIDECAR, strict), 80, attempts)
+    return PortReport(WorkloadKey("foo", "a"), 80, True, strict, strict, REASON, verdicts)
 
 
 def all_kinds(outcome: Outcome, how: Refusal | None = None) -> PortReport:

@@ -9,14 +9,14 @@ import msgspec
 
 from peerauth.cli.proved import HEADINGS, LEGEND, WORDS, decider, proof_lines
 from peerauth.cli.render import plain
+from peerauth.model.connections import Arrival
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.peerauth import Mode
-from peerauth.policy.decision import EffectiveMode, Level, Reason, Verdict
-from peerauth.policy.outbound import Arrival
-from peerauth.probe import Attempt, ClientKind, Outcome, Refusal, judge_port
+from peerauth.policy.decision import Dataplane, Decision, EffectiveMode, Level, Reason, Verdict
+from peerauth.policy.reception import ClientKind
+from peerauth.probe import Attempt, Outcome, Refusal, judge_port
 from peerauth.runtime.flows import Flow, FlowReport
 from peerauth.runtime.verification import PortReport, report_document
-from peerauth.telemetry import Outcome as Arrived
 
 FINANCE = WorkloadKey("foo", "finance")
 STRICT = Reason(Level.NAMESPACE, Mode.STRICT, Verdict.DECIDES, policy="foo/default")
@@ -26,7 +26,7 @@ LET_IN = Attempt(ClientKind.PLAINTEXT, Outcome.ACCEPTED, "answered")
 
 
 def report(*attempts: Attempt, declared: bool = True) -> PortReport:
-    verdicts = judge_port(EffectiveMode.STRICT, attempts)
+    verdicts = judge_port(Decision(Dataplane.SIDECAR, EffectiveMode.STRICT), 8080, attempts)
     return PortReport(FINANCE, 8080, declared, EffectiveMode.STRICT, EffectiveMode.STRICT, STRICT, verdicts)
 
 
@@ -48,7 +48,7 @@ def test_a_flow_that_arrived_otherwise_than_wanted_fails_the_proof() -> None:
     flow = Flow(
         WorkloadKey("foo", "client"), FINANCE, "127.0.0.21", 8080, 8080, EffectiveMode.STRICT, Arrival.MUTUAL_TLS
     )
-    text = told(report(REFUSED, ACCEPTED), flows=(FlowReport(flow, Arrived.PLAINTEXT, ok=False, sentence="plaintext"),))
+    text = told(report(REFUSED, ACCEPTED), flows=(FlowReport(flow, Arrival.PLAINTEXT, ok=False, sentence="plaintext"),))
     assert "FAILED foo/client -> foo/finance:8080: plaintext" in text
 
 

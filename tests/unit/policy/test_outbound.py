@@ -7,20 +7,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peerauth.identity.spiffe import SpiffeId
+from peerauth.model.connections import Arrival
 from peerauth.model.inventory import Workload
 from peerauth.model.mesh import MeshConfig
 from peerauth.model.peerauth import PeerAuthentication
 from peerauth.policy.decision import Dataplane, EffectiveMode
 from peerauth.policy.outbound import (
-    Arrival,
     OutboundPeer,
     PortTransport,
     Transport,
-    arrival_of,
     identity_of,
     peer_of,
     transport_to,
 )
+from peerauth.policy.reception import reception
 from peerauth.policy.resolve import resolve
 from samples.meshes import PORTS, ROOT, meta, policy, policy_sets
 
@@ -106,6 +106,6 @@ def test_as_what_a_client_s_connection_arrives_under_each_mode(
         policies = [policy("foo/f", "PERMISSIVE", selector={"app": "x"}, ports={8080: mode})]
         decision = resolve(FINANCE.meta.labels, "foo", policies=policies, root_namespace=ROOT, dataplane=server)
         transport = transport_to(client, decision, 8080, mesh=mesh)
-        assert arrival_of(transport, decision, 8080) is arrival, mode
+        assert reception(transport.client, decision, 8080).arrival is arrival, mode
         if client is SIDECAR:
             assert transport is peer_of(FINANCE, decision=decision, mesh=mesh).transport_to(8080)

@@ -23,10 +23,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from peerauth.agent import echo
+from peerauth.policy.reception import ClientKind
 from peerauth.probe import (
     Attempt,
     ClientCertificate,
-    ClientKind,
     Credentials,
     Outcome,
     ProbeTarget,

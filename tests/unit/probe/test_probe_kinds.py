@@ -8,54 +8,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peerauth.policy.decision import Dataplane, EffectiveMode
-from peerauth.probe import Attempt, ClientKind, Outcome, Refusal, expectation, judge, judge_port
+from peerauth.model.connections import Arrival
+from peerauth.policy.decision import Dataplane, Decision, EffectiveMode
+from peerauth.policy.reception import ClientKind, reception
+from peerauth.probe import Attempt, Outcome, Refusal, expectation, judge, judge_port
 
-A, P, R, U = Outcome.ACCEPTED, Outcome.PASSED_THROUGH, Outcome.REFUSED, Outcome.UNREACHABLE
-
-# The table of the proxies' behaviour, client by client: STRICT, PERMISSIVE, DISABLE.
-SIDECAR = {
-    ClientKind.PLAINTEXT: (R, A, A),
-    ClientKind.TLS: (R, P, P),
-    ClientKind.ISTIO_ALPN_NO_CERT: (R, R, P),
-    ClientKind.MTLS: (A, A, P),
-    ClientKind.MTLS_NO_ALPN: (A, P, P),
-    ClientKind.OTHER_CA: (R, R, P),
-    ClientKind.OTHER_DOMAIN: (R, R, P),
-    ClientKind.HBONE: (A, A, A),
-    ClientKind.HBONE_NO_CERT: (R, R, R),
-    ClientKind.HBONE_OTHER_CA: (R, R, R),
-    ClientKind.HBONE_OTHER_DOMAIN: (R, R, R),
-}
-MODES = (EffectiveMode.STRICT, EffectiveMode.PERMISSIVE, EffectiveMode.DISABLE)
+PORT = 8080
 
 
-def test_the_table_covers_every_kind() -> None:
-    assert set(SIDECAR) == set(ClientKind)
+def server(mode: EffectiveMode, on: Dataplane = Dataplane.SIDECAR) -> Decision:
+    return Decision(on, mode)
 
 
-@pytest.mark.parametrize(("kind", "mode"), [*product(ClientKind, MODES)])
-def test_a_sidecar(kind: ClientKind, mode: EffectiveMode) -> None:
-    assert expectation(mode, kind).outcome is SIDECAR[kind][MODES.index(mode)]
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_ambient_admits_the_tunnel_always_and_the_rest_unless_strict(mode: EffectiveMode) -> None:
-    for kind in ClientKind:
-        seen = expectation(mode, kind, dataplane=Dataplane.AMBIENT).outcome
-        if kind is ClientKind.HBONE:
-            assert seen is A
-        elif kind.value.startswith("hbone-") or mode is EffectiveMode.STRICT:
-            assert seen is R
-        else:
-            assert seen is (A if kind is ClientKind.PLAINTEXT else P)
-
-
-@pytest.mark.parametrize(("kind", "mode"), [*product(ClientKind, MODES)])
-def test_outside_the_mesh_nothing_is_enforced(kind: ClientKind, mode: EffectiveMode) -> None:
-    tunnel = kind.value.startswith("hbone")
-    plain = kind is ClientKind.PLAINTEXT
-    assert expectation(mode, kind, dataplane=Dataplane.NONE).outcome is (U if tunnel else A if plain else P)
+@pytest.mark.parametrize(("kind", "mode", "on"), [*product(ClientKind, EffectiveMode, Dataplane)])
+def test_what_a_client_is_shown_follows_from_as_what_it_arrives(
+    kind: ClientKind, mode: EffectiveMode, on: Dataplane
+) -> None:
+    """Who is not refused reaches the application: through the mesh's TLS, in plaintext, or with TLS of its own."""
+    received = reception(kind, server(mode, on), PORT)
+    expected = expectation(kind, server(mode, on), PORT)
+    assert expected.why == received.why
+    shown = {
+        Arrival.REFUSED: Outcome.REFUSED,
+        Arrival.UNREACHABLE: Outcome.UNREACHABLE,
+        Arrival.MUTUAL_TLS: Outcome.ACCEPTED,
+    }
+    own = Outcome.ACCEPTED if kind is ClientKind.PLAINTEXT else Outcome.PASSED_THROUGH
+    assert expected.outcome is shown.get(received.arrival, own)
 
 
 attempts = st.builds(
@@ -71,8 +50,9 @@ attempts = st.builds(
 def test_silence_is_never_a_refusal_and_every_verdict_quotes_its_evidence(
     attempt: Attempt, mode: EffectiveMode
 ) -> None:
-    verdict = judge(expectation(mode, attempt.kind), attempt)
-    assert verdict.ok is (attempt.outcome is expectation(mode, attempt.kind).outcome)
+    expected = expectation(attempt.kind, server(mode), PORT)
+    verdict = judge(expected, attempt)
+    assert verdict.ok is (attempt.outcome is expected.outcome)
     assert attempt.evidence in verdict.sentence
     if attempt.outcome in {Outcome.NO_ANSWER, Outcome.UNREACHABLE, Outcome.UNVERIFIED}:
         assert not verdict.ok
@@ -85,10 +65,10 @@ def refused(kind: ClientKind, how: Refusal) -> Attempt:
 
 @pytest.mark.parametrize(("how", "proven"), [(Refusal.ALERT, True), (Refusal.CLOSED, False), (Refusal.RESET, False)])
 def test_a_bare_close_proves_nothing_while_no_client_reached_the_application(how: Refusal, proven: bool) -> None:
-    alone = judge_port(EffectiveMode.STRICT, [refused(ClientKind.TLS, how)])
+    alone = judge_port(server(EffectiveMode.STRICT), PORT, [refused(ClientKind.TLS, how)])
     assert [verdict.ok for verdict in alone] == [proven]
     control = Attempt(ClientKind.MTLS, Outcome.ACCEPTED, "answered")
-    together = judge_port(EffectiveMode.STRICT, [refused(ClientKind.TLS, how), control])
+    together = judge_port(server(EffectiveMode.STRICT), PORT, [refused(ClientKind.TLS, how), control])
     assert [verdict.ok for verdict in together] == [True, True]
 
 
@@ -98,22 +78,25 @@ def test_all_attempts_on_a_port_are_held_against_its_mode_and_its_data_plane(
     mode: EffectiveMode, dataplane: Dataplane
 ) -> None:
     attempts = [Attempt(kind, Outcome.ACCEPTED, "answered") for kind in ClientKind]
-    verdicts = judge_port(mode, attempts, dataplane=dataplane)
+    verdicts = judge_port(server(mode, dataplane), PORT, attempts)
     assert [verdict.attempt for verdict in verdicts] == attempts
-    expected = [expectation(mode, kind, dataplane=dataplane) for kind in ClientKind]
+    expected = [expectation(kind, server(mode, dataplane), PORT) for kind in ClientKind]
     assert [verdict.expected for verdict in verdicts] == expected
     assert [verdict.ok for verdict in verdicts] == [wanted.outcome is Outcome.ACCEPTED for wanted in expected]
 
 
 def test_a_verdict_without_proof_keeps_what_was_seen_and_what_was_wanted() -> None:
     seen = refused(ClientKind.PLAINTEXT, Refusal.CLOSED)
-    (verdict,) = judge_port(EffectiveMode.STRICT, [seen])
-    assert (verdict.attempt, verdict.expected) == (seen, expectation(EffectiveMode.STRICT, ClientKind.PLAINTEXT))
+    (verdict,) = judge_port(server(EffectiveMode.STRICT), PORT, [seen])
+    assert (verdict.attempt, verdict.expected) == (
+        seen,
+        expectation(ClientKind.PLAINTEXT, server(EffectiveMode.STRICT), PORT),
+    )
     assert "proves nothing" in verdict.sentence
 
 
 def test_what_was_wrong_anyway_is_told_as_wrong_when_no_client_reached_the_application() -> None:
     silent = Attempt(ClientKind.MTLS, Outcome.NO_ANSWER, "nothing within 3 s")
     for seen in (silent, refused(ClientKind.MTLS, Refusal.CLOSED)):
-        (verdict,) = judge_port(EffectiveMode.STRICT, [seen])
-        assert verdict == judge(expectation(EffectiveMode.STRICT, ClientKind.MTLS), seen)
+        (verdict,) = judge_port(server(EffectiveMode.STRICT), PORT, [seen])
+        assert verdict == judge(expectation(ClientKind.MTLS, server(EffectiveMode.STRICT), PORT), seen)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
+from peerauth.model.connections import Arrival, ConnectionSeen
 from peerauth.runtime.tally import Tally
-from peerauth.telemetry import ConnectionSeen, Outcome
 
 
 def line(*, event: str, chain: str, direction: str = "inbound", flags: str = "-") -> bytes:
@@ -31,13 +31,13 @@ def test_a_connection_counts_once_when_it_reaches_its_application() -> None:
     tally = Tally()
     tally.feed(line(event="start", chain="plain_8080"))
     tally.feed(line(event="end", chain="plain_8080"))
-    assert tally.counts("foo/finance", 8080) == {Outcome.PLAINTEXT: 1}
+    assert tally.counts("foo/finance", 8080) == {Arrival.PLAINTEXT: 1}
 
 
 def test_a_refused_connection_counts_when_it_ends() -> None:
     tally = Tally()
     tally.feed(line(event="end", chain="refused_8080", flags="UH"))
-    assert tally.counts("foo/finance", 8080) == {Outcome.REFUSED: 1}
+    assert tally.counts("foo/finance", 8080) == {Arrival.REFUSED: 1}
 
 
 def test_outbound_connections_and_other_lines_do_not_count() -> None:
@@ -53,4 +53,4 @@ def test_a_listener_hears_only_while_it_listens() -> None:
     with tally.heard_by(heard.append):
         tally.feed(line(event="start", chain="plain_8080"))
     tally.feed(line(event="start", chain="plain_8080"))
-    assert [seen.outcome for seen in heard] == [Outcome.PLAINTEXT]
+    assert [seen.arrival for seen in heard] == [Arrival.PLAINTEXT]

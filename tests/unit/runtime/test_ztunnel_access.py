@@ -7,9 +7,9 @@ import json
 import pytest
 
 from peerauth.identity.spiffe import SpiffeId
+from peerauth.model.connections import Arrival, Event
 from peerauth.runtime.tally import Tally
 from peerauth.runtime.ztunnel_access import parse_access
-from peerauth.telemetry import Event, Outcome
 
 PLAINTEXT: dict[str, object] = {
     "level": "info",
@@ -49,21 +49,21 @@ def encoded(said: dict[str, object]) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("said", "outcome", "port"),
+    ("said", "arrival", "port"),
     [
-        (PLAINTEXT, Outcome.PLAINTEXT, 8080),
-        (TUNNEL, Outcome.MUTUAL_TLS, 9000),
-        (REFUSED, Outcome.REFUSED, 8080),
-        (CUT, Outcome.PLAINTEXT, 8080),
-        (UNREACHED, Outcome.ABANDONED, 8080),
+        (PLAINTEXT, Arrival.PLAINTEXT, 8080),
+        (TUNNEL, Arrival.MUTUAL_TLS, 9000),
+        (REFUSED, Arrival.REFUSED, 8080),
+        (CUT, Arrival.PLAINTEXT, 8080),
+        (UNREACHED, Arrival.ABANDONED, 8080),
     ],
     ids=["plaintext", "a tunnel", "refused", "let in and cut later", "no application"],
 )
-def test_an_inbound_connection_is_what_the_line_shows(said: dict[str, object], outcome: Outcome, port: int) -> None:
+def test_an_inbound_connection_is_what_the_line_shows(said: dict[str, object], arrival: Arrival, port: int) -> None:
     seen = parse_access(encoded(said))
     assert seen is not None
     assert (seen.workload, seen.direction, seen.event) == ("foo/finance", "inbound", Event.END)
-    assert (seen.outcome, seen.port) == (outcome, port)
+    assert (seen.arrival, seen.port) == (arrival, port)
 
 
 def test_a_tunnel_says_who_came() -> None:
@@ -101,5 +101,5 @@ def test_each_of_its_connections_counts_once_at_the_server() -> None:
     tally = Tally()
     for said in (PLAINTEXT | {"message": "connection opened"}, PLAINTEXT, TUNNEL, TUNNEL | {"direction": "outbound"}):
         tally.feed(encoded(said))
-    assert tally.counts("foo/finance", 8080) == {Outcome.PLAINTEXT: 1}
-    assert tally.counts("foo/finance", 9000) == {Outcome.MUTUAL_TLS: 1}
+    assert tally.counts("foo/finance", 8080) == {Arrival.PLAINTEXT: 1}
+    assert tally.counts("foo/finance", 9000) == {Arrival.MUTUAL_TLS: 1}

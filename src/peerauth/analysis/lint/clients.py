@@ -11,17 +11,23 @@ from collections.abc import Iterator, Sequence
 
 from peerauth.analysis.lint.codes import CLIENT_CONTRADICTS
 from peerauth.analysis.lint.survey import Judged, Survey, listed
+from peerauth.model.connections import Arrival
 from peerauth.model.diagnostic import Diagnostic, Evidence
 from peerauth.model.inventory import DestinationRule, PortTls, Service
 from peerauth.model.tables import Name, name_of
 from peerauth.model.world import target_number
-from peerauth.policy.decision import Dataplane, EffectiveMode
+from peerauth.policy.decision import Dataplane
+from peerauth.policy.reception import ClientKind
 
-# What a client does by each TLS mode, and the server's mode that this fails against.
-FAILS_AGAINST = {
-    "DISABLE": (EffectiveMode.STRICT, "sends plaintext, which is refused"),
-    "SIMPLE": (EffectiveMode.STRICT, "presents no certificate, and the handshake is refused"),
-    "ISTIO_MUTUAL": (EffectiveMode.DISABLE, "sends mutual TLS, which reaches the application undeciphered"),
+# What a client is by each TLS mode, as what it cannot want to arrive, and what that does to it.
+FAILS = {
+    "DISABLE": (ClientKind.PLAINTEXT, Arrival.REFUSED, "sends plaintext, which is refused"),
+    "SIMPLE": (ClientKind.TLS, Arrival.REFUSED, "presents no certificate, and the handshake is refused"),
+    "ISTIO_MUTUAL": (
+        ClientKind.MTLS,
+        Arrival.UNTOUCHED,
+        "sends mutual TLS, which reaches the application undeciphered",
+    ),
 }
 
 
@@ -51,36 +57,38 @@ def _service_of(survey: Survey, rule: DestinationRule) -> Service | None:
 def _refusing(
     service: Service, tls: PortTls, behind: Sequence[Judged], rule: DestinationRule
 ) -> Iterator[tuple[Judged, int]]:
-    if tls.mode not in FAILS_AGAINST:
+    if tls.mode not in FAILS:
         return
-    wrong, _ = FAILS_AGAINST[tls.mode]
     # A setting for one port goes before the one for all.
     elsewhere = {other.port for other in rule.tls if other.port is not None and other.subset == tls.subset}
     for port in service.ports:
         if port.protocol != "TCP" or (port.number in elsewhere if tls.port is None else port.number != tls.port):
             continue
         targets = [(judged, target_number(port, judged.workload)) for judged in behind]
-        failing = [(judged, number) for judged, number in targets if number and _is(judged, number, wrong)]
+        failing = [(judged, number) for judged, number in targets if number and _fails(judged, number, tls)]
         # Which workloads a subset holds is not known here: only if all refuse, its own do.
         if not tls.subset or len(failing) == len(behind):
             yield from failing
 
 
-def _is(judged: Judged, number: int, mode: EffectiveMode) -> bool:
-    return judged.decision.dataplane is Dataplane.SIDECAR and judged.enforced_on(number) is mode
+def _fails(judged: Judged, number: int, tls: PortTls) -> bool:
+    client, arrival, _ = FAILS[tls.mode]
+    met = judged.decision.dataplane is Dataplane.SIDECAR and judged.captured.gap(number) is None
+    return met and judged.receives(client, number) is arrival
 
 
 def _contradicts(
     rule: DestinationRule, tls: PortTls, service: Service, refusing: Sequence[tuple[Judged, int]]
 ) -> Diagnostic:
-    wrong, effect = FAILS_AGAINST[tls.mode]
+    _, _, effect = FAILS[tls.mode]
+    modes = ", ".join(sorted({judged.decision.in_force(number) for judged, number in refusing}))
     numbers = ", ".join(map(str, sorted({number for _, number in refusing})))
     names = listed(judged.name for judged, _ in refusing)
     subset = f" for its subset {tls.subset}" if tls.subset else ""
     deciders = {judged.decision.deciding(number) for judged, number in refusing}
     return CLIENT_CONTRADICTS.found(
         f"{rule.meta.full_name} tells clients of {service.meta.full_name} to use {tls.mode}{subset}, and port "
-        f"{numbers} of {names} is {wrong}: a client {effect}",
+        f"{numbers} of {names} is {modes}: a client {effect}",
         subject=f"DestinationRule {rule.meta.full_name}",
         origin=tls.origin,
         hint="remove the rule's tls block: clients then do what each server's own mode needs",

@@ -11,12 +11,14 @@ from collections.abc import Iterator, Sequence
 
 from peerauth.analysis.lint.codes import API_SERVER_REFUSED, PROBE_REFUSED, SCRAPE_REFUSED
 from peerauth.analysis.lint.survey import Judged, Survey, listed, port_named, service_port
+from peerauth.model.connections import Arrival
 from peerauth.model.diagnostic import Diagnostic, Evidence
 from peerauth.model.inventory import Probe
 from peerauth.model.meta import label_value
 from peerauth.model.tables import Name
 from peerauth.model.world import target_number
-from peerauth.policy.decision import Dataplane, EffectiveMode, Reason
+from peerauth.policy.decision import Dataplane, Reason
+from peerauth.policy.reception import ClientKind
 
 REWRITE_PROBES = "sidecar.istio.io/rewriteAppHTTPProbers"
 SCRAPE, SCRAPE_PORT = "prometheus.io/scrape", "prometheus.io/port"
@@ -63,7 +65,7 @@ def api_server_calls(survey: Survey) -> Iterator[Diagnostic]:
         refusing = [
             (judged, number)
             for judged in survey.behind.get(name, ())
-            if (number := target_number(port, judged.workload)) is not None and _refuses(judged, number)
+            if (number := target_number(port, judged.workload)) is not None and _refuses(judged, number, ClientKind.TLS)
         ]
         if refusing:
             called = target.webhook or target.meta.name
@@ -117,8 +119,8 @@ def _merged(judged: Judged) -> bool:
     return label_value(judged.workload.meta.annotations, MERGE_METRICS) != "false"
 
 
-def _refuses(judged: Judged, number: int) -> bool:
-    return judged.enforced_on(number) is EffectiveMode.STRICT
+def _refuses(judged: Judged, number: int, client: ClientKind = ClientKind.PLAINTEXT) -> bool:
+    return judged.receives(client, number) is Arrival.REFUSED
 
 
 def _decider(judged: Judged, number: int) -> Evidence:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from peerauth.analysis.may_select import Decide, Possible, may_select
+from peerauth.model.connections import Arrival
 from peerauth.model.inventory import Port, Service, ServicePort, Workload, WorkloadKey
 from peerauth.model.meta import NOWHERE, Origin
 from peerauth.model.peerauth import PeerAuthentication
@@ -18,6 +19,7 @@ from peerauth.model.world import World
 from peerauth.policy.capture import Captured, Gap, captured_of
 from peerauth.policy.decision import Dataplane, Decision, EffectiveMode
 from peerauth.policy.membership import Membership, hangs_on_namespace
+from peerauth.policy.reception import ClientKind, reception
 from peerauth.policy.revisions import standing_in
 
 
@@ -46,6 +48,10 @@ class Judged(msgspec.Struct, frozen=True):
         """What the data plane does on a port; None where nothing is enforced (outside the mesh, or kept away)."""
         enforces = self.decision.dataplane.enforces and self.captured.gap(port) is None
         return self.decision.in_force(port) if enforces else None
+
+    def receives(self, client: ClientKind, port: int) -> Arrival:
+        """As what a client of a kind arrives at a port."""
+        return reception(client, self.decision, port, captured=self.captured).arrival
 
     def missed(self, port: int) -> Gap | None:
         """What keeps a port of the application, or one that the winning policy names, away from the proxy."""
