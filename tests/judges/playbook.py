@@ -25,6 +25,7 @@ from peerauth.xds import wire
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.session import Session
 from peerauth.xds.wire import Close, CloseCode, Command, ProxyKey, SecondChance, Send, Variant
+from rigs.destinations import Source
 
 PROXY = ProxyKey("sidecar~finance.foo")
 
@@ -50,6 +51,13 @@ class Changes:
 
     type_url: TypeUrl
     bodies: Mapping[str, bytes]
+
+
+@dataclass(frozen=True)
+class Offers:
+    """What is on demand becomes this; None: nothing."""
+
+    bodies: Mapping[tuple[TypeUrl, str], bytes | None]
 
 
 @dataclass(frozen=True)
@@ -86,6 +94,10 @@ def change(type_url: TypeUrl, bodies: Mapping[str, bytes]) -> Changes:
     return Changes(type_url, bodies)
 
 
+def offer(type_url: TypeUrl, bodies: Mapping[str, bytes | None]) -> Offers:
+    return Offers({(type_url, name): body for name, body in bodies.items()})
+
+
 def response(type_url: TypeUrl, bodies: Mapping[str, bytes] | None = None, removed: Collection[str] = ()) -> Answers:
     return Answers(type_url, bodies or {}, frozenset(removed))
 
@@ -112,10 +124,12 @@ class Playbook:
         self, variant: Variant, view: Mapping[TypeUrl, Mapping[str, bytes]], *, only: TypeUrl | None = None
     ) -> None:
         self.variant = variant
+        self.source = Source()
         self.cache = ResourceCache()
         self.cache.replace(PROXY, view)
-        self._news = self.cache.watch(PROXY, lambda: None)
-        self.session = Session(PROXY, variant=variant, view=self.cache.view(PROXY), only=only)
+        self.cache.on_demand(PROXY, self.source)
+        self._view = self.cache.open(PROXY, lambda: None)
+        self.session = Session(PROXY, variant=variant, view=self._view, only=only)
         self.records: list[Command] = []
         self._closed: CloseCode | None = None
         self._closing_is_expected = False
@@ -125,13 +139,17 @@ class Playbook:
         self._transcript: list[object] = []
         _in_progress.append(self)
 
-    def __rshift__(self, step: Says | Changes | SecondChance) -> Playbook:
+    def __rshift__(self, step: Says | Changes | Offers | SecondChance) -> Playbook:
         self.quiet()
         self._transcript.append(step)
         match step:
             case Changes(type_url=type_url, bodies=bodies):
                 self.cache.set(PROXY, type_url, bodies)
-                self._feed(wire.ResourcesChanged(self._news.drain()))
+                self.hear()
+            case Offers(bodies=offered):
+                self.source.put(offered)
+                self.cache.changed(self.source, {name for _, name in offered})
+                self.hear()
             case SecondChance():
                 self._feed(step)
             case Says():
@@ -144,7 +162,7 @@ class Playbook:
         self._transcript.append(steps)
         for step in steps:
             self.cache.set(PROXY, step.type_url, step.bodies)
-        self._feed(wire.ResourcesChanged(self._news.drain()))
+        self.hear()
         return self
 
     def __lshift__(self, expected: Answers) -> Playbook:
@@ -162,6 +180,19 @@ class Playbook:
         assert not self._sent, self._story(f"not expected: {list(self._sent)}")
         return self
 
+    def hang_up(self) -> None:
+        """The stream ends."""
+        self.quiet()
+        self._view.close()
+
+    def turn_to(self, source: Source | None) -> Playbook:
+        """What is on demand comes from another source, or from none."""
+        self.quiet()
+        self._transcript.append(source)
+        self.cache.on_demand(PROXY, source)
+        self.hear()
+        return self
+
     @property
     def closed(self) -> CloseCode | None:
         """Why the session closed the stream, if it did. Who asks has thought of it: otherwise it must not happen."""
@@ -172,6 +203,11 @@ class Playbook:
         """Nothing more was sent, and the stream is open unless the test has looked at why it is not."""
         self.quiet()
         assert self._closed is None or self._closing_is_expected, self._story(f"closed, not expected: {self._closed}")
+
+    def hear(self) -> None:
+        """The session hears the news, if there are any."""
+        if (news := self._view.drain()) is not None:
+            self._feed(news)
 
     def _feed(self, event: wire.Event) -> None:
         for command in self.session.receive(event):

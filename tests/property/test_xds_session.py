@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from peerauth.dataplane.resources import CLUSTER, LISTENER, SECRET, TypeUrl
 from peerauth.xds import session as session_module
-from peerauth.xds.cache import Changes, ResourceCache
+from peerauth.xds.cache import ResourceCache
 from peerauth.xds.session import Session
 from peerauth.xds.status import ProxyRecord
 from peerauth.xds.wire import (
@@ -85,8 +85,8 @@ class Dialogue(RuleBasedStateMachine):
     # --- the client --------------------------------------------------------------------------------------------------
 
     def connect(self) -> None:
-        self.changes: Changes = self.cache.watch(PROXY, lambda: None)
-        self.session = Session(PROXY, variant=self.variant, view=self.cache.view(PROXY))
+        self.view = self.cache.open(PROXY, lambda: None)
+        self.session = Session(PROXY, variant=self.variant, view=self.view)
         self.record = ProxyRecord()
         self.record.opened(1)
         self.inbox: deque[bytes] = deque()
@@ -123,8 +123,12 @@ class Dialogue(RuleBasedStateMachine):
         self.say(delta.SerializeToString())
 
     def say(self, data: bytes) -> None:
-        self.hear(ResourcesChanged(self.changes.drain()))
+        self.hear_of_changes()
         self.hear(RequestReceived(data))
+
+    def hear_of_changes(self) -> None:
+        if (news := self.view.drain()) is not None:
+            self.hear(news)
 
     def hear(self, event: Event) -> None:
         for command in self.session.receive(event):
@@ -201,7 +205,7 @@ class Dialogue(RuleBasedStateMachine):
 
     @rule()
     def session_hears_of_it(self) -> None:
-        self.hear(ResourcesChanged(self.changes.drain()))
+        self.hear_of_changes()
 
     @rule()
     def time_passes(self) -> None:
@@ -248,7 +252,7 @@ class Dialogue(RuleBasedStateMachine):
 
     @rule()
     def client_reconnects(self) -> None:
-        self.changes.close()
+        self.view.close()
         self.connect()
 
     # --- what must hold ----------------------------------------------------------------------------------------------
@@ -269,7 +273,7 @@ class Dialogue(RuleBasedStateMachine):
         for type_url in TYPES:
             if type_url not in self.spoken:
                 self.ask(type_url)
-        self.hear(ResourcesChanged(self.changes.drain()))
+        self.hear_of_changes()
         for _ in range(MAX_STEPS):
             if not self.inbox:
                 break

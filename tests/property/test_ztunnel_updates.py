@@ -27,7 +27,7 @@ from peerauth.policy.decision import Dataplane, EffectiveMode
 from peerauth.policy.mesh import Mesh
 from peerauth.proto import workload_pb2
 from peerauth.runtime.ztunnel import ALL_ZTUNNELS, ZtunnelFeed, ztunnel_key
-from peerauth.xds.cache import Changes, ResourceCache
+from peerauth.xds.cache import ResourceCache
 from peerauth.xds.session import Session
 from peerauth.xds.wire import (
     ADDRESS,
@@ -120,8 +120,8 @@ class Updates(RuleBasedStateMachine):
     # --- the client --------------------------------------------------------------------------------------------------
 
     def connect(self, *, addresses_first: bool = True) -> None:
-        self.changes: Changes = self.cache.watch(PROXY, lambda: None)
-        self.session = Session(PROXY, variant=Variant.DELTA, view=self.cache.view(PROXY))
+        self.view = self.cache.open(PROXY, lambda: None)
+        self.session = Session(PROXY, variant=Variant.DELTA, view=self.view)
         self.inbox: deque[bytes] = deque()
         self.unasked = list(TYPES if addresses_first else reversed(TYPES))
         self.ask()
@@ -138,8 +138,12 @@ class Updates(RuleBasedStateMachine):
         self.say(message)
 
     def say(self, message: discovery_pb2.DeltaDiscoveryRequest) -> None:
-        self.hear(ResourcesChanged(self.changes.drain()))
+        self.hear_of_changes()
         self.hear(RequestReceived(message.SerializeToString()))
+
+    def hear_of_changes(self) -> None:
+        if (news := self.view.drain()) is not None:
+            self.hear(news)
 
     def hear(self, event: RequestReceived | ResourcesChanged) -> None:
         for command in self.session.receive(event):
@@ -190,7 +194,7 @@ class Updates(RuleBasedStateMachine):
 
     @rule()
     def session_hears_of_it(self) -> None:
-        self.hear(ResourcesChanged(self.changes.drain()))
+        self.hear_of_changes()
 
     @precondition(lambda self: self.inbox)
     @rule()
@@ -199,7 +203,7 @@ class Updates(RuleBasedStateMachine):
 
     @rule(addresses_first=st.booleans())
     def client_reconnects(self, addresses_first: bool) -> None:
-        self.changes.close()
+        self.view.close()
         self.connect(addresses_first=addresses_first)
 
     @precondition(lambda self: self.unasked)
@@ -244,7 +248,7 @@ class Updates(RuleBasedStateMachine):
     def all_is_read(self) -> None:
         while self.unasked:
             self.ask()
-        self.hear(ResourcesChanged(self.changes.drain()))
+        self.hear_of_changes()
         for _ in range(MAX_STEPS):
             if not self.inbox:
                 break

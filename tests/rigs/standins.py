@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection
 
-from peerauth.dataplane.resources import TypeUrl
+from peerauth.dataplane.resources import LISTENER, TypeUrl
 from peerauth.runtime.outstanding import Heard
-from peerauth.xds.cache import Changes, ResourceCache
+from peerauth.xds.cache import ResourceCache, StreamView
 from peerauth.xds.status import Answer
 from peerauth.xds.wire import ProxyKey, Resource
 from rigs.bounded import idle
@@ -62,7 +62,8 @@ class Proxies:
         self._cache = cache
         self._held: dict[ProxyKey, dict[TypeUrl, dict[str, str]]] = {}
         self._refused: dict[tuple[ProxyKey, TypeUrl, str], str] = {}
-        self._news: dict[ProxyKey, Changes] = {}
+        self._streams: dict[ProxyKey, StreamView] = {}
+        self._asked: dict[ProxyKey, dict[TypeUrl, set[str]]] = {}
         self._followers: list[Heard] = []
         self.still: set[ProxyKey] = set()
         self.refusing: set[ProxyKey] = set()
@@ -75,15 +76,21 @@ class Proxies:
         def wake() -> None:
             loop.call_soon(self._take, proxy)
 
-        self._news[proxy] = self._cache.watch(proxy, wake)
+        self._streams[proxy] = self._cache.open(proxy, wake)
         if not holds:
-            self._held[proxy] = {}
+            self._held[proxy], self._asked[proxy] = {}, {}
         self._hear(proxy, None, ())
-        loop.call_soon(self.take, proxy)
+        loop.call_soon(self._speak, proxy)
+
+    def ask(self, proxy: ProxyKey, type_url: TypeUrl, *names: str) -> None:
+        """It asks for names, now and whenever the same process connects again."""
+        self._asked[proxy].setdefault(type_url, set()).update(names)
+        self._streams[proxy].ask(type_url, names)
+        self.take(proxy, type_url)
 
     def disconnect(self, proxy: ProxyKey) -> None:
         """Its streams end; its process may go on with what it has."""
-        self._news.pop(proxy).close()
+        self._streams.pop(proxy).close()
         self._hear(proxy, None, ())
 
     def go_on(self, proxy: ProxyKey) -> None:
@@ -92,7 +99,7 @@ class Proxies:
         self._take(proxy)
 
     def connected(self, proxy: ProxyKey) -> bool:
-        return proxy in self._news
+        return proxy in self._streams
 
     def process(self, proxy: ProxyKey) -> Process | None:
         return self.processes.get(proxy)
@@ -123,11 +130,20 @@ class Proxies:
         self._held[proxy][type_url][name] = Resource.of(type_url, name=name, body=body).version
         self._hear(proxy, type_url, (name,))
 
+    def _speak(self, proxy: ProxyKey) -> None:
+        """The first it says on a stream: what it asks for by name and what it has; it takes what is new if it can."""
+        asked, held = self._asked[proxy], self._held[proxy]
+        for type_url in {*asked, *held} or {LISTENER}:
+            self._streams[proxy].ask(type_url, asked.get(type_url, ()))
+            self._hear(proxy, type_url, held.setdefault(type_url, {}))
+        if proxy not in self.still:
+            self.take(proxy, *{*self._cache.view(proxy).by_type, *asked})
+
     def _take(self, proxy: ProxyKey) -> None:
-        news = self._news.get(proxy)
-        if news is not None and proxy not in self.still:
-            for type_url in news.drain():
-                self.take(proxy, type_url)
+        stream = self._streams.get(proxy)
+        news = stream.drain() if stream is not None and proxy not in self.still else None
+        for type_url in news.names if news is not None else ():
+            self.take(proxy, type_url)
 
     def _hear(self, proxy: ProxyKey, type_url: TypeUrl | None, names: Collection[str]) -> None:
         for follower in self._followers:

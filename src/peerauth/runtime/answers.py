@@ -10,6 +10,7 @@ from peerauth.aio import spawn
 from peerauth.model.diagnostic import Diagnostic, Severity
 from peerauth.runtime.local_mesh import LocalMesh
 from peerauth.runtime.outstanding import PATIENCE_SECONDS, Behind, CaughtUp
+from peerauth.xds.on_demand import MOST_ASKED
 from peerauth.xds.status import Nack
 from peerauth.xds.wire import ProxyKey
 
@@ -75,7 +76,7 @@ class Answers:
             self._listener.trouble([_overdue(whose, event)])
 
     def _refused(self) -> Iterator[tuple[str, Diagnostic]]:
-        """What the proxies refused of what they were last sent: in a few words, and as something to report."""
+        """What the proxies refused of what they were last sent, or are not sent: in few words, and as a report."""
         status = self._mesh.discovery.status()
         for proxy, whose in self._mesh.proxies().items():
             known = status.get(proxy)
@@ -83,6 +84,9 @@ class Answers:
                 for name, nack in sorted(refused.items()):
                     what = f"{whose} refuses {name}"
                     yield what, _refusal(what, nack, self._kept_open.get((proxy, name)))
+            if known and known.forgotten:
+                what = f"{whose} asks for more than {MOST_ASKED:,} destinations"
+                yield what, _forgotten(what)
 
     def _whose(self, proxy: ProxyKey) -> str:
         return self._mesh.proxies().get(proxy, str(proxy))
@@ -96,6 +100,12 @@ def _refusal(what: str, nack: Nack, kept_open: Behind | None) -> Diagnostic:
     elif kept_open is not None:
         hint = f"{hint}, and with it stays open as before what was to be closed: {_some(kept_open.open)}"
     return Diagnostic("proxy-refused", Severity.ERROR, message, hint=hint)
+
+
+def _forgotten(what: str) -> Diagnostic:
+    message = f"{what}: those that nothing is known of are forgotten first, and where there are none the new ones"
+    hint = "connections to these are closed, not sent as plaintext; look which application dials so many addresses"
+    return Diagnostic("proxy-asks-too-much", Severity.ERROR, message, hint=hint)
 
 
 def _overdue(whose: str, behind: Behind) -> Diagnostic:

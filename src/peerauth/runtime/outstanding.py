@@ -151,7 +151,8 @@ class Outstanding:
     ) -> None:
         """Takes note of resources that were put into the cache for a proxy, or taken from it, just now.
 
-        `closes` says in sentences what they no longer let in. For types that a proxy asks for as a whole.
+        `closes` says in sentences what they no longer let in. For types that a proxy asks for as a whole, and for names
+        on demand that it has asked for.
         """
         account, sentences = self._accounts.setdefault(proxy, _Account()), tuple(closes)
         account.open.update(dict.fromkeys(sentences))
@@ -232,7 +233,15 @@ class Outstanding:
         # A new process never had what was to be removed, and does not mention it.
         for at in [at for at in account.missing if at[0] == type_url and not self._wanted(proxy, *at)]:
             self._look(proxy, account, at)
+        for at in [at for at in account.missing if not self._is_asked_for(proxy, *at)]:
+            del account.missing[at]
         self._sum_up(proxy, account)
+
+    def _is_asked_for(self, proxy: ProxyKey, type_url: TypeUrl, name: str) -> bool:
+        """Whether it gets the resource, or may yet ask for it: a name on demand belongs to the stream that asked."""
+        view = self._cache.view(proxy)
+        connected = self._acknowledgements.connected(proxy)
+        return not connected or not view.is_on_demand(type_url, name) or view.asks(name)
 
     def _mark(self, proxy: ProxyKey, at: tuple[TypeUrl, str], missing: _Missing) -> None:
         """Notes that something is closed by what is missing, if it is of a type that can."""

@@ -13,7 +13,6 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from enum import Enum
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -205,7 +204,7 @@ class DiscoveryServer:
         return Answer(None) if record is None else record.answer(type_url, name)
 
     def refusals_news(self) -> asyncio.Event:
-        """Is set once when a proxy refuses something, or something again, or no longer refuses what it did."""
+        """Is set once when a proxy refuses something, or again, or no longer; or asks for more names than are kept."""
         return self._refusals_news
 
     def connected(self, proxy: ProxyKey) -> bool:
@@ -253,22 +252,26 @@ class DiscoveryServer:
         number, record = next(self._stream_numbers), self._records[proxy]
 
         def observe(command: Command) -> None:
-            concerns = bool(record.refused)
+            refused, limited = bool(record.refused), bool(record.forgotten)
             record.record(number, command, now=self._clock())
             if isinstance(command, RecordHeld | RecordAck | RecordNack):
                 self._tell(proxy, command.type_url, command.versions)
-            if concerns or record.refused:
+            if refused or record.refused or limited is not bool(record.forgotten):
                 self._tell_refusals()
 
-        session = Session(proxy, variant=variant, view=self._cache.view(proxy), only=only)
+        wake = asyncio.Event()
+        view = self._cache.open(proxy, wake.set)
+        session = Session(proxy, variant=variant, view=view, only=only)
         record.opened(number)
         self._tell(proxy)
         try:
-            watch = partial(self._cache.watch, proxy)
-            await drive(session, context=context, watch=watch, observe=observe, patience=self._patience)
+            await drive(session, view=view, wake=wake, context=context, observe=observe, patience=self._patience)
         finally:
+            limited = bool(record.forgotten)
             record.closed(number)
             self._tell(proxy)
+            if limited:
+                self._tell_refusals()
 
     def _tell_refusals(self) -> None:
         self._refusals_news.set()

@@ -8,15 +8,16 @@ Order. Changes go out clusters, endpoints, listeners, routes, secrets. What may 
 client waits until the client has acknowledged it; what only changes holds nothing back, since a client applies answers
 in the order in which they come. Removals go the other way: a cluster goes after the client has acknowledged listeners
 that no longer use it, and stays while a listener update is refused, because then the old listener is what runs. What a
-client asks for by name is answered at once. ztunnel's addresses wait for the policies that they name, without
-exception: an unknown policy is an open door.
+client asks for by name is answered at once. What is had only by asking (on demand) stands outside of this order:
+nothing refers to it, so that nothing waits for it and its removal waits for nobody. ztunnel's addresses wait for the
+policies that they name, without exception: an unknown policy is an open door.
 
 Facts: xDS protocol, "Eventual consistency considerations"; Envoy sends its Node on the first message only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from google.protobuf.message import DecodeError
 
@@ -76,7 +77,9 @@ class Session:
 
     def _handle(self, event: Event) -> Iterator[Command]:
         match event:
-            case wire.ResourcesChanged(names=changed):
+            case wire.ResourcesChanged(names=changed, anew=anew):
+                if anew:
+                    yield from self._ask_anew()
                 for type_url, names in changed.items():
                     if watch := self._watches.get(type_url):
                         watch.mark(names, self._view)
@@ -122,12 +125,14 @@ class Session:
         watch = Watch(type_url, variant=self._variant, subscription=subscription)
         match request:
             case StateRequest():
+                self._view.ask(type_url, ())  # what is on demand is not served in this variant
                 watch.begin(request.version, subscription.replace(request.names), self._view)
             case DeltaRequest():
                 subscribe = set(request.subscribe)
                 if type_url in _NEEDS_POLICIES and WILDCARD in request.unsubscribe:
                     subscribe.update(request.held)  # ztunnel resumes its demands by listing them as held only
                 change = subscription.adjust(subscribe=subscribe, unsubscribe=request.unsubscribe)
+                yield from self._ask(watch, change.asked)
                 watch.resume(request.held, watch.with_related(change, self._view), self._view)
         self._watches[type_url] = watch
         yield wire.RecordHeld(type_url, dict(watch.known))
@@ -139,6 +144,8 @@ class Session:
         match request:
             case DeltaRequest():
                 change = watch.subscription.adjust(subscribe=request.subscribe, unsubscribe=request.unsubscribe)
+                yield from self._ask(watch, change.asked)
+                self._view.drop(watch.type_url, change.dropped)
                 watch.resubscribe(watch.with_related(change, self._view), self._view)
             case StateRequest() if request.nonce == watch.last_nonce:
                 before = frozenset(watch.subscription.names)
@@ -148,6 +155,20 @@ class Session:
                     watch.ask_again()
             case StateRequest():
                 pass  # stale: the client has yet to read an answer, and will say everything again in reply to it
+
+    def _ask(self, watch: Watch, names: Collection[str]) -> Iterator[Command]:
+        """Tells the view what is asked for by name. What it does not keep is answered, and forgotten here too."""
+        if forgotten := self._view.ask(watch.type_url, names):
+            for each in (*self._watches.values(), watch):
+                each.subscription.forget(forgotten)
+            yield wire.RecordForgotten(len(forgotten))
+
+    def _ask_anew(self) -> Iterator[Command]:
+        for watch in self._watches.values():
+            if self._variant is Variant.DELTA:
+                names = tuple(watch.subscription.names)
+                yield from self._ask(watch, names)
+                watch.mark((name for name in names if self._view.is_on_demand(watch.type_url, name)), self._view)
 
     def _acknowledge(self, watch: Watch, request: StateRequest | DeltaRequest) -> Iterator[Command]:
         if request.refusal is None:

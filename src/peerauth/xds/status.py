@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from peerauth.dataplane.resources import TypeUrl
-from peerauth.xds.wire import Command, RecordAck, RecordHeld, RecordNack, Refusal
+from peerauth.xds.wire import Command, RecordAck, RecordForgotten, RecordHeld, RecordNack, Refusal
 
 
 class Nack(msgspec.Struct, frozen=True):
@@ -36,12 +36,16 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class ProxyStatus(msgspec.Struct, frozen=True):
-    """One proxy now. `acked` is type to name to version over its open streams; `refused` is what it will not take."""
+    """One proxy now. `acked` is type to name to version over its open streams; `refused` is what it will not take.
+
+    `forgotten`: so many names it asked for on demand beyond what is kept for a stream, and has nothing of.
+    """
 
     connected: bool
     acked: Mapping[TypeUrl, Mapping[str, str]]
     refused: Mapping[TypeUrl, Mapping[str, Nack]]
     last_nack: Nack | None
+    forgotten: int = 0
 
 
 @dataclass(slots=True)
@@ -51,12 +55,14 @@ class ProxyRecord:
     streams: dict[int, dict[TypeUrl, dict[str, str]]] = field(default_factory=dict)
     refused: dict[TypeUrl, dict[str, Nack]] = field(default_factory=dict)
     last_nack: Nack | None = None
+    forgotten: dict[int, int] = field(default_factory=dict)  # by stream
 
     def opened(self, stream: int) -> None:
         self.streams[stream] = {}
 
     def closed(self, stream: int) -> None:
         self.streams.pop(stream, None)
+        self.forgotten.pop(stream, None)
 
     def record(self, stream: int, command: Command, *, now: float) -> None:
         """Takes note of the commands that are observations; the others pass by."""
@@ -69,6 +75,8 @@ class ProxyRecord:
                 self.last_nack = Nack(type_url, versions, refusal, isolated, now)
                 if isolated:
                     self.refused.setdefault(type_url, {}).update(dict.fromkeys(versions, self.last_nack))
+            case RecordForgotten(names=names):
+                self.forgotten[stream] = self.forgotten.get(stream, 0) + names
             case _:
                 pass
 
@@ -127,4 +135,5 @@ class ProxyRecord:
             acked=acked,
             refused={type_url: dict(nacks) for type_url, nacks in self.refused.items()},
             last_nack=self.last_nack,
+            forgotten=sum(self.forgotten.values()),
         )

@@ -15,7 +15,7 @@ import grpc
 import grpc.aio
 
 from peerauth.aio import spawn
-from peerauth.xds.cache import Changes
+from peerauth.xds.cache import StreamView
 from peerauth.xds.session import Session
 from peerauth.xds.wire import (
     Close,
@@ -23,7 +23,6 @@ from peerauth.xds.wire import (
     Command,
     Event,
     RequestReceived,
-    ResourcesChanged,
     SecondChance,
     Send,
 )
@@ -50,33 +49,43 @@ class Context(Protocol):
 async def drive(
     session: Session,
     *,
+    view: StreamView,
+    wake: asyncio.Event,
     context: Context,
-    watch: Callable[[Callable[[], None]], Changes],
     observe: Callable[[Command], None],
     patience: float,
 ) -> None:
-    """Runs until the client ends the stream or the session closes it. `observe` gets the commands that record.
+    """Runs until the client ends the stream or the session closes it, and closes `view`, whose news set `wake`.
 
-    What the client refused is offered again every `patience` seconds.
+    `observe` gets the commands that record. What the client refused is offered again every `patience` seconds.
     """
-    stream = _Stream(session, context, observe, patience)
-    changes = watch(stream.wake.set)
+    stream = _Stream(session, view, context, wake=wake, observe=observe, patience=patience)
     try:
         async with asyncio.TaskGroup() as group:
-            reader = spawn(group, stream.read(changes), name="xds reader")
-            await stream.write(changes)
+            reader = spawn(group, stream.read(), name="xds reader")
+            await stream.write()
             reader.cancel()
     finally:
-        changes.close()
+        view.close()
     if stream.close is not None:
         await context.abort(_CODES[stream.close.code], stream.close.reason)
 
 
 class _Stream:
-    def __init__(self, session: Session, context: Context, observe: Callable[[Command], None], patience: float) -> None:
-        self.wake = asyncio.Event()
+    def __init__(
+        self,
+        session: Session,
+        view: StreamView,
+        context: Context,
+        *,
+        wake: asyncio.Event,
+        observe: Callable[[Command], None],
+        patience: float,
+    ) -> None:
         self.close: Close | None = None
         self._session = session
+        self._view = view
+        self._wake = wake
         self._context = context
         self._observe = observe
         self._outbox: deque[bytes] = deque()
@@ -84,19 +93,19 @@ class _Stream:
         self._patience = patience
         self._offer_again_at: float | None = None
 
-    async def read(self, changes: Changes) -> None:
+    async def read(self) -> None:
         while isinstance(message := await self._context.read(), bytes):
             # News first, or an answer could show what is newer than the order between types knows of.
-            self._catch_up(changes)
+            self._catch_up()
             self._feed(RequestReceived(message))
-            self.wake.set()
+            self._wake.set()
         self._ended = True
-        self.wake.set()
+        self._wake.set()
 
-    async def write(self, changes: Changes) -> None:
+    async def write(self) -> None:
         while not self._ended and self.close is None:
             waited_long_enough = await self._woken()
-            self._catch_up(changes)
+            self._catch_up()
             if waited_long_enough:
                 self._feed(SecondChance())
             while self._outbox:
@@ -110,17 +119,17 @@ class _Stream:
             self._offer_again_at = asyncio.get_running_loop().time() + self._patience
         try:
             async with asyncio.timeout_at(self._offer_again_at):
-                await self.wake.wait()
+                await self._wake.wait()
         except TimeoutError:
             self._offer_again_at = None
             return True
         finally:
-            self.wake.clear()
+            self._wake.clear()
         return False
 
-    def _catch_up(self, changes: Changes) -> None:
-        if names := changes.drain():
-            self._feed(ResourcesChanged(names))
+    def _catch_up(self) -> None:
+        if (news := self._view.drain()) is not None:
+            self._feed(news)
 
     def _feed(self, event: Event) -> None:
         for command in self._session.receive(event):

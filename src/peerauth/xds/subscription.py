@@ -60,14 +60,25 @@ class Subscription:
     def adjust(self, *, subscribe: Collection[str], unsubscribe: Collection[str]) -> SubscriptionChange:
         """Delta: a name in both lists ends unsubscribed (ztunnel says "no wildcard" so)."""
         legacy = not self._begun and not subscribe and self.legacy_wildcard
-        wildcard = (self.wildcard or legacy or WILDCARD in subscribe) and WILDCARD not in unsubscribe
-        asked = set(subscribe) - set(unsubscribe) - {WILDCARD}
-        names = (self.names | asked) - set(unsubscribe)
-        dropped = frozenset(set(unsubscribe) - {WILDCARD})
-        change = self._become(wildcard=wildcard, names=names)
+        had, gone = self.wildcard, set(unsubscribe)
+        self.wildcard = (had or legacy or WILDCARD in subscribe) and WILDCARD not in gone
+        asked = set(subscribe) - gone - {WILDCARD}
+        gone.discard(WILDCARD)
+        self._begun = True
+        self.names |= asked
+        self.names -= gone
         # Subscribing again to a name is how a client asks for it again; dropping a name that the wildcard still covers
         # is answered too, because the client cannot know whether it does.
-        return msgspec.structs.replace(change, asked=frozenset(asked), dropped=dropped)
+        return SubscriptionChange(
+            asked=frozenset(asked),
+            dropped=frozenset(gone),
+            wildcard_began=self.wildcard and not had,
+            wildcard_ended=had and not self.wildcard,
+        )
+
+    def forget(self, names: Collection[str]) -> None:
+        """These names are as if they had never been asked for."""
+        self.names.difference_update(names)
 
     def bring_along(self, asked: Collection[str], related: Related) -> frozenset[str]:
         """Subscribes to what goes with the names asked for; returns what did. Everything needs no company.

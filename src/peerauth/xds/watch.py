@@ -12,7 +12,7 @@ Memory is bounded by the view, the subscription and what the client claimed.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -45,7 +45,6 @@ class Watch:
     _owed: set[str] = field(default_factory=set)
     _trials: list[set[str]] = field(default_factory=list)
     _greeting: bool = False  # an answer is expected even if it is empty
-    _relieved: bool = False  # a refusal ended because the view came back to `known`
     _held: dict[str, Resource] = field(default_factory=dict)  # state of the world only
     _based: bool = False  # state of the world only: `_held` is really what the client has
 
@@ -166,57 +165,57 @@ class Watch:
     # --- answers -----------------------------------------------------------------------------------------------------
 
     def plan(self, view: View) -> Plan:
-        """What differs now. Forgets on the way what no longer does."""
+        """What differs now."""
         adds: list[str] = []
         drops: list[str] = []
         for name in sorted(self._due):
             target = self._target(name, view)
-            if self._nothing_to_say(name, target):
-                self._due.discard(name)
-                self._owed.discard(name)
-            else:
+            if not self._nothing_to_say(name, target):
                 (adds if target else drops).append(name)
         return Plan(adds, drops)
 
     def settled(self, view: View) -> bool:
-        """The client has what the view has, and said so."""
-        # The plan first: it forgets refusals of what the view does not have any more.
-        return self.in_flight is None and self.plan(view) == Plan([], []) and not self.refused
+        """The client has what the view has, and said so; but for what is on demand, which nothing refers to."""
+        if self._on_its_way(view):
+            return False
+        plan = self.plan(view)
+        refused = (name for name in self.refused if self._target(name, view) != self.known.get(name, ABSENT))
+        return not any(self._ordered((*plan.adds, *plan.drops, *refused), view))
 
     def busy(self, view: View) -> bool:
-        """Something new is on its way to the client, or waits to be."""
-        if self.in_flight is not None:
-            return True
-        return bool(self.plan(view).adds)
+        """Something new that others may refer to is on its way to the client, or waits to be."""
+        return self._on_its_way(view) or any(self._ordered(self.plan(view).adds, view))
 
     def introduces(self, view: View) -> bool:
         """Names that the client lacks, or is losing, are on their way or wait to be: what may refer to them waits."""
         sent = self.in_flight.versions if self.in_flight is not None else {}
-        if any(version == ABSENT or name not in self.known for name, version in sent.items()):
+        if any(sent[name] == ABSENT or name not in self.known for name in self._ordered(sent, view)):
             return True
-        return any(name not in self.known and self._target(name, view) != ABSENT for name in self._due)
+        new = (name for name in self._due if name not in self.known and self._target(name, view) != ABSENT)
+        return any(self._ordered(new, view))
 
     def compose(self, clearance: Clearance, *, nonce: str, view: View) -> bytes | None:
         """The next answer, put in flight; None if there is nothing to say or nothing that may be said yet."""
-        plan = self.plan(view)
-        if self._relieved and self.refused:
+        if self._tidy(view) and self.refused:
             self._reconsider(view)
-            plan = self.plan(view)
-        self._relieved = False
+        plan = self.plan(view)
         tried = set[str]().union(*self._trials)
-        asked = self._owed if clearance.asked else frozenset[str]()
-        adds = [name for name in plan.adds if name not in tried and (clearance.changes or name in asked)]
+        asked = self._owed if clearance.asked else set[str]()
+        free = {name for name in (*plan.adds, *plan.drops) if view.is_on_demand(self.type_url, name)}
+        adds = [
+            name for name in plan.adds if name not in tried and (clearance.changes or name in free or name in asked)
+        ]
         # To say of a name that the client does not have that it does not exist is an answer, not a removal.
         drops = [
             name
             for name in plan.drops
-            if name not in tried and (clearance.removals if name in self.known else name in asked)
+            if name not in tried and (name in free or (clearance.removals if name in self.known else name in asked))
         ]
         if self._complete and not self._based and adds != plan.adds:
             return None
         trial = False
         if not adds and not drops and clearance.changes:
-            adds, drops = self._next_trial(plan, clearance)
+            adds, drops = self._next_trial(plan, free if not clearance.removals else None)
             trial = bool(adds or drops)
         if not adds and not drops and not (self._greeting and clearance.changes):
             return None
@@ -238,14 +237,24 @@ class Watch:
         ordered = [whole[name] for name in sorted(whole)]
         return encode_state(ordered, type_url=self.type_url, nonce=answer.nonce, version=set_version(ordered))
 
-    def _next_trial(self, plan: Plan, clearance: Clearance) -> tuple[list[str], list[str]]:
+    def _next_trial(self, plan: Plan, removable: Collection[str] | None) -> tuple[list[str], list[str]]:
+        """The next part of a refused answer; of removals only the `removable` ones, or with None any."""
         while self._trials:
             group = self._trials.pop(0)
             adds = [name for name in plan.adds if name in group]
-            drops = [name for name in plan.drops if name in group and clearance.removals]
+            drops = [name for name in plan.drops if name in group and (removable is None or name in removable)]
             if adds or drops:
                 return adds, drops
         return [], []
+
+    def _ordered(self, names: Iterable[str], view: View) -> Iterator[str]:
+        """Those of the names that take part in the order between types."""
+        return (name for name in names if not view.is_on_demand(self.type_url, name))
+
+    def _on_its_way(self, view: View) -> bool:
+        """Whether an answer is unacknowledged that has more in it than what is on demand."""
+        sent = self.in_flight.versions if self.in_flight is not None else None
+        return sent is not None and (not sent or any(self._ordered(sent, view)))
 
     # --- small steps -------------------------------------------------------------------------------------------------
 
@@ -255,16 +264,26 @@ class Watch:
 
     def _nothing_to_say(self, name: str, target: str) -> bool:
         if target == ABSENT and self.variant is Variant.STATE and not self._complete:
-            self._forget(name)  # such an answer cannot express absence
-            return True
+            return True  # such an answer cannot express absence
         if name in self._owed:
             return False
-        if target == self.known.get(name, ABSENT):
-            if self.refused.pop(name, None) is not None:
+        return target in {self.known.get(name, ABSENT), self.refused.get(name)}
+
+    def _tidy(self, view: View) -> bool:
+        """Forgets what there is nothing to say of; returns whether a refusal ended because the view came back."""
+        relieved = False
+        for name in tuple(self._due):
+            target = self._target(name, view)
+            if not self._nothing_to_say(name, target):
+                continue
+            if target == ABSENT and self.variant is Variant.STATE and not self._complete:
+                self._forget(name)
+            elif target == self.known.get(name, ABSENT) and self.refused.pop(name, None) is not None:
                 self.notes[name] = target
-                self._relieved = True
-            return True
-        return self.refused.get(name) == target
+                relieved = True
+            self._due.discard(name)
+            self._owed.discard(name)
+        return relieved
 
     def _matters(self, name: str, view: View) -> bool:
         """Keeps names that came and went while the client was slow from piling up."""

@@ -206,6 +206,22 @@ class View(Protocol):
         """
         ...
 
+    def is_on_demand(self, type_url: TypeUrl, name: str) -> bool:
+        """Whether a name is of a kind that is got only by asking: no wildcard covers it, and nothing refers to it."""
+        ...
+
+    def ask(self, type_url: TypeUrl, names: Collection[str]) -> Collection[str]:
+        """The client asks for these names; those on demand are kept, and `get` finds them from now on.
+
+        Returns names that are not kept, of these or of earlier ones, since a stream must not fill memory. To be called
+        once at least for every stream, so that it is known that the client has spoken.
+        """
+        ...
+
+    def drop(self, type_url: TypeUrl, names: Collection[str]) -> None:
+        """The client does not want these names any more."""
+        ...
+
 
 class Variant(enum.Enum):
     """The two transports of one protocol."""
@@ -221,9 +237,13 @@ class RequestReceived(msgspec.Struct, frozen=True):
 
 
 class ResourcesChanged(msgspec.Struct, frozen=True):
-    """Event: the view changed; per type the names that are new, different or gone."""
+    """Event: the view changed; per type the names that are new, different or gone.
+
+    `anew`: what was asked for by name has another source, and has to be asked for again.
+    """
 
     names: Mapping[TypeUrl, Collection[str]]
+    anew: bool = False
 
 
 class SecondChance(msgspec.Struct, frozen=True):
@@ -270,6 +290,12 @@ class RecordNack(msgspec.Struct, frozen=True):
     isolated: bool
 
 
+class RecordForgotten(msgspec.Struct, frozen=True):
+    """Command: the client asks for more names than are kept; so many are as if they had not been asked for."""
+
+    names: int
+
+
 class Close(msgspec.Struct, frozen=True):
     """Command: end the stream; nothing is accepted after it."""
 
@@ -277,4 +303,4 @@ class Close(msgspec.Struct, frozen=True):
     reason: str
 
 
-Command = Send | RecordHeld | RecordAck | RecordNack | Close
+Command = Send | RecordHeld | RecordAck | RecordNack | RecordForgotten | Close

@@ -13,6 +13,7 @@ from peerauth.runtime.outstanding import PATIENCE_SECONDS, Behind, CaughtUp, Out
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.wire import ProxyKey
 from rigs.bounded import idle, soon
+from rigs.destinations import Source
 from rigs.standins import Clock, Process, Proxies
 
 FINANCE, WEB = ProxyKey("finance"), ProxyKey("web")
@@ -24,6 +25,7 @@ class Bed:
 
     def __init__(self) -> None:
         self.cache = ResourceCache()
+        self.source = Source()
         self.proxies = Proxies(self.cache)
         self.clock = Clock()
         self.outstanding = Outstanding(self.cache, self.proxies, processes=self.proxies.process, sleep=self.clock.sleep)
@@ -37,10 +39,17 @@ class Bed:
             proxy, {LISTENER: self.cache.update(proxy, LISTENER, bodies, removed=removed)}, closes=closes
         )
 
+    def put_on_demand(self, body: bytes | None, *, name: str = "dst|10.0.0.7:80") -> None:
+        """Another destination for who has asked for it, or none, and that they were told."""
+        self.source.put({(CLUSTER, name): body})
+        for proxy, news in self.cache.changed(self.source, [name]).items():
+            self.outstanding.tell(proxy, news, closes=CLOSES)
+
     async def start(self, *proxies: ProxyKey) -> None:
         """Proxies with a process each that have a listener."""
         for number, proxy in enumerate(proxies, start=1):
             self.proxies.processes[proxy] = Process(number)
+            self.cache.on_demand(proxy, self.source)
             self.proxies.connect(proxy)
             self.put(proxy, b"open")
         await idle()
@@ -236,3 +245,65 @@ async def test_nothing_is_expected_of_who_is_gone_for_good(bed: Bed) -> None:
         bed.outstanding.forget(FINANCE)
     await bed.clock.passes(2 * PATIENCE_SECONDS)
     assert (bed.said, bed.ends(), len(bed.outstanding.take_acknowledged())) == ([], 0, 0)
+
+
+async def asked_and_still(bed: Bed) -> None:
+    """FINANCE has a destination that it asked for, and stands still while it is told of another."""
+    bed.put_on_demand(b"plain")
+    bed.proxies.ask(FINANCE, CLUSTER, "dst|10.0.0.7:80")
+    bed.proxies.still.add(FINANCE)
+    bed.put_on_demand(b"mutual TLS")
+    assert bed.outstanding.waited_for() == (FINANCE,), "and not WEB, which never asked"
+
+
+async def test_who_asked_for_a_destination_is_waited_for_until_it_has_the_new_one(bed: Bed) -> None:
+    await asked_and_still(bed)
+    bed.proxies.go_on(FINANCE)
+    await bed.answered(FINANCE)
+    bed.put_on_demand(None)
+    await bed.answered(FINANCE)
+    await bed.clock.passes(2 * PATIENCE_SECONDS)
+    assert bed.outstanding.take_acknowledged() == {FINANCE}
+    assert (bed.said, bed.ends()) == ([], 0)
+
+
+async def test_a_process_that_comes_back_with_a_destination_is_waited_for_from_the_start_of_its_stream(
+    bed: Bed,
+) -> None:
+    await asked_and_still(bed)
+    bed.proxies.disconnect(FINANCE)
+    assert bed.outstanding.waited_for() == (FINANCE,), "it goes on with what it has"
+    bed.proxies.connect(FINANCE, holds=True)
+    assert bed.outstanding.waited_for() == (FINANCE,), "it has yet to say what it has"
+    await idle()
+    assert bed.outstanding.waited_for() == (FINANCE,)
+    bed.proxies.go_on(FINANCE)
+    bed.proxies.take(FINANCE, CLUSTER)
+    await bed.answered(FINANCE)
+    assert bed.said == []
+
+
+async def test_nobody_waits_for_a_process_that_never_asked_for_the_destination_and_it_is_neither_named_nor_ended(
+    bed: Bed,
+) -> None:
+    await asked_and_still(bed)
+    bed.proxies.disconnect(FINANCE)
+    bed.proxies.processes[FINANCE] = Process(99)
+    bed.proxies.connect(FINANCE)
+    await idle()
+    assert bed.outstanding.waited_for() == ()
+    await bed.clock.passes(2 * PATIENCE_SECONDS)
+    assert (bed.said, bed.ends()) == ([], 0)
+
+
+async def test_a_destination_that_a_new_process_asks_for_again_is_acknowledged_like_any_other(bed: Bed) -> None:
+    await asked_and_still(bed)
+    bed.proxies.disconnect(FINANCE)
+    bed.proxies.processes[FINANCE] = Process(99)
+    bed.proxies.connect(FINANCE)
+    bed.proxies.still.clear()
+    await idle()
+    bed.proxies.ask(FINANCE, CLUSTER, "dst|10.0.0.7:80")
+    bed.put_on_demand(b"HBONE")
+    await bed.answered(FINANCE)
+    assert bed.said == []

@@ -8,6 +8,7 @@ import socket
 import stat
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
+from unittest import mock
 
 import grpc
 import grpc.aio
@@ -16,11 +17,13 @@ from envoy.service.discovery.v3 import discovery_pb2
 
 from peerauth.dataplane.resources import CLUSTER, LISTENER, SECRET, TypeUrl
 from peerauth.errors import PlatformError
+from peerauth.xds import on_demand
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.server import DiscoveryServer, Service, UdsBinding
 from peerauth.xds.status import Nack
 from peerauth.xds.wire import ProxyKey
 from rigs.bounded import soon
+from rigs.destinations import Source
 
 FINANCE, WEB = ProxyKey("finance"), ProxyKey("web")
 DELTA_ADS = f"/{Service.AGGREGATED.value}/DeltaAggregatedResources"
@@ -144,6 +147,33 @@ async def test_what_was_refused_is_offered_again_until_it_is_taken(cache: Resour
     assert await acknowledged(server, FINANCE, LISTENER) == ()
     await client.channel.close(None)
     await server.stop()
+
+
+async def test_what_a_proxy_asked_for_on_demand_is_acknowledged_like_the_rest_and_what_is_forgotten_is_told(
+    cache: ResourceCache, server: DiscoveryServer, tmp_path: Path
+) -> None:
+    source = Source()
+    source.put({(CLUSTER, "dst|a"): b"1"})
+    cache.on_demand(FINANCE, source)
+    await server.serve(UdsBinding(tmp_path / "run" / "xds", FINANCE))
+    client = Client(tmp_path / "run" / "xds")
+    with mock.patch.object(on_demand, "MOST_ASKED", 1):
+        await client.ask(CLUSTER, "*", "dst|a")
+        assert await client.take() == {"dst|a": b"1"}
+        assert await acknowledged(server, FINANCE, CLUSTER) == ()
+        assert server.status()[FINANCE].forgotten == 0
+        news = server.refusals_news()
+        await client.ask(CLUSTER, "dst|b")
+        answer = await client.answer()
+        assert answer.removed_resources == ["dst|b"]
+        await client.reply(answer)
+    assert news.is_set()
+    assert server.status()[FINANCE].forgotten == 1
+    news = server.refusals_news()
+    await client.channel.close(None)
+    await gone(server, FINANCE)
+    await soon("it is told that it is over", news.wait())
+    assert (server.status()[FINANCE].forgotten, source.asked) == (0, set())
 
 
 async def test_a_removal_is_waited_for(cache: ResourceCache, server: DiscoveryServer, tmp_path: Path) -> None:

@@ -137,12 +137,12 @@ def test_a_member_that_leaves_takes_nothing_from_its_group(cache: ResourceCache)
     cache.set(GROUP, wire.ADDRESS, {"pod": b"1"})
     for name in ("node-1", "node-2", "node-1"):
         cache.share(ProxyKey(name), group=GROUP)
-    news = cache.watch(ProxyKey("node-2"), lambda: None)
+    news = cache.open(ProxyKey("node-2"), lambda: None)
     cache.remove(ProxyKey("node-1"))
     assert set(cache.versions(ProxyKey("node-2"), wire.ADDRESS)) == {"pod"}
     assert cache.versions(ProxyKey("node-1"), wire.ADDRESS) == {}
     cache.update(GROUP, wire.ADDRESS, {"pod": b"2"})
-    assert news.drain() == {wire.ADDRESS: {"pod"}}
+    assert news.drain() == wire.ResourcesChanged({wire.ADDRESS: {"pod"}})
 
 
 def test_the_key_of_a_socket_is_not_shown() -> None:

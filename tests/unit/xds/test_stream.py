@@ -9,7 +9,7 @@ import grpc
 from envoy.service.discovery.v3 import discovery_pb2
 
 from peerauth.dataplane.resources import LISTENER
-from peerauth.xds.cache import Changes, ResourceCache
+from peerauth.xds.cache import ResourceCache, StreamView
 from peerauth.xds.session import Session
 from peerauth.xds.stream import drive
 from peerauth.xds.wire import Command, Event, ProxyKey, Variant
@@ -50,8 +50,8 @@ class Refusing:
 class Overheard(Session):
     """Notes what it is told; a little after a refusal the view changes unheard."""
 
-    def __init__(self, cache: ResourceCache) -> None:
-        super().__init__(PROXY, variant=Variant.DELTA, view=cache.view(PROXY))
+    def __init__(self, cache: ResourceCache, view: StreamView) -> None:
+        super().__init__(PROXY, variant=Variant.DELTA, view=view)
         self._cache = cache
         self.heard: list[str] = []
 
@@ -67,12 +67,11 @@ class Overheard(Session):
 async def test_news_that_came_while_it_was_waited_is_told_before_what_was_refused_is_offered_again() -> None:
     cache = ResourceCache()
     cache.set(PROXY, LISTENER, {"a": b"1"})
-    session, client = Overheard(cache), Refusing(cache)
-
-    def unheard(_: object) -> Changes:
-        return cache.watch(PROXY, lambda: None)
-
+    unheard = cache.open(PROXY, lambda: None)
+    session, client = Overheard(cache, unheard), Refusing(cache)
     async with asyncio.timeout(10):
-        await drive(session, context=client, watch=unheard, observe=lambda _: None, patience=PATIENCE_S)
+        await drive(
+            session, view=unheard, wake=asyncio.Event(), context=client, observe=lambda _: None, patience=PATIENCE_S
+        )
     assert session.heard[-2:] == ["ResourcesChanged", "SecondChance"]
     assert [{each.name for each in answer.resources} for answer in client.answers] == [{"a"}, {"b"}]
