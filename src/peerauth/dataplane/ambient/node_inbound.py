@@ -18,21 +18,18 @@ import ipaddress
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.core.v3 import base_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
-from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 from envoy.extensions.matching.common_inputs.network.v3 import network_inputs_pb2
-from google.protobuf import duration_pb2
 from xds.type.matcher.v3 import matcher_pb2
 
 from peerauth.dataplane.ambient import node_parts
 from peerauth.dataplane.ambient.node_values import NodeWorkload
-from peerauth.dataplane.envoy import accesslog, hbone, matching, parts, tls
-from peerauth.dataplane.envoy.inbound import ANY, HANDSHAKE_TIMEOUT_S
+from peerauth.dataplane.envoy import accesslog, hbone, matching, parts
+from peerauth.dataplane.envoy.inbound import ANY
 from peerauth.dataplane.resources import Endpoint
 from peerauth.model.mesh import MeshConfig
 from peerauth.policy.decision import EffectiveMode
 
 PLAINTEXT = "inbound|plaintext"
-TUNNELED = hbone.TUNNELED
 MAX_STREAMS = 2048
 """Tunnels in one connection. One node's proxy stands for all of its workloads; a peer of ztunnel's kind opens 100."""
 
@@ -59,11 +56,8 @@ def application_clusters(workload: NodeWorkload) -> list[cluster_pb2.Cluster]:
 def inbound_clusters() -> list[cluster_pb2.Cluster]:
     """The ways to applications in namespaces, the same for all: each in the namespace of the connection it is for."""
     plaintext = parts.original_destination_cluster(PLAINTEXT, marked=True)
-    tunneled = parts.original_destination_cluster(TUNNELED, marked=True)
-    tunneled.original_dst_lb_config.use_http_header = True
-    tunneled.original_dst_lb_config.http_header_name = ":authority"
     blackhole = parts.static_cluster(parts.BLACKHOLE, None, marked=False)
-    return [blackhole, node_parts.connect_inside(plaintext), node_parts.connect_inside(tunneled)]
+    return [blackhole, node_parts.connect_inside(plaintext), node_parts.connect_inside(hbone.tunneled_cluster())]
 
 
 def _plaintext(workload: NodeWorkload) -> listener_pb2.Listener:
@@ -136,25 +130,17 @@ def _chain(workload: NodeWorkload, name: str, cluster: str) -> listener_componen
 
 def _hbone(workload: NodeWorkload, mesh: MeshConfig) -> listener_pb2.Listener:
     declared = {} if workload.namespace else {port: _application(workload, port) for port in _served(workload)}
-    others = TUNNELED if workload.namespace else ""
+    others = hbone.TUNNELED if workload.namespace else ""
     hosts = hbone.own_hosts(workload.addresses, served=declared, others=others)
-    chain = listener_components_pb2.FilterChain(
-        name=hbone.HBONE,
-        # Without the match a client that names no protocol would be let in: TLS itself does not insist on ALPN.
-        filter_chain_match=listener_components_pb2.FilterChainMatch(
-            transport_protocol="tls", application_protocols=tls.HBONE_ALPN
-        ),
-        transport_socket=tls.hbone_server_socket(mesh, certificate=workload.identity.uri),
-        transport_socket_connect_timeout=duration_pb2.Duration(seconds=HANDSHAKE_TIMEOUT_S),
-        filters=[
-            *node_parts.inside(workload),
-            hbone.connection_manager(workload.key, hosts=hosts, streams=MAX_STREAMS),
-        ],
+    listener = hbone.listener(
+        f"{hbone.HBONE}|{workload.key}",
+        workload=workload.key,
+        mesh=mesh,
+        hosts=hosts,
+        certificate=workload.identity.uri,
+        streams=MAX_STREAMS,
+        before=node_parts.inside(workload),
     )
-    listener = _listener(workload, f"{hbone.HBONE}|{workload.key}", [chain])
-    listener.listener_filters_timeout.CopyFrom(duration_pb2.Duration(seconds=HANDSHAKE_TIMEOUT_S))
-    inspector = tls.packed(tls_inspector_pb2.TlsInspector())
-    listener.listener_filters.add(name="envoy.filters.listener.tls_inspector", typed_config=inspector)
     node_parts.bind_inside(listener, workload, parts.HBONE_PORT)
     return listener
 

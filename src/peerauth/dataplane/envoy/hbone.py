@@ -1,8 +1,8 @@
-"""HBONE, terminated: HTTP/2 CONNECT over mutual TLS on port 15008, in every sidecar and under every mode.
+"""HBONE, terminated: HTTP/2 CONNECT over mutual TLS on port 15008, by sidecars and the node's proxy, under every mode.
 
 A tunnel always requires a certificate of the mesh, so no PeerAuthentication touches this listener (Istio's sidecars do
 the same). `:authority` must be the workload's own address. Status codes as Istio's ztunnel gives them: 400 for what is
-not a CONNECT to this workload, 503 for the sidecar's own ports and for an application that cannot be reached.
+not a CONNECT to this workload, 503 for the proxy's own ports and for an application that cannot be reached.
 
 A limit of Envoy 1.40: when the application closes first, the tunnel ends in both directions, and what the client's
 window has no room for at that moment is lost. A client that leaves room for `STREAM_WINDOW` loses nothing of an answer
@@ -25,13 +25,12 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import (
 from google.protobuf import duration_pb2
 
 from peerauth.dataplane.envoy import accesslog, parts, tls
-from peerauth.dataplane.envoy.inbound import HANDSHAKE_TIMEOUT_S, inbound_cluster, served_ports
-from peerauth.dataplane.resources import Capture, Endpoint, SidecarWorkload
+from peerauth.dataplane.resources import Endpoint
 from peerauth.model.inventory import WorkloadKey
+from peerauth.model.mesh import MeshConfig
 
 HBONE = "hbone"
 TUNNELED = "inbound|hbone"
-"""The cluster that goes where `:authority` says, for ports that no one declared."""
 
 MAX_STREAMS = 200
 STREAM_WINDOW = 4 << 20
@@ -39,48 +38,56 @@ CONNECTION_WINDOW = 16 << 20
 _PORT = "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 
 
-def hbone_listener(workload: SidecarWorkload) -> listener_pb2.Listener:
-    """The listener on 15008, on the workload's own addresses."""
+def listener(
+    name: str,
+    *,
+    workload: WorkloadKey,
+    mesh: MeshConfig,
+    hosts: Iterable[route_components_pb2.VirtualHost],
+    certificate: str = tls.CERTIFICATE_SECRET,
+    streams: int = MAX_STREAMS,
+    before: Iterable[listener_components_pb2.Filter] = (),
+) -> listener_pb2.Listener:
+    """The listener of a workload's tunnels, still without an address; `hosts` say what each CONNECT request gets.
+
+    `certificate` names the server's secret. `streams` is how many tunnels one connection may carry at a time. `before`
+    are filters that a connection goes through first.
+    """
+    handshake = duration_pb2.Duration(seconds=tls.HANDSHAKE_TIMEOUT_S)
     chain = listener_components_pb2.FilterChain(
         name=HBONE,
         # Without the match a client that names no protocol would be let in: TLS itself does not insist on ALPN.
         filter_chain_match=listener_components_pb2.FilterChainMatch(
             transport_protocol="tls", application_protocols=tls.HBONE_ALPN
         ),
-        transport_socket=tls.hbone_server_socket(workload.mesh),
-        transport_socket_connect_timeout=duration_pb2.Duration(seconds=HANDSHAKE_TIMEOUT_S),
-        filters=[connection_manager(workload.key, hosts=_virtual_hosts(workload))],
+        transport_socket=tls.hbone_server_socket(mesh, certificate=certificate),
+        transport_socket_connect_timeout=handshake,
+        filters=[*before, _connection_manager(workload, hosts=hosts, streams=streams)],
     )
-    listener = listener_pb2.Listener(
-        name=HBONE,
+    made = listener_pb2.Listener(
+        name=name,
         stat_prefix=HBONE,
         traffic_direction=base_pb2.INBOUND,
         filter_chains=[chain],
-        access_log=[accesslog.connection_end(workload.key)],
-        listener_filters_timeout=duration_pb2.Duration(seconds=HANDSHAKE_TIMEOUT_S),
+        access_log=[accesslog.connection_end(workload)],
+        listener_filters_timeout=handshake,
     )
     inspector = tls.packed(tls_inspector_pb2.TlsInspector())
-    listener.listener_filters.add(name="envoy.filters.listener.tls_inspector", typed_config=inspector)
-    explicit = workload.capture is Capture.EXPLICIT
-    addresses = workload.addresses if explicit else parts.wildcards(workload.addresses)
-    parts.bind(listener, addresses, parts.HBONE_PORT)
-    return listener
+    made.listener_filters.add(name="envoy.filters.listener.tls_inspector", typed_config=inspector)
+    return made
 
 
-def hbone_clusters(workload: SidecarWorkload) -> list[cluster_pb2.Cluster]:
-    """What tunnels need beyond the applications of `inbound`: a way to the ports that no one declared."""
-    if workload.capture is Capture.EXPLICIT:
-        return []
+def tunneled_cluster() -> cluster_pb2.Cluster:
+    """The cluster that goes where `:authority` says: a tunnel was not redirected, so that is its destination."""
     cluster = parts.original_destination_cluster(TUNNELED, marked=True)
     cluster.original_dst_lb_config.use_http_header = True
     cluster.original_dst_lb_config.http_header_name = ":authority"
-    return [cluster]
+    return cluster
 
 
-def connection_manager(
-    workload: WorkloadKey, *, hosts: Iterable[route_components_pb2.VirtualHost], streams: int = MAX_STREAMS
+def _connection_manager(
+    workload: WorkloadKey, *, hosts: Iterable[route_components_pb2.VirtualHost], streams: int
 ) -> listener_components_pb2.Filter:
-    """Answers CONNECT requests as `hosts` say; `streams` is how many of them one connection may carry at a time."""
     manager = hcm_pb2.HttpConnectionManager(
         stat_prefix=HBONE,
         codec_type=hcm_pb2.HttpConnectionManager.HTTP2,
@@ -130,18 +137,6 @@ def own_hosts(
     rest = [_connect(others, authority=f"{_escaped(host)}:{_PORT}") for host in own if others]
     hosts.append(_host("other", ["*"], [*rest, _answer(400)]))
     return hosts
-
-
-def _virtual_hosts(workload: SidecarWorkload) -> list[route_components_pb2.VirtualHost]:
-    served = {port: _application(workload, port) for port in served_ports(workload)}
-    others = TUNNELED if workload.capture is Capture.TRANSPARENT else ""
-    return own_hosts(workload.addresses, served=served, others=others)
-
-
-def _application(workload: SidecarWorkload, port: int) -> str:
-    """A tunnel was not redirected: what goes to the original destination otherwise goes to `:authority` here."""
-    at_own_address = all(declared.endpoint is None for declared in workload.declared if declared.number == port)
-    return TUNNELED if at_own_address and workload.capture is Capture.TRANSPARENT else inbound_cluster(port)
 
 
 def _escaped(host: str) -> str:

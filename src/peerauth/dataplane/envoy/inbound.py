@@ -20,24 +20,23 @@ from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 from google.protobuf import duration_pb2
 
-from peerauth.dataplane.envoy import accesslog, parts, tls
+from peerauth.dataplane.envoy import accesslog, hbone, parts, tls
 from peerauth.dataplane.resources import Capture, DeclaredPort, Endpoint, SidecarWorkload
 from peerauth.policy.decision import Dataplane, EffectiveMode
 
 ANY = "any"
 """Stands for the port in the names of what serves ports that no one declared."""
 VIRTUAL_INBOUND = "virtualInbound"
-HANDSHAKE_TIMEOUT_S = 10
 
 _Match = listener_components_pb2.FilterChainMatch
 
 
 def inbound_listeners(workload: SidecarWorkload) -> list[listener_pb2.Listener]:
-    """A listener for each port that has one, and for transparent capture the one that catches the rest."""
+    """HBONE's, one for each port that has one, and for transparent capture the one that catches the rest."""
     listeners = [_port_listener(workload, port) for port in served_ports(workload)]
     if workload.capture is Capture.TRANSPARENT:
         listeners.append(_virtual_inbound(workload))
-    return listeners
+    return [*listeners, _hbone(workload)]
 
 
 def inbound_clusters(workload: SidecarWorkload) -> list[cluster_pb2.Cluster]:
@@ -49,6 +48,7 @@ def inbound_clusters(workload: SidecarWorkload) -> list[cluster_pb2.Cluster]:
     if workload.capture is Capture.TRANSPARENT:
         name, why = inbound_cluster(ANY), _why(workload, None)
         clusters.append(parts.original_destination_cluster(name, marked=True, metadata=why))
+        clusters.append(hbone.tunneled_cluster())
     return clusters
 
 
@@ -167,9 +167,26 @@ def _mutual_tls(
         name=name,
         filter_chain_match=_Match(transport_protocol="tls", application_protocols=alpn),
         transport_socket=tls.server_socket(workload.mesh),
-        transport_socket_connect_timeout=duration_pb2.Duration(seconds=HANDSHAKE_TIMEOUT_S),
+        transport_socket_connect_timeout=duration_pb2.Duration(seconds=tls.HANDSHAKE_TIMEOUT_S),
         filters=[parts.tcp_proxy(name, to, log=log, after_handshake=True)],
     )
+
+
+def _hbone(workload: SidecarWorkload) -> listener_pb2.Listener:
+    """Tunnels, to every port that is served; where all are captured also to those that nobody declared."""
+    transparent = workload.capture is Capture.TRANSPARENT
+    served = {port: _behind_tunnels(workload, port) for port in served_ports(workload)}
+    hosts = hbone.own_hosts(workload.addresses, served=served, others=hbone.TUNNELED if transparent else "")
+    listener = hbone.listener(hbone.HBONE, workload=workload.key, mesh=workload.mesh, hosts=hosts)
+    addresses = parts.wildcards(workload.addresses) if transparent else workload.addresses
+    parts.bind(listener, addresses, parts.HBONE_PORT)
+    return listener
+
+
+def _behind_tunnels(workload: SidecarWorkload, port: int) -> str:
+    """A tunnel was not redirected: what goes to the original destination otherwise goes to `:authority` here."""
+    at_own_address = all(declared.endpoint is None for declared in workload.declared if declared.number == port)
+    return hbone.TUNNELED if at_own_address and workload.capture is Capture.TRANSPARENT else inbound_cluster(port)
 
 
 def _loop_chain(workload: SidecarWorkload) -> listener_components_pb2.FilterChain:

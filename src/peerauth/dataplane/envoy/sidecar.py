@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.listener.v3 import listener_pb2
 
-from peerauth.dataplane.envoy.hbone import hbone_clusters, hbone_listener
 from peerauth.dataplane.envoy.inbound import inbound_clusters, inbound_listeners
 from peerauth.dataplane.envoy.outbound import outbound_clusters, outbound_listeners
 from peerauth.dataplane.resources import CLUSTER, LISTENER, Resources, SidecarWorkload, serialize
@@ -15,8 +14,8 @@ from peerauth.dataplane.resources import CLUSTER, LISTENER, Resources, SidecarWo
 
 def render_sidecar(workload: SidecarWorkload) -> Resources:
     """All resources of one sidecar, serialized: clusters, then listeners. Equal workloads give equal bytes."""
-    clusters = [*inbound_clusters(workload), *hbone_clusters(workload), *outbound_clusters(workload)]
-    listeners = [*inbound_listeners(workload), hbone_listener(workload), *outbound_listeners(workload)]
+    clusters = [*inbound_clusters(workload), *outbound_clusters(workload)]
+    listeners = [*inbound_listeners(workload), *outbound_listeners(workload)]
     return {CLUSTER: _by_name(clusters), LISTENER: _by_name(listeners)}
 
 

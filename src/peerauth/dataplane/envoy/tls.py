@@ -29,6 +29,9 @@ SERVER_ALPN = ("h2", "http/1.1")
 CLIENT_ALPN = ("istio",)
 HBONE_ALPN = ("h2",)
 
+HANDSHAKE_TIMEOUT_S = 10
+"""How long a server waits for a client's handshake to come to its end."""
+
 DEFAULT_CIPHERS = (
     "ECDHE-ECDSA-AES256-GCM-SHA384",
     "ECDHE-RSA-AES256-GCM-SHA384",
