@@ -12,15 +12,14 @@ import asyncio
 import gc
 import multiprocessing
 import os
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import simulated_proxies
 from bench.bench_index import mesh_of
 from bench.bench_push import BODIES, NAME
 from bench.floor import FloorServer
+from bench.simulated_proxies import SimulatedProxies
 from peerauth.dataplane.resources import LISTENER
 from peerauth.model.changes import Reset
 from peerauth.policy.mesh import Mesh
@@ -67,16 +66,13 @@ async def _connected(number: int, *, sessions: bool) -> int:
         for proxy, path, floor in zip(proxies, paths, floors, strict=True):
             cache.update(proxy, LISTENER, {NAME: BODIES[0]})
             await (discovery.serve(UdsBinding(path, proxy)) if sessions else floor.start())
-        client = await asyncio.create_subprocess_exec(
-            sys.executable, simulated_proxies.__file__, *map(str, paths), stdin=asyncio.subprocess.PIPE
-        )
+        connected = await SimulatedProxies.start([str(path) for path in paths])
         if sessions:
             await asyncio.gather(*(discovery.wait_acked(proxy, LISTENER) for proxy in proxies))
         else:
             await asyncio.gather(*(floor.connected() for floor in floors))
         used = resident()
-        client.kill()
-        await client.wait()
+        await connected.stop()
         await discovery.stop()
         await asyncio.gather(*(floor.stop() for floor in floors))
         return used

@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -24,8 +22,8 @@ from pathlib import Path
 from statistics import mean, median
 from typing import NamedTuple
 
-from bench import simulated_proxies
 from bench.floor import FloorServer, Line, RawServer, push_all
+from bench.simulated_proxies import Received, SimulatedProxies
 from peerauth.dataplane.envoy.sidecar import render_sidecar
 from peerauth.dataplane.resources import LISTENER
 from peerauth.xds.cache import ResourceCache
@@ -48,14 +46,6 @@ class Taken(NamedTuple):
 
     processor: float
     wall: float
-
-
-class Received(NamedTuple):
-    """`payload` is what of the bytes is not gRPC's own housekeeping."""
-
-    bytes: int
-    payload: int
-    messages: int
 
 
 class SessionLine:
@@ -95,11 +85,7 @@ class Bed:
             self.raws.append(await RawServer.start(self._path("raw", number)))
         kinds = ("xds", "floor", "raw")
         sockets = [str(self._path(kind, number)) for kind in kinds for number in range(self._number)]
-        self._client = await asyncio.create_subprocess_exec(
-            *(sys.executable, simulated_proxies.__file__, *sockets),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-        )
+        self._proxies = await SimulatedProxies.start(sockets)
         async with asyncio.timeout(60):
             for line in self.sessions:
                 await self.server.wait_acked(line.proxy, LISTENER)
@@ -108,8 +94,7 @@ class Bed:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._client.kill()
-        await self._client.wait()
+        await self._proxies.stop()
         await self.server.stop()
         await asyncio.gather(*(floor.stop() for floor in self.floors))
         for raw in self.raws:
@@ -117,11 +102,7 @@ class Bed:
 
     async def received(self) -> dict[str, Received]:
         """What has arrived, by socket."""
-        assert self._client.stdin is not None
-        assert self._client.stdout is not None
-        self._client.stdin.write(b"\n")
-        counts = json.loads(await self._client.stdout.readline())
-        return {path: Received(*each) for path, each in counts.items()}
+        return await self._proxies.received()
 
 
 async def measured(work: Callable[[bytes], Awaitable[None]], *, pushes: int, each: int) -> Taken:
