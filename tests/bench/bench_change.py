@@ -26,7 +26,7 @@ from peerauth.model.changes import Reset, Upsert
 from peerauth.model.inventory import Port
 from peerauth.runtime.control_plane import ControlPlane, proxy_key
 from peerauth.xds.cache import ResourceCache
-from peerauth.xds.server import DiscoveryServer, Service, UdsBinding
+from peerauth.xds.server import Discovery, DiscoveryServer, UdsBinding
 from peerauth.xds.wire import ProxyKey, Resource, encode_delta
 from rigs.clients import loopback
 from rigs.envoyrig import Authority
@@ -132,7 +132,7 @@ class Bed:
         sockets = Sockets(*(str(self._folder / f"{name}-{kind}") for kind in ("admin", "xds", "sds")))
         server = DiscoveryServer(secrets)
         self._servers.append(server)
-        await server.serve(UdsBinding(Path(sockets.sds), ProxyKey(node), (Service.SECRETS,)))
+        await server.serve(UdsBinding(Path(sockets.sds), ProxyKey(node), (Discovery.SECRETS,)))
         config = self._folder / f"{name}.json"
         config.write_text(bootstrap(node, cluster="bench", sockets=sockets))
         log = self._folder / f"{name}.log"

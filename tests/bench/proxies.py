@@ -21,7 +21,7 @@ from peerauth.agent.envoy import EnvoyLaunch, find_envoy, wrapped_command
 from peerauth.dataplane.envoy.bootstrap import Sockets, bootstrap
 from peerauth.dataplane.resources import SECRET, Resources
 from peerauth.xds.cache import ResourceCache
-from peerauth.xds.server import DiscoveryServer, Service, UdsBinding
+from peerauth.xds.server import Discovery, DiscoveryServer, UdsBinding
 from peerauth.xds.wire import ProxyKey
 
 TEMPLATES = Path(__file__).parent / "handwritten"
@@ -57,8 +57,8 @@ class Proxies:
         proxy, (admin, xds, sds) = ProxyKey(name), (self.socket(name, kind) for kind in ("admin", "xds", "sds"))
         xds.parent.mkdir(mode=0o700)
         self._secrets.set(proxy, SECRET, secrets)
-        await self._certificates.serve(UdsBinding(sds, proxy, (Service.SECRETS,)))
-        await self.discovery.serve(UdsBinding(xds, proxy, (Service.AGGREGATED,)))
+        await self._certificates.serve(UdsBinding(sds, proxy, (Discovery.SECRETS,)))
+        await self.discovery.serve(UdsBinding(xds, proxy, (Discovery.AGGREGATED,)))
         config = bootstrap(name, cluster=name, sockets=Sockets(admin=str(admin), xds=str(xds), sds=str(sds)))
         return await self._start(name, config, suffix="json", netns=netns, workers=workers)
 

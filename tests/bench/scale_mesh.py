@@ -34,8 +34,7 @@ from peerauth.model.inventory import EndpointSlice, Namespace, Port, Service, Se
 from peerauth.model.meta import Meta
 from peerauth.runtime.control_plane import ControlPlane, proxy_key
 from peerauth.xds.cache import ResourceCache
-from peerauth.xds.server import DiscoveryServer, UdsBinding
-from peerauth.xds.server import Service as Discovery
+from peerauth.xds.server import Discovery, DiscoveryServer, UdsBinding
 from peerauth.xds.wire import ProxyKey
 from samples.meshes import ROOT, namespace, pairs, policy
 

@@ -10,7 +10,7 @@ import pytest
 from peerauth.dataplane.resources import Capture
 from peerauth.model.world import MeshObject
 from peerauth.runtime.node_proxy import NODE
-from peerauth.xds.server import Service, UdsBinding
+from peerauth.xds.server import Discovery, UdsBinding
 from rigs.clients import serial_of
 from rigs.envoycounts import STANDS_STILL, envoy_stats, failed_handshakes
 from rigs.mesh_on_this_machine import (
@@ -58,7 +58,7 @@ async def test_a_control_plane_that_goes_and_comes_back_is_noticed_by_no_one(tmp
             assert await running.reaches(FINANCE, 8080, by=CLIENT)
             assert await running.reaches(WEB, 8080)
             await hammers[0].more(5, "refused")
-            await running.mesh.discovery.serve(UdsBinding(running.mesh.node().discovery, NODE, (Service.AGGREGATED,)))
+            await running.mesh.discovery.serve(UdsBinding(running.mesh.node().discovery, NODE, (Discovery.AGGREGATED,)))
             await running.mesh.ready()
             await hammers[0].more(5, "refused")
             assert await moved(running) == before
@@ -76,7 +76,7 @@ async def test_what_was_decided_while_the_control_plane_was_away_is_in_force_whe
         await running.mesh.discovery.wait_connected(NODE, connected=False)
         await running.mesh.load(documents(policy("foo", "STRICT")))
         assert await plain.echoes(), "the last good configuration stays in force"
-        await running.mesh.discovery.serve(UdsBinding(running.mesh.node().discovery, NODE, (Service.AGGREGATED,)))
+        await running.mesh.discovery.serve(UdsBinding(running.mesh.node().discovery, NODE, (Discovery.AGGREGATED,)))
         await running.mesh.ready()
         assert await plain.ended()
         assert not await running.reaches(FINANCE, 8080)

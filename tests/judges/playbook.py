@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 from envoy.service.discovery.v3 import discovery_pb2
 
-from peerauth.dataplane.resources import LISTENER, TypeUrl
+from peerauth.dataplane.type_urls import LISTENER, TypeUrl
 from peerauth.xds import wire
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.session import Session

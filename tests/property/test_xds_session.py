@@ -16,7 +16,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from peerauth.dataplane.resources import CLUSTER, LISTENER, SECRET, TypeUrl
+from peerauth.dataplane.type_urls import CLUSTER, LISTENER, SECRET, TypeUrl
 from peerauth.xds import session as session_module
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.session import Session

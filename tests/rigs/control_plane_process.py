@@ -20,7 +20,7 @@ from peerauth.runtime.control_plane import ControlPlane, proxy_key
 from peerauth.runtime.networks import Placed
 from peerauth.sources.files import load
 from peerauth.xds.cache import ResourceCache
-from peerauth.xds.server import DiscoveryServer, Service, UdsBinding
+from peerauth.xds.server import Discovery, DiscoveryServer, UdsBinding
 
 
 class Proxy(msgspec.Struct, frozen=True):
@@ -57,7 +57,7 @@ async def serve(plan: Plan) -> None:
 
     apply()
     for proxy in with_proxy:
-        await discovery.serve(UdsBinding(Path(proxy.socket), proxy_key(proxy.key), (Service.AGGREGATED,)))
+        await discovery.serve(UdsBinding(Path(proxy.socket), proxy_key(proxy.key), (Discovery.AGGREGATED,)))
     async with asyncio.TaskGroup() as group:
         roll = spawn(group, plane.run(), name="control plane")
         while True:

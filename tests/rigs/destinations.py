@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from peerauth.dataplane.resources import CLUSTER, TypeUrl
-from peerauth.xds.wire import ENDPOINT
+from peerauth.dataplane.type_urls import CLUSTER, ENDPOINT, TypeUrl
 
 
 class Source:

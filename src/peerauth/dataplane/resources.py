@@ -9,22 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import NewType
 
 import msgspec
 from google.protobuf.message import Message
 
+from peerauth.dataplane.type_urls import CLUSTER, LISTENER, SECRET, TypeUrl
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.mesh import DEFAULT_MESH, MeshConfig
 from peerauth.policy.decision import Decision
 from peerauth.policy.outbound import OutboundPeer, Transport
 
-TypeUrl = NewType("TypeUrl", str)
-
-CLUSTER = TypeUrl("type.googleapis.com/envoy.config.cluster.v3.Cluster")
-LISTENER = TypeUrl("type.googleapis.com/envoy.config.listener.v3.Listener")
-SECRET = TypeUrl("type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret")
+__all__ = ["CLUSTER", "LISTENER", "SECRET", "TypeUrl"]
 
 Resources = Mapping[TypeUrl, Mapping[str, bytes]]
 """Serialized resources by type, then by name; names ascend. The bytes are the resource itself, not wrapped in an Any.

@@ -39,7 +39,7 @@ from peerauth.runtime.node_agent import NodeAgent
 from peerauth.runtime.node_proxy import NodeProxy
 from peerauth.runtime.outstanding import Process
 from peerauth.xds.cache import ResourceCache
-from peerauth.xds.server import DiscoveryServer, Service, UdsBinding
+from peerauth.xds.server import Discovery, DiscoveryServer, UdsBinding
 from peerauth.xds.wire import ProxyKey
 
 SOURCE = "files"
@@ -258,7 +258,7 @@ class LocalMesh:
         )
         await agent.open()
         try:
-            await self.discovery.serve(UdsBinding(agent.discovery, proxy_key(key), (Service.AGGREGATED,)))
+            await self.discovery.serve(UdsBinding(agent.discovery, proxy_key(key), (Discovery.AGGREGATED,)))
         except PlatformError:
             await agent.close()
             raise

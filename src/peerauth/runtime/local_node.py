@@ -24,7 +24,7 @@ from peerauth.runtime.networks import Placed
 from peerauth.runtime.node_configuration import NodeConfiguration
 from peerauth.runtime.node_proxy import NODE, NodeProxy
 from peerauth.xds.cache import ResourceCache
-from peerauth.xds.server import DiscoveryServer, Service, UdsBinding
+from peerauth.xds.server import Discovery, DiscoveryServer, UdsBinding
 
 
 class LocalNode:
@@ -67,7 +67,7 @@ class LocalNode:
         if self._task is None and self.configuration.workloads:
             await self.proxy.open()
             try:
-                await self._discovery.serve(UdsBinding(self.proxy.discovery, NODE, (Service.AGGREGATED,)))
+                await self._discovery.serve(UdsBinding(self.proxy.discovery, NODE, (Discovery.AGGREGATED,)))
             except PlatformError:
                 await self.proxy.close()
                 raise

@@ -22,7 +22,7 @@ from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.inventory import WorkloadKey
 from peerauth.runtime.control_plane import proxy_key
 from peerauth.xds.cache import ResourceCache
-from peerauth.xds.server import DiscoveryServer, Service, UdsBinding
+from peerauth.xds.server import Discovery, DiscoveryServer, UdsBinding
 
 
 class NodeAgent:
@@ -68,7 +68,7 @@ class NodeAgent:
 
     async def open(self) -> None:
         """Opens the socket that the Envoy gets its certificate from. Raises PlatformError; ends with `run`."""
-        await self._server.serve(UdsBinding(self._secrets, proxy_key(self.key), (Service.SECRETS,)))
+        await self._server.serve(UdsBinding(self._secrets, proxy_key(self.key), (Discovery.SECRETS,)))
 
     async def run(self) -> None:
         """Keeps the certificate current and the Envoy running; on the way out all is stopped."""

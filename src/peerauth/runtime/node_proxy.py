@@ -24,7 +24,7 @@ from peerauth.dataplane.envoy.bootstrap import Sockets, bootstrap
 from peerauth.dataplane.resources import SECRET
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.xds.cache import ResourceCache
-from peerauth.xds.server import DiscoveryServer, Service, UdsBinding
+from peerauth.xds.server import Discovery, DiscoveryServer, UdsBinding
 from peerauth.xds.wire import ProxyKey
 
 NODE = ProxyKey("node~local")
@@ -79,7 +79,7 @@ class NodeProxy:
 
     async def open(self) -> None:
         """Opens the socket that the Envoy gets its certificates from. Raises PlatformError; ends with `run`."""
-        await self._server.serve(UdsBinding(self._secrets, NODE, (Service.SECRETS,)))
+        await self._server.serve(UdsBinding(self._secrets, NODE, (Discovery.SECRETS,)))
 
     async def run(self) -> None:
         """Keeps the certificates current and the Envoy running; on the way out all is stopped."""

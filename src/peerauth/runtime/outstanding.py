@@ -20,10 +20,10 @@ from typing import Protocol
 
 import msgspec
 
-from peerauth.dataplane.resources import LISTENER, TypeUrl
+from peerauth.dataplane.type_urls import ADDRESS, AUTHORIZATION, LISTENER, TypeUrl
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.status import Answer
-from peerauth.xds.wire import ADDRESS, AUTHORIZATION, ProxyKey
+from peerauth.xds.wire import ProxyKey
 
 PATIENCE_SECONDS = 5.0
 SLICE_SECONDS = 0.25

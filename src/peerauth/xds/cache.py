@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from weakref import WeakValueDictionary
 
-from peerauth.dataplane.resources import TypeUrl
+from peerauth.dataplane.type_urls import TypeUrl
 from peerauth.xds.on_demand import Demand, Interest, OnDemand
 from peerauth.xds.wire import ProxyKey, Resource, ResourcesChanged
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from peerauth.dataplane.resources import TypeUrl
+from peerauth.dataplane.type_urls import TypeUrl
 from peerauth.xds.wire import ProxyKey, Resource
 
 MOST_ASKED = 20_000

@@ -20,7 +20,7 @@ import grpc
 import grpc.aio
 import msgspec
 
-from peerauth.dataplane.resources import SECRET, TypeUrl
+from peerauth.dataplane.type_urls import SECRET, TypeUrl
 from peerauth.errors import PlatformError
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.session import Session
@@ -47,16 +47,16 @@ _OPTIONS: list[tuple[str, int]] = [
 ]
 
 
-class Service(Enum):
+class Discovery(Enum):
     """What a socket serves; the value is the gRPC service's name."""
 
     AGGREGATED = "envoy.service.discovery.v3.AggregatedDiscoveryService"
     SECRETS = "envoy.service.secret.v3.SecretDiscoveryService"
 
 
-_METHODS: dict[Service, dict[str, Variant]] = {
-    Service.AGGREGATED: {"StreamAggregatedResources": Variant.STATE, "DeltaAggregatedResources": Variant.DELTA},
-    Service.SECRETS: {"StreamSecrets": Variant.STATE, "DeltaSecrets": Variant.DELTA},
+_METHODS: dict[Discovery, dict[str, Variant]] = {
+    Discovery.AGGREGATED: {"StreamAggregatedResources": Variant.STATE, "DeltaAggregatedResources": Variant.DELTA},
+    Discovery.SECRETS: {"StreamSecrets": Variant.STATE, "DeltaSecrets": Variant.DELTA},
 }
 
 
@@ -78,7 +78,7 @@ class UdsBinding(msgspec.Struct, frozen=True):
 
     path: Path
     proxy: ProxyKey
-    services: tuple[Service, ...] = (Service.AGGREGATED, Service.SECRETS)
+    services: tuple[Discovery, ...] = (Discovery.AGGREGATED, Discovery.SECRETS)
 
 
 class ServerCertificate(msgspec.Struct, frozen=True):
@@ -101,7 +101,7 @@ class TlsBinding(msgspec.Struct, frozen=True):
     address: str
     certificate: Callable[[], ServerCertificate]
     authenticate: Authenticator
-    services: tuple[Service, ...] = (Service.AGGREGATED,)
+    services: tuple[Discovery, ...] = (Discovery.AGGREGATED,)
     others: tuple[grpc.GenericRpcHandler[bytes, bytes], ...] = ()
 
 
@@ -232,8 +232,8 @@ class DiscoveryServer:
         while bool(self._records[proxy].streams) is not connected:
             await self._news[proxy].wait()
 
-    def _handler(self, service: Service, authenticate: Authenticator) -> grpc.GenericRpcHandler[bytes, bytes]:
-        only = SECRET if service is Service.SECRETS else None
+    def _handler(self, service: Discovery, authenticate: Authenticator) -> grpc.GenericRpcHandler[bytes, bytes]:
+        only = SECRET if service is Discovery.SECRETS else None
 
         def method(variant: Variant) -> grpc.RpcMethodHandler[bytes, bytes]:
             async def behave(_: object, context: Context) -> None:

@@ -21,7 +21,17 @@ from collections.abc import Collection, Iterator
 
 from google.protobuf.message import DecodeError
 
-from peerauth.dataplane.resources import CLUSTER, LISTENER, SECRET, TypeUrl
+from peerauth.dataplane.type_urls import (
+    ADDRESS,
+    AUTHORIZATION,
+    CLUSTER,
+    ENDPOINT,
+    LISTENER,
+    ROUTE,
+    SECRET,
+    WORKLOAD,
+    TypeUrl,
+)
 from peerauth.xds import wire
 from peerauth.xds.answer import Clearance
 from peerauth.xds.subscription import WILDCARD, Subscription
@@ -35,17 +45,17 @@ MAX_NAMES = 200_000
 # Listeners are not held back for ever by clusters that change faster than the client acknowledges them.
 MAX_OVERTAKEN = 8
 
-_ADD_ORDER = (CLUSTER, wire.ENDPOINT, LISTENER, wire.ROUTE, SECRET)
-_NEEDS_POLICIES = (wire.ADDRESS, wire.WORKLOAD)
+_ADD_ORDER = (CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET)
+_NEEDS_POLICIES = (ADDRESS, WORKLOAD)
 _REMOVED_AFTER: dict[TypeUrl, tuple[TypeUrl, ...]] = {
-    CLUSTER: (LISTENER, wire.ROUTE),
-    wire.ENDPOINT: (LISTENER, wire.ROUTE),
-    wire.ROUTE: (LISTENER,),
+    CLUSTER: (LISTENER, ROUTE),
+    ENDPOINT: (LISTENER, ROUTE),
+    ROUTE: (LISTENER,),
     SECRET: (LISTENER, CLUSTER),
-    wire.AUTHORIZATION: _NEEDS_POLICIES,
+    AUTHORIZATION: _NEEDS_POLICIES,
 }
-_RESUMED_TOGETHER = {(CLUSTER, LISTENER), (wire.AUTHORIZATION, wire.ADDRESS)}
-_RANK = {each: rank for rank, each in enumerate((*_ADD_ORDER, wire.AUTHORIZATION, *_NEEDS_POLICIES))}
+_RESUMED_TOGETHER = {(CLUSTER, LISTENER), (AUTHORIZATION, ADDRESS)}
+_RANK = {each: rank for rank, each in enumerate((*_ADD_ORDER, AUTHORIZATION, *_NEEDS_POLICIES))}
 
 
 class Session:
@@ -217,9 +227,9 @@ class Session:
         return True
 
     def _policies_known(self) -> bool:
-        policies = self._watches.get(wire.AUTHORIZATION)
+        policies = self._watches.get(AUTHORIZATION)
         if policies is None:
-            return not self._view.names(wire.AUTHORIZATION)
+            return not self._view.names(AUTHORIZATION)
         return not policies.busy(self._view) and not policies.refused
 
     def _overtake(self, sent: Watch) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from peerauth.dataplane.resources import TypeUrl
+from peerauth.dataplane.type_urls import TypeUrl
 from peerauth.xds.wire import Command, RecordAck, RecordForgotten, RecordHeld, RecordNack, Refusal
 
 

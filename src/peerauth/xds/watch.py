@@ -18,7 +18,7 @@ from itertools import islice
 
 import msgspec
 
-from peerauth.dataplane.resources import TypeUrl
+from peerauth.dataplane.type_urls import TypeUrl
 from peerauth.xds.answer import ABSENT, Answer, Clearance, Plan
 from peerauth.xds.subscription import Subscription, SubscriptionChange
 from peerauth.xds.wire import FULL_STATE_TYPES, Resource, Variant, View, encode_delta, encode_state, set_version

@@ -18,15 +18,11 @@ import msgspec
 from envoy.service.discovery.v3 import discovery_pb2
 from google.rpc import status_pb2
 
-from peerauth.dataplane.resources import CLUSTER, LISTENER, TypeUrl
+from peerauth.dataplane.type_urls import ADDRESS, AUTHORIZATION, CLUSTER, ENDPOINT, LISTENER, ROUTE, WORKLOAD, TypeUrl
+
+__all__ = ["ADDRESS", "AUTHORIZATION", "ENDPOINT", "ROUTE", "WORKLOAD"]
 
 ProxyKey = NewType("ProxyKey", str)
-
-ENDPOINT = TypeUrl("type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment")
-ROUTE = TypeUrl("type.googleapis.com/envoy.config.route.v3.RouteConfiguration")
-AUTHORIZATION = TypeUrl("type.googleapis.com/istio.security.Authorization")
-ADDRESS = TypeUrl("type.googleapis.com/istio.workload.Address")
-WORKLOAD = TypeUrl("type.googleapis.com/istio.workload.Workload")
 
 # A first request that names nothing means "everything" for these, and their state-of-the-world answers are complete:
 # what is missing from them does not exist. For all other types a resource is only ever asked for by name.

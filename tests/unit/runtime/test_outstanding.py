@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from peerauth.aio import spawn
-from peerauth.dataplane.resources import CLUSTER, LISTENER
+from peerauth.dataplane.type_urls import CLUSTER, LISTENER
 from peerauth.runtime.outstanding import PATIENCE_SECONDS, Behind, CaughtUp, Outstanding
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.wire import ProxyKey

@@ -5,9 +5,9 @@ from __future__ import annotations
 import gc
 from collections.abc import Collection, Mapping
 
-from peerauth.dataplane.resources import CLUSTER, LISTENER, TypeUrl
+from peerauth.dataplane.type_urls import CLUSTER, ENDPOINT, LISTENER, TypeUrl
 from peerauth.xds.cache import ResourceCache, StreamView
-from peerauth.xds.wire import ENDPOINT, ProxyKey
+from peerauth.xds.wire import ProxyKey
 from rigs.destinations import Source
 
 FINANCE, WEB = ProxyKey("finance"), ProxyKey("web")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from judges.playbook import Playbook, end_all, request, response
-from peerauth.dataplane.resources import LISTENER
+from peerauth.dataplane.type_urls import LISTENER
 from peerauth.xds.wire import CloseCode, Variant
 
 

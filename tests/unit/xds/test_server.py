@@ -15,19 +15,19 @@ import grpc.aio
 import pytest
 from envoy.service.discovery.v3 import discovery_pb2
 
-from peerauth.dataplane.resources import CLUSTER, LISTENER, SECRET, TypeUrl
+from peerauth.dataplane.type_urls import CLUSTER, LISTENER, SECRET, TypeUrl
 from peerauth.errors import PlatformError
 from peerauth.xds import on_demand
 from peerauth.xds.cache import ResourceCache
-from peerauth.xds.server import DiscoveryServer, Service, UdsBinding
+from peerauth.xds.server import Discovery, DiscoveryServer, UdsBinding
 from peerauth.xds.status import Nack
 from peerauth.xds.wire import ProxyKey
 from rigs.bounded import soon
 from rigs.destinations import Source
 
 FINANCE, WEB = ProxyKey("finance"), ProxyKey("web")
-DELTA_ADS = f"/{Service.AGGREGATED.value}/DeltaAggregatedResources"
-DELTA_SDS = f"/{Service.SECRETS.value}/DeltaSecrets"
+DELTA_ADS = f"/{Discovery.AGGREGATED.value}/DeltaAggregatedResources"
+DELTA_SDS = f"/{Discovery.SECRETS.value}/DeltaSecrets"
 
 
 class Client:
@@ -234,7 +234,7 @@ async def test_a_node_that_claims_another_proxy_is_denied(server: DiscoveryServe
 
 
 async def test_only_the_services_of_the_binding_are_there(server: DiscoveryServer, tmp_path: Path) -> None:
-    await server.serve(UdsBinding(tmp_path / "run" / "sds", FINANCE, services=(Service.SECRETS,)))
+    await server.serve(UdsBinding(tmp_path / "run" / "sds", FINANCE, services=(Discovery.SECRETS,)))
     client = Client(tmp_path / "run" / "sds")
     assert await client.code() is grpc.StatusCode.UNIMPLEMENTED
     await client.channel.close(None)

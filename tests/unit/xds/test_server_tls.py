@@ -12,14 +12,15 @@ import pytest
 from envoy.service.discovery.v3 import discovery_pb2
 
 from peerauth.ca.serving import make_serving_certificate
+from peerauth.dataplane.type_urls import ADDRESS
 from peerauth.errors import PlatformError
 from peerauth.identity.x509 import Issuer, certificate_pem
 from peerauth.xds import wire
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.server import (
+    Discovery,
     DiscoveryServer,
     ServerCertificate,
-    Service,
     TlsBinding,
     Unauthenticated,
     bearer_token,
@@ -30,7 +31,7 @@ from samples.pki import make_issuer
 
 HOST = "istiod.istio-system.svc"
 GROUP = ProxyKey("all ztunnels")
-METHOD = f"/{Service.AGGREGATED.value}/DeltaAggregatedResources"
+METHOD = f"/{Discovery.AGGREGATED.value}/DeltaAggregatedResources"
 
 
 def now() -> datetime:
@@ -87,7 +88,7 @@ def call_of(to: grpc.aio.Channel, header: str) -> Call:
 async def ask(to: grpc.aio.Channel, header: str) -> discovery_pb2.DeltaDiscoveryResponse:
     call = call_of(to, header)
     with contextlib.suppress(grpc.aio.AioRpcError):  # refused before the message was out: the status says why
-        await call.write(discovery_pb2.DeltaDiscoveryRequest(type_url=wire.ADDRESS))
+        await call.write(discovery_pb2.DeltaDiscoveryRequest(type_url=ADDRESS))
     answer = await call.read()
     if not isinstance(answer, discovery_pb2.DeltaDiscoveryResponse):
         raise AssertionError(await call.code())
@@ -97,7 +98,7 @@ async def ask(to: grpc.aio.Channel, header: str) -> discovery_pb2.DeltaDiscovery
 async def test_a_token_decides_whose_resources_a_stream_gets_and_a_group_shares_them(
     cache: ResourceCache, server: DiscoveryServer, issuer: Issuer
 ) -> None:
-    cache.set(GROUP, wire.ADDRESS, {"pod": b"1"})
+    cache.set(GROUP, ADDRESS, {"pod": b"1"})
     port = await server.serve_tls(binding(issuer, cache))
     async with channel(port, issuer) as client:
         for token in ("Bearer node-1", "bearer node-2"):
@@ -134,15 +135,15 @@ async def test_an_address_that_is_taken_is_said(cache: ResourceCache, server: Di
 
 
 def test_a_member_that_leaves_takes_nothing_from_its_group(cache: ResourceCache) -> None:
-    cache.set(GROUP, wire.ADDRESS, {"pod": b"1"})
+    cache.set(GROUP, ADDRESS, {"pod": b"1"})
     for name in ("node-1", "node-2", "node-1"):
         cache.share(ProxyKey(name), group=GROUP)
     news = cache.open(ProxyKey("node-2"), lambda: None)
     cache.remove(ProxyKey("node-1"))
-    assert set(cache.versions(ProxyKey("node-2"), wire.ADDRESS)) == {"pod"}
-    assert cache.versions(ProxyKey("node-1"), wire.ADDRESS) == {}
-    cache.update(GROUP, wire.ADDRESS, {"pod": b"2"})
-    assert news.drain() == wire.ResourcesChanged({wire.ADDRESS: {"pod"}})
+    assert set(cache.versions(ProxyKey("node-2"), ADDRESS)) == {"pod"}
+    assert cache.versions(ProxyKey("node-1"), ADDRESS) == {}
+    cache.update(GROUP, ADDRESS, {"pod": b"2"})
+    assert news.drain() == wire.ResourcesChanged({ADDRESS: {"pod"}})
 
 
 def test_the_key_of_a_socket_is_not_shown() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from judges.playbook import PROXY, Playbook, Says, ack, change, nack, request, response, subscribe, version_of
-from peerauth.dataplane.resources import CLUSTER, LISTENER, SECRET, TypeUrl
+from peerauth.dataplane.type_urls import ADDRESS, AUTHORIZATION, CLUSTER, LISTENER, SECRET, TypeUrl
 from peerauth.xds import wire
 from peerauth.xds.wire import CloseCode, RecordAck, RecordHeld, RecordNack, SecondChance, Variant
 
@@ -227,19 +227,19 @@ def test_leaving_the_wildcard_keeps_the_names() -> None:
 
 
 def test_star_subscribed_and_unsubscribed_at_once_is_no_wildcard() -> None:
-    playbook = delta({wire.ADDRESS: {"pod": b"1"}})
+    playbook = delta({ADDRESS: {"pod": b"1"}})
     (playbook >> wildcardless()).quiet()
-    playbook >> subscribe(wire.ADDRESS, "pod") << response(wire.ADDRESS, {"pod": b"1"})
+    playbook >> subscribe(ADDRESS, "pod") << response(ADDRESS, {"pod": b"1"})
 
 
 def test_ztunnel_resumes_its_demands_by_listing_them_as_held() -> None:
-    playbook = delta({wire.ADDRESS: {"pod": b"1", "other": b"2", "asked": b"3"}})
+    playbook = delta({ADDRESS: {"pod": b"1", "other": b"2", "asked": b"3"}})
     playbook >> wildcardless(pod=b"old", gone=b"x", asked=b"")
-    playbook << response(wire.ADDRESS, {"pod": b"1", "asked": b"3"}, removed=["gone"])
+    playbook << response(ADDRESS, {"pod": b"1", "asked": b"3"}, removed=["gone"])
 
 
 def wildcardless(**held: bytes) -> Says:
-    return replace(request(wire.ADDRESS, "*", held=held), unsubscribe=["*"])
+    return replace(request(ADDRESS, "*", held=held), unsubscribe=["*"])
 
 
 def test_additions_go_clusters_first_and_wait_for_each_acknowledgement() -> None:
@@ -326,27 +326,27 @@ def test_listeners_are_not_held_back_for_ever_by_restless_clusters() -> None:
 
 
 def test_addresses_wait_for_the_policies_that_they_name() -> None:
-    playbook = delta({wire.ADDRESS: {"pod": b"1"}, wire.AUTHORIZATION: {"strict": b"2"}})
-    (playbook >> request(wire.ADDRESS)).quiet()
-    playbook >> request(wire.AUTHORIZATION) << response(wire.AUTHORIZATION, {"strict": b"2"})
-    playbook.quiet() >> ack(wire.AUTHORIZATION) << response(wire.ADDRESS, {"pod": b"1"})
+    playbook = delta({ADDRESS: {"pod": b"1"}, AUTHORIZATION: {"strict": b"2"}})
+    (playbook >> request(ADDRESS)).quiet()
+    playbook >> request(AUTHORIZATION) << response(AUTHORIZATION, {"strict": b"2"})
+    playbook.quiet() >> ack(AUTHORIZATION) << response(ADDRESS, {"pod": b"1"})
 
 
 def test_addresses_wait_while_a_policy_is_refused() -> None:
-    playbook = delta({wire.ADDRESS: {"pod": b"1"}, wire.AUTHORIZATION: {"strict": b"2"}})
-    playbook >> request(wire.ADDRESS) >> request(wire.AUTHORIZATION)
-    playbook << response(wire.AUTHORIZATION, {"strict": b"2"}) >> nack(wire.AUTHORIZATION, "bad CIDR")
-    playbook.quiet() >> change(wire.AUTHORIZATION, {"strict": b"3"}) << response(wire.AUTHORIZATION, {"strict": b"3"})
-    playbook >> ack(wire.AUTHORIZATION) << response(wire.ADDRESS, {"pod": b"1"})
+    playbook = delta({ADDRESS: {"pod": b"1"}, AUTHORIZATION: {"strict": b"2"}})
+    playbook >> request(ADDRESS) >> request(AUTHORIZATION)
+    playbook << response(AUTHORIZATION, {"strict": b"2"}) >> nack(AUTHORIZATION, "bad CIDR")
+    playbook.quiet() >> change(AUTHORIZATION, {"strict": b"3"}) << response(AUTHORIZATION, {"strict": b"3"})
+    playbook >> ack(AUTHORIZATION) << response(ADDRESS, {"pod": b"1"})
 
 
 def test_policies_are_removed_after_the_addresses_that_named_them() -> None:
-    playbook = delta({wire.ADDRESS: {"pod": b"1"}, wire.AUTHORIZATION: {"strict": b"2"}})
-    playbook >> request(wire.AUTHORIZATION) << response(wire.AUTHORIZATION, {"strict": b"2"}) >> ack(wire.AUTHORIZATION)
-    playbook >> request(wire.ADDRESS) << response(wire.ADDRESS, {"pod": b"1"}) >> ack(wire.ADDRESS)
-    playbook.together(change(wire.AUTHORIZATION, {}), change(wire.ADDRESS, {"pod": b"3"}))
-    playbook << response(wire.ADDRESS, {"pod": b"3"})
-    playbook.quiet() >> ack(wire.ADDRESS) << response(wire.AUTHORIZATION, removed=["strict"])
+    playbook = delta({ADDRESS: {"pod": b"1"}, AUTHORIZATION: {"strict": b"2"}})
+    playbook >> request(AUTHORIZATION) << response(AUTHORIZATION, {"strict": b"2"}) >> ack(AUTHORIZATION)
+    playbook >> request(ADDRESS) << response(ADDRESS, {"pod": b"1"}) >> ack(ADDRESS)
+    playbook.together(change(AUTHORIZATION, {}), change(ADDRESS, {"pod": b"3"}))
+    playbook << response(ADDRESS, {"pod": b"3"})
+    playbook.quiet() >> ack(ADDRESS) << response(AUTHORIZATION, removed=["strict"])
 
 
 def test_a_node_that_claims_another_proxy_is_refused() -> None:

@@ -7,9 +7,9 @@ from unittest import mock
 import pytest
 
 from judges.playbook import Playbook, Says, ack, change, nack, offer, request, response, subscribe
-from peerauth.dataplane.resources import CLUSTER, LISTENER, SECRET
+from peerauth.dataplane.type_urls import CLUSTER, ENDPOINT, LISTENER, SECRET
 from peerauth.xds import on_demand
-from peerauth.xds.wire import ENDPOINT, RecordForgotten, SecondChance, Variant
+from peerauth.xds.wire import RecordForgotten, SecondChance, Variant
 
 POD, OTHER, SERVICE = "dst|10.0.0.7:8080", "dst|10.0.0.8:8080", "dst|10.96.0.1:80"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from judges.playbook import Playbook, ack, change, nack, request, response, subscribe
-from peerauth.dataplane.resources import CLUSTER, LISTENER, SECRET, TypeUrl
+from peerauth.dataplane.type_urls import CLUSTER, LISTENER, SECRET, TypeUrl
 from peerauth.xds.wire import RecordAck, RecordNack, Variant
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import grpc
 from envoy.service.discovery.v3 import discovery_pb2
 
-from peerauth.dataplane.resources import LISTENER
+from peerauth.dataplane.type_urls import LISTENER
 from peerauth.xds.cache import ResourceCache, StreamView
 from peerauth.xds.session import Session
 from peerauth.xds.stream import drive

@@ -8,7 +8,7 @@ from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peerauth.dataplane.resources import LISTENER, TypeUrl
+from peerauth.dataplane.type_urls import LISTENER, TypeUrl
 from peerauth.xds import wire
 from peerauth.xds.wire import Resource
 
