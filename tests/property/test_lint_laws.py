@@ -94,25 +94,25 @@ def test_findings_do_not_depend_on_the_order_of_the_input(mesh: list[MeshObject]
 @given(everything())
 def test_strict_is_met_exactly_where_everything_that_could_be_reached_is_strict(mesh: list[MeshObject]) -> None:
     seen = surveyed(mesh)
-    for judged in seen.judged:
-        alone = msgspec.structs.replace(seen, judged=[judged])
+    for posture in seen.postures:
+        alone = msgspec.structs.replace(seen, postures=[posture])
         failed = any(one.code == "PA0501" for one in lint(alone, require_strict=True))
-        on = judged.decision.dataplane if judged.decision.dataplane.enforces else Dataplane.SIDECAR
-        modes = {on.in_force(judged.decision.mode_of(port)) for port in (None, *judged.ports_of_interest())}
-        mesh_config = seen.world.meshes.of(judged.decision.revision)
-        captured = captured_of(judged.workload, on, mesh=mesh_config)
-        kept_away = captured.others or any(captured.gap(port) for port in judged.ports_of_interest())
+        on = posture.decision.dataplane if posture.decision.dataplane.enforces else Dataplane.SIDECAR
+        modes = {on.in_force(posture.decision.mode_of(port)) for port in (None, *posture.ports_of_interest())}
+        mesh_config = seen.world.meshes.of(posture.decision.revision)
+        captured = captured_of(posture.workload, on, mesh=mesh_config)
+        kept_away = captured.others or any(captured.gap(port) for port in posture.ports_of_interest())
         is_open = modes != {EffectiveMode.STRICT} or bool(kept_away)
-        asked = seen.membership(judged).by_labels
-        missing = judged.decision.dataplane is Dataplane.NONE and asked is not None and asked.enforces
-        assert failed == (is_open if seen.may_be_enforced(judged) else missing)
+        asked = seen.membership(posture).by_labels
+        missing = posture.decision.dataplane is Dataplane.NONE and asked is not None and asked.enforces
+        assert failed == (is_open if seen.may_be_enforced(posture) else missing)
 
 
 @given(everything())
 def test_each_policy_that_loses_is_reported_and_no_other(mesh: list[MeshObject]) -> None:
     seen = surveyed(mesh)
     reported = {one.subject.removeprefix("PeerAuthentication ") for one in lint(seen) if one.code == "PA0101"}
-    reasons = [reason for judged in seen.judged for reason in judged.decision.reasons]
+    reasons = [reason for posture in seen.postures for reason in posture.decision.reasons]
     losers = {reason.policy for reason in reasons if reason.verdict is Verdict.LOSES}
     assert losers <= reported
     # What no workload shows yet can lose as well, but never a policy that a workload heeds and none saw lose; unless
@@ -127,23 +127,23 @@ def test_each_policy_that_loses_is_reported_and_no_other(mesh: list[MeshObject])
 @given(everything(), st.sampled_from([None, 80, 8080, 65535]))
 def test_an_explanation_has_every_port_and_agrees_with_the_decision(mesh: list[MeshObject], port: int | None) -> None:
     seen = surveyed(mesh)
-    for judged in seen.judged:
-        why = why_dataplane(judged.workload, seen.world)
+    for posture in seen.postures:
+        why = why_dataplane(posture.workload, seen.world)
         explained = explain(
-            judged.workload,
-            judged.decision,
-            declared=judged.declared,
+            posture.workload,
+            posture.decision,
+            declared=posture.declared,
             why_dataplane=why,
             port=port,
             meshes=seen.world.meshes,
         )
         document = decision_document(explained)
-        expected = judged.ports_of_interest() if port is None else [port]
-        assert document["ports"] == {str(number): judged.decision.mode_of(number).value for number in expected}
+        expected = posture.ports_of_interest() if port is None else [port]
+        assert document["ports"] == {str(number): posture.decision.mode_of(number).value for number in expected}
         enforced = document["enforced"]
-        assert (enforced is None) == (not judged.decision.dataplane.enforces)
+        assert (enforced is None) == (not posture.decision.dataplane.enforces)
         if isinstance(enforced, dict):
-            assert enforced["ports"] == {str(number): judged.enforced_on(number) for number in expected}
+            assert enforced["ports"] == {str(number): posture.enforced_on(number) for number in expected}
             nothing = None in (enforced["mode"], *enforced["ports"].values())
             assert not nothing or document["notes"]
         assert list(explanation_lines(explained, port=port))
@@ -153,9 +153,9 @@ def test_an_explanation_has_every_port_and_agrees_with_the_decision(mesh: list[M
 @given(everything())
 def test_the_numbers_of_declared_ports_are_those_of_the_declared_ports(mesh: list[MeshObject]) -> None:
     seen = surveyed(mesh)
-    for judged in seen.judged:
-        assert judged.declared == tuple(port.number for port in seen.world.declared_ports(judged.workload))
-        assert judged.services == seen.world.services_selecting(judged.workload)
+    for posture in seen.postures:
+        assert posture.declared == tuple(port.number for port in seen.world.declared_ports(posture.workload))
+        assert posture.services == seen.world.services_selecting(posture.workload)
 
 
 @given(everything(), st.sampled_from([None, 80, 8080]), st.booleans())
@@ -166,10 +166,10 @@ def test_what_workloads_share_is_what_each_would_be_told_alone(
     meshes = seen.world.meshes
     explainer = Explainer(port=port, meshes=meshes)
     bodies = Shared(lambda one: list(body_lines(one, port=port)), most=1 if forgetful else 1000)
-    for judged in (*seen.judged, *seen.judged):
-        why = why_dataplane(judged.workload, seen.world)
-        said = judged.declared
-        alone = explain(judged.workload, judged.decision, declared=said, why_dataplane=why, port=port, meshes=meshes)
-        together = explainer.explain(judged.workload, judged.decision, declared=said, why_dataplane=why)
+    for posture in (*seen.postures, *seen.postures):
+        why = why_dataplane(posture.workload, seen.world)
+        said = posture.declared
+        alone = explain(posture.workload, posture.decision, declared=said, why_dataplane=why, port=port, meshes=meshes)
+        together = explainer.explain(posture.workload, posture.decision, declared=said, why_dataplane=why)
         assert together == alone
         assert bodies.of(together) == list(body_lines(alone, port=port))

@@ -82,15 +82,15 @@ def lines_run(work: Callable[[], object]) -> int:
 
 
 def explain_all(seen: Survey) -> None:
-    for judged in seen.judged:
-        workload = judged.workload
+    for posture in seen.postures:
+        workload = posture.workload
         why = why_dataplane(workload, seen.world)
         declared = seen.world.declared_numbers(workload, seen.world.services_selecting(workload))
-        decision_document(explain(workload, judged.decision, declared=declared, why_dataplane=why))
+        decision_document(explain(workload, posture.decision, declared=declared, why_dataplane=why))
 
 
 def resurvey(seen: Survey) -> None:
-    decisions = {judged.workload.key: judged.decision for judged in seen.judged}
+    decisions = {posture.workload.key: posture.decision for posture in seen.postures}
     survey(seen.world, lambda workload: decisions[workload.key])
 
 

@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from peerauth.analysis.lint import (
-    clients,
     conflicts,
+    destination_rules,
     enforcement,
     istio,
+    nonmesh_clients,
     ports,
     removed,
     require,
     revisions,
     selectors,
-    strangers,
 )
 from peerauth.analysis.lint.survey import Survey
 from peerauth.model.diagnostic import Diagnostic
@@ -44,10 +44,10 @@ CHECKS: tuple[Check, ...] = (
     revisions.unknown_readers,
     revisions.unread_policies,
     istio.istio_differs,
-    strangers.probes,
-    strangers.api_server_calls,
-    strangers.scrapes,
-    clients.contradictions,
+    nonmesh_clients.probes,
+    nonmesh_clients.api_server_calls,
+    nonmesh_clients.scrapes,
+    destination_rules.contradictions,
 )
 
 

@@ -86,7 +86,7 @@ def downgrades(survey: Survey) -> Iterator[Diagnostic]:
     concerned: dict[tuple[Reason, Reason], list[str]] = {}
     for decision, workloads in survey.decided:
         pairs = list(_weaker_steps(decision))
-        names = [judged.name for judged in workloads if survey.may_be_enforced(judged)] if pairs else []
+        names = [posture.name for posture in workloads if survey.may_be_enforced(posture)] if pairs else []
         for pair in pairs if names else ():
             concerned.setdefault(pair, []).extend(names)
     for (narrow, wide), concerns in sorted(concerned.items(), key=lambda item: _place(item[0][0])):
@@ -162,7 +162,7 @@ def _lost_workloads(survey: Survey) -> dict[Pair, list[str]]:
             for reason in decision.reasons
             if reason.verdict is Verdict.LOSES and reason.level is Level.WORKLOAD and reason.port is None
         ]
-        names = [judged.name for judged in workloads] if pairs else []
+        names = [posture.name for posture in workloads] if pairs else []
         for pair in pairs:
             lost.setdefault(pair, []).extend(names)
     return lost

@@ -17,7 +17,7 @@ from peerauth.analysis.lint.codes import (
     OUTSIDE_MESH,
     UNKNOWN_NAMESPACE,
 )
-from peerauth.analysis.lint.survey import Judged, Survey, listed
+from peerauth.analysis.lint.survey import Posture, Survey, listed
 from peerauth.model.diagnostic import Diagnostic, Evidence
 from peerauth.model.inventory import Admission
 from peerauth.model.meta import Origin
@@ -29,10 +29,10 @@ from peerauth.policy.membership import DATAPLANE_MODE, INJECT, INJECTION, Member
 def ambient_disable(survey: Survey) -> Iterator[Diagnostic]:
     """What asks for DISABLE on workloads whose data plane cannot do it; once for each policy (and port)."""
     concerned: dict[Reason, list[str]] = {}
-    for judged in survey.judged:
-        if judged.decision.dataplane is Dataplane.AMBIENT:
-            for reason in _asking_disable(judged):
-                concerned.setdefault(reason, []).append(judged.name)
+    for posture in survey.postures:
+        if posture.decision.dataplane is Dataplane.AMBIENT:
+            for reason in _asking_disable(posture):
+                concerned.setdefault(reason, []).append(posture.name)
     for reason, workloads in sorted(concerned.items(), key=lambda item: (item[0].policy, item[0].port or 0)):
         where = f"on port {reason.port}" if reason.port is not None else "as the mode"
         yield AMBIENT_DISABLE.found(
@@ -45,8 +45,8 @@ def ambient_disable(survey: Survey) -> Iterator[Diagnostic]:
         )
 
 
-def _asking_disable(judged: Judged) -> Iterator[Reason]:
-    decision = judged.decision
+def _asking_disable(posture: Posture) -> Iterator[Reason]:
+    decision = posture.decision
     if decision.mode is EffectiveMode.DISABLE:
         yield decision.deciding()
     for entry in decision.ports:
@@ -57,9 +57,9 @@ def _asking_disable(judged: Judged) -> Iterator[Reason]:
 
 def outside_mesh(survey: Survey) -> Iterator[Diagnostic]:
     """Policies that select workloads which no proxy of the mesh stands before; once for each policy."""
-    for full_name, outside in _selected(judged for judged in survey.judged if survey.is_outside(judged)):
+    for full_name, outside in _selected(posture for posture in survey.postures if survey.is_outside(posture)):
         yield OUTSIDE_MESH.found(
-            f"policy {full_name} selects workload {listed(judged.name for judged in outside)}, outside the mesh: "
+            f"policy {full_name} selects workload {listed(posture.name for posture in outside)}, outside the mesh: "
             "nothing is enforced there, plaintext passes whatever the policy says",
             subject=f"PeerAuthentication {full_name}",
             origin=survey.policy(full_name).meta.origin,
@@ -71,11 +71,11 @@ def outside_mesh(survey: Survey) -> Iterator[Diagnostic]:
 
 def on_gateways(survey: Survey) -> Iterator[Diagnostic]:
     """Policies that select gateways, whose listeners follow Gateway resources instead; once for each policy."""
-    gateways = (judged for judged in survey.judged if judged.decision.dataplane is Dataplane.GATEWAY)
+    gateways = (posture for posture in survey.postures if posture.decision.dataplane is Dataplane.GATEWAY)
     for full_name, selected in _selected(gateways):
         yield ON_GATEWAY.found(
-            f"policy {full_name} selects gateway {listed(judged.name for judged in selected)}: its listeners come from "
-            "Gateway resources, and the policy is not in force on them",
+            f"policy {full_name} selects gateway {listed(posture.name for posture in selected)}: its listeners come "
+            "from Gateway resources, and the policy is not in force on them",
             subject=f"PeerAuthentication {full_name}",
             origin=survey.policy(full_name).meta.origin,
             hint="say in the Gateway's servers (tls.mode) what clients must present",
@@ -86,38 +86,38 @@ def on_gateways(survey: Survey) -> Iterator[Diagnostic]:
 _HEARD = (Verdict.DECIDES, Verdict.INHERITS, Verdict.OVERRIDDEN)
 
 
-def _selected(workloads: Iterable[Judged]) -> list[tuple[str, list[Judged]]]:
+def _selected(workloads: Iterable[Posture]) -> list[tuple[str, list[Posture]]]:
     """The policies that win the level of workloads for some of these, by name."""
-    selected: dict[str, list[Judged]] = {}
-    for judged in workloads:
-        for reason in judged.decision.reasons:
+    selected: dict[str, list[Posture]] = {}
+    for posture in workloads:
+        for reason in posture.decision.reasons:
             if reason.level is Level.WORKLOAD and reason.verdict in _HEARD:
-                selected.setdefault(reason.policy, []).append(judged)
+                selected.setdefault(reason.policy, []).append(posture)
     return sorted(selected.items())
 
 
-def _whys(survey: Survey, workloads: list[Judged]) -> tuple[Evidence, ...]:
+def _whys(survey: Survey, workloads: list[Posture]) -> tuple[Evidence, ...]:
     return tuple(
-        Evidence(f"{judged.name}: {survey.membership(judged).why}", judged.workload.meta.origin)
-        for judged in workloads[:10]
+        Evidence(f"{posture.name}: {survey.membership(posture).why}", posture.workload.meta.origin)
+        for posture in workloads[:10]
     )
 
 
 def not_as_labelled(survey: Survey) -> Iterator[Diagnostic]:
     """Live pods whose data plane is another than their labels ask for; once for all of a namespace that are alike."""
-    alike: dict[tuple[str, Membership], list[Judged]] = {}
-    for judged in survey.judged:
-        if judged.workload.admission is not Admission.AHEAD:
-            found = survey.membership(judged)
+    alike: dict[tuple[str, Membership], list[Posture]] = {}
+    for posture in survey.postures:
+        if posture.workload.admission is not Admission.AHEAD:
+            found = survey.membership(posture)
             if found.by_labels is not None:
-                alike.setdefault((judged.workload.meta.namespace, found), []).append(judged)
+                alike.setdefault((posture.workload.meta.namespace, found), []).append(posture)
     for (_, found), workloads in alike.items():
         if found.by_labels is None:
             continue
         first = workloads[0]
         yield NOT_AS_LABELLED.found(
-            f"workload {listed(judged.name for judged in workloads)} is {on_dataplane(found.dataplane)} ({found.why}), "
-            f"and by its labels it would be {on_dataplane(found.by_labels)} ({found.why_by_labels})",
+            f"workload {listed(posture.name for posture in workloads)} is {on_dataplane(found.dataplane)} "
+            f"({found.why}), and by its labels it would be {on_dataplane(found.by_labels)} ({found.why_by_labels})",
             subject=first.subject,
             origin=first.workload.meta.origin,
             hint=_to_agree(found.dataplane, found.by_labels),
@@ -135,39 +135,39 @@ def _to_agree(found: Dataplane, by_labels: Dataplane) -> str:
 
 def unknown_namespaces(survey: Survey) -> Iterator[Diagnostic]:
     """Namespaces whose labels would say which data plane their workloads have, and that nobody described."""
-    hanging: dict[str, list[Judged]] = {}
-    for judged in survey.judged:
-        if survey.is_unknown(judged):
-            hanging.setdefault(judged.workload.meta.namespace, []).append(judged)
+    hanging: dict[str, list[Posture]] = {}
+    for posture in survey.postures:
+        if survey.is_unknown(posture):
+            hanging.setdefault(posture.workload.meta.namespace, []).append(posture)
     for namespace, workloads in sorted(hanging.items()):
         yield UNKNOWN_NAMESPACE.found(
-            f"the Namespace {namespace} is not in the input: whether {listed(judged.name for judged in workloads)} "
+            f"the Namespace {namespace} is not in the input: whether {listed(posture.name for posture in workloads)} "
             "is in the mesh is not known, and is shown as outside",
             subject=f"Namespace {namespace}",
-            origin=min((judged.workload.meta.origin for judged in workloads), default=Origin()),
+            origin=min((posture.workload.meta.origin for posture in workloads), default=Origin()),
             hint=f"add the Namespace {namespace} with its labels to what is read",
         )
 
 
 def excluded_ports(survey: Survey) -> Iterator[Diagnostic]:
     """Ports that the policy closes and that do not reach the proxy which would close them."""
-    for judged in survey.judged:
-        if not judged.decision.dataplane.enforces or not (judged.captured.may_miss or judged.decision.ports):
+    for posture in survey.postures:
+        if not posture.decision.dataplane.enforces or not (posture.captured.may_miss or posture.decision.ports):
             continue
-        ports, others = judged.ports_of_interest(), judged.captured.others
+        ports, others = posture.ports_of_interest(), posture.captured.others
         for port in ports:
-            gap = judged.missed(port)
-            if gap is not None and judged.decision.mode_of(port) is EffectiveMode.STRICT:
-                yield _excluded(judged, gap, judged.decision.deciding(port), f"port {port}")
-        if others is not None and not ports and judged.decision.mode is EffectiveMode.STRICT:
-            yield _excluded(judged, others, judged.decision.deciding(), "every port")
+            gap = posture.missed(port)
+            if gap is not None and posture.decision.mode_of(port) is EffectiveMode.STRICT:
+                yield _excluded(posture, gap, posture.decision.deciding(port), f"port {port}")
+        if others is not None and not ports and posture.decision.mode is EffectiveMode.STRICT:
+            yield _excluded(posture, others, posture.decision.deciding(), "every port")
 
 
-def _excluded(judged: Judged, gap: Gap, reason: Reason, which: str) -> Diagnostic:
+def _excluded(posture: Posture, gap: Gap, reason: Reason, which: str) -> Diagnostic:
     return EXCLUDED_PORT.found(
-        f"{which} of {judged.name} is STRICT by {reason.policy}, but {gap.why}: plaintext gets in",
-        subject=judged.subject,
-        origin=judged.workload.meta.origin,
+        f"{which} of {posture.name} is STRICT by {reason.policy}, but {gap.why}: plaintext gets in",
+        subject=posture.subject,
+        origin=posture.workload.meta.origin,
         path=f"metadata.annotations[{gap.annotation}]" if gap.annotation else "",
         hint=f"mend {gap.setting}; to admit plaintext on purpose, say PERMISSIVE for the port"
         if gap.setting

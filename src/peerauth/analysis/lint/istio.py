@@ -16,7 +16,7 @@ def istio_differs(survey: Survey) -> Iterator[Diagnostic]:
     for decision, workloads in survey.decided:
         differs = difference(decision)
         if differs is not None:
-            concerned.setdefault(differs, []).extend(judged.name for judged in workloads)
+            concerned.setdefault(differs, []).extend(posture.name for posture in workloads)
     for differs, names in sorted(concerned.items(), key=lambda item: (item[0].policy.policy, item[0].fix)):
         yield ISTIO_DIFFERS.found(
             f"{differs.what}. This concerns workload {listed(names)}",

@@ -11,7 +11,7 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from peerauth.analysis.lint.codes import SERVER_FIRST, SERVICE_PORT, UNKNOWN_PORT
-from peerauth.analysis.lint.survey import Judged, Survey, listed
+from peerauth.analysis.lint.survey import Posture, Survey, listed
 from peerauth.model.diagnostic import Diagnostic, Evidence
 from peerauth.model.inventory import Service, ServicePort, WorkloadKey
 from peerauth.model.peerauth import PeerAuthentication, PortMode
@@ -35,20 +35,18 @@ SERVER_FIRST_NAMES: Mapping[str, str] = {
     "mariadb": "MySQL",
 }
 
-Selected = Mapping[str, Sequence[Judged]]
-
 
 def port_entries(survey: Survey) -> Iterator[Diagnostic]:
     """Entries for a number that none of the selected workloads listens on, as far as anyone says."""
     for full_name, workloads in sorted(_winners(survey).items()):
         policy = survey.policy(full_name)
         for entry in policy.ports:
-            if any(entry.port in judged.declared for judged in workloads):
+            if any(entry.port in posture.declared for posture in workloads):
                 continue
             meant = list(_service_targets(sorted(workloads, key=_key_of), entry.port))
             if meant:
                 yield _service_port(policy, entry, meant)
-            elif all(judged.declared for judged in workloads):
+            elif all(posture.declared for posture in workloads):
                 yield _unknown_port(policy, entry, workloads)
 
 
@@ -57,32 +55,32 @@ def server_first(survey: Survey) -> Iterator[Diagnostic]:
     patience = survey.world.mesh.protocol_detection_timeout.total_seconds()
     wait = f"after {patience:g} s" if patience else "never"
     named = _named_by_services(survey)
-    for judged in survey.judged:
-        if judged.decision.dataplane is not Dataplane.SIDECAR or not _may_be_server_first(judged, named):
+    for posture in survey.postures:
+        if posture.decision.dataplane is not Dataplane.SIDECAR or not _may_be_server_first(posture, named):
             continue
-        for number, protocol in sorted(_server_first_ports(judged)):
-            if judged.enforced_on(number) is not EffectiveMode.PERMISSIVE:
+        for number, protocol in sorted(_server_first_ports(posture)):
+            if posture.enforced_on(number) is not EffectiveMode.PERMISSIVE:
                 continue
             yield SERVER_FIRST.found(
-                f"{judged.name} serves {protocol} on port {number}, which is PERMISSIVE: the proxy waits for the "
+                f"{posture.name} serves {protocol} on port {number}, which is PERMISSIVE: the proxy waits for the "
                 f"client's first bytes to tell plaintext from mutual TLS, and a plaintext client of {protocol} waits "
                 f"for the server; the proxy gives up {wait}. Mutual TLS works.",
-                subject=judged.subject,
+                subject=posture.subject,
                 origin=next(
-                    (port.origin for port in judged.workload.ports if port.number == number),
-                    judged.workload.meta.origin,
+                    (port.origin for port in posture.workload.ports if port.number == number),
+                    posture.workload.meta.origin,
                 ),
                 hint=f"set port {number} to STRICT, or to DISABLE while plaintext clients remain",
             )
 
 
-def _key_of(judged: Judged) -> WorkloadKey:
-    return judged.workload.key
+def _key_of(posture: Posture) -> WorkloadKey:
+    return posture.workload.key
 
 
-def _winners(survey: Survey) -> dict[str, list[Judged]]:
+def _winners(survey: Survey) -> dict[str, list[Posture]]:
     """The policies with port entries that won the level of workloads, and the workloads they won."""
-    won: dict[str, list[Judged]] = {}
+    won: dict[str, list[Posture]] = {}
     for decision, workloads in survey.decided:
         for reason in decision.reasons if decision.ports else ():
             heard = reason.verdict not in (Verdict.LOSES, Verdict.IGNORED)
@@ -91,13 +89,13 @@ def _winners(survey: Survey) -> dict[str, list[Judged]]:
     return won
 
 
-def _service_targets(workloads: Sequence[Judged], number: int) -> Iterator[tuple[Service, ServicePort, int]]:
+def _service_targets(workloads: Sequence[Posture], number: int) -> Iterator[tuple[Service, ServicePort, int]]:
     """Services of the workloads that have a port with this number which leads to another port of the workload."""
     seen: set[tuple[str, int]] = set()
-    for judged in workloads:
-        for service in judged.services:
+    for posture in workloads:
+        for service in posture.services:
             for port in service.ports:
-                target = target_number(port, judged.workload)
+                target = target_number(port, posture.workload)
                 place = (service.meta.full_name, target or 0)
                 if port.number == number and target not in (None, number) and place not in seen:
                     seen.add(place)
@@ -124,9 +122,9 @@ def _service_port(
     )
 
 
-def _unknown_port(policy: PeerAuthentication, entry: PortMode, workloads: Sequence[Judged]) -> Diagnostic:
-    declared = sorted({number for judged in workloads for number in judged.declared})
-    names = listed(judged.name for judged in workloads)
+def _unknown_port(policy: PeerAuthentication, entry: PortMode, workloads: Sequence[Posture]) -> Diagnostic:
+    declared = sorted({number for posture in workloads for number in posture.declared})
+    names = listed(posture.name for posture in workloads)
     return UNKNOWN_PORT.found(
         f"policy {policy.meta.full_name} sets port {entry.port} to {entry.mode}, and nothing says that workload "
         f"{names} listens on it",
@@ -141,26 +139,26 @@ def _unknown_port(policy: PeerAuthentication, entry: PortMode, workloads: Sequen
 def _named_by_services(survey: Survey) -> set[WorkloadKey]:
     """The workloads behind Services that say a server-first protocol for one of their ports."""
     return {
-        judged.workload.key
+        posture.workload.key
         for name, behind in survey.behind.items()
         if any(_said_by(port) in SERVER_FIRST_NAMES for port in survey.world.services[name].ports)
-        for judged in behind
+        for posture in behind
     }
 
 
-def _may_be_server_first(judged: Judged, named: Container[WorkloadKey]) -> bool:
+def _may_be_server_first(posture: Posture, named: Container[WorkloadKey]) -> bool:
     """Whether a closer look is worth it: most workloads have nothing of the kind."""
     return (
-        not SERVER_FIRST_PORTS.keys().isdisjoint(judged.declared)
-        or any(_protocol_in(port.name) in SERVER_FIRST_NAMES for port in judged.workload.ports)
-        or judged.workload.key in named
+        not SERVER_FIRST_PORTS.keys().isdisjoint(posture.declared)
+        or any(_protocol_in(port.name) in SERVER_FIRST_NAMES for port in posture.workload.ports)
+        or posture.workload.key in named
     )
 
 
-def _server_first_ports(judged: Judged) -> Iterator[tuple[int, str]]:
+def _server_first_ports(posture: Posture) -> Iterator[tuple[int, str]]:
     """Ports and their protocol, by what Services and containers call them, else by their number."""
-    said = _said_protocols(judged)
-    for number in judged.declared:
+    said = _said_protocols(posture)
+    for number in posture.declared:
         names = said.get(number, [])
         by_name = next((SERVER_FIRST_NAMES[name] for name in names if name in SERVER_FIRST_NAMES), "")
         # A name that says another protocol goes before the number: http on 25 is not SMTP.
@@ -169,13 +167,13 @@ def _server_first_ports(judged: Judged) -> Iterator[tuple[int, str]]:
             yield number, protocol
 
 
-def _said_protocols(judged: Judged) -> dict[int, list[str]]:
+def _said_protocols(posture: Posture) -> dict[int, list[str]]:
     said: dict[int, list[str]] = {}
-    for port in judged.workload.ports:
+    for port in posture.workload.ports:
         said.setdefault(port.number, []).append(_protocol_in(port.name))
-    for service in judged.services:
+    for service in posture.services:
         for service_port in service.ports:
-            number = target_number(service_port, judged.workload)
+            number = target_number(service_port, posture.workload)
             if number is not None:
                 said.setdefault(number, []).append(_said_by(service_port))
     return said

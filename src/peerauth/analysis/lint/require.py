@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 
 from peerauth.analysis.lint.codes import NOT_STRICT, NOT_UNDERSTOOD, NOTHING_REQUIRED_OF, ON_GATEWAY
-from peerauth.analysis.lint.survey import Judged, Survey, listed
+from peerauth.analysis.lint.survey import Posture, Survey, listed
 from peerauth.analysis.may_select import Possible
 from peerauth.analysis.passed_over import not_understood
 from peerauth.model.diagnostic import Diagnostic, Evidence
@@ -25,16 +25,16 @@ from peerauth.policy.decision import Dataplane, EffectiveMode, Reason
 def not_strict(survey: Survey) -> Iterator[Diagnostic]:
     """One finding for each workload whose mode is not STRICT and for each port that differs from a STRICT workload."""
     required = False
-    gateways = [judged for judged in survey.judged if judged.decision.dataplane is Dataplane.GATEWAY]
-    for judged in survey.judged:
-        if survey.may_be_enforced(judged):
+    gateways = [posture for posture in survey.postures if posture.decision.dataplane is Dataplane.GATEWAY]
+    for posture in survey.postures:
+        if survey.may_be_enforced(posture):
             required = True
-            possible = survey.may_select.get(judged.workload.key, ())
-            in_mesh = judged if judged.decision.dataplane.enforces else _with_a_sidecar(survey, judged)
+            possible = survey.may_select.get(posture.workload.key, ())
+            in_mesh = posture if posture.decision.dataplane.enforces else _with_a_sidecar(survey, posture)
             yield from _failures(in_mesh) or _failures_to_come(in_mesh, possible)
-        elif _should_be_in_the_mesh(survey, judged):
+        elif _should_be_in_the_mesh(survey, posture):
             required = True
-            yield _missing(survey, judged)
+            yield _missing(survey, posture)
     if gateways:
         yield _left_out(gateways)
     for runs in not_understood(survey.world):
@@ -47,76 +47,76 @@ def not_strict(survey: Survey) -> Iterator[Diagnostic]:
         )
 
 
-def _with_a_sidecar(survey: Survey, judged: Judged) -> Judged:
+def _with_a_sidecar(survey: Survey, posture: Posture) -> Posture:
     """A workload of which it is not known whether it is in the mesh, as it would be judged there."""
-    mesh = survey.world.meshes.of(judged.decision.revision)
-    captured = captured_of(judged.workload, Dataplane.SIDECAR, mesh=mesh)
-    decision = msgspec.structs.replace(judged.decision, dataplane=Dataplane.SIDECAR)
-    return msgspec.structs.replace(judged, decision=decision, captured=captured)
+    mesh = survey.world.meshes.of(posture.decision.revision)
+    captured = captured_of(posture.workload, Dataplane.SIDECAR, mesh=mesh)
+    decision = msgspec.structs.replace(posture.decision, dataplane=Dataplane.SIDECAR)
+    return msgspec.structs.replace(posture, decision=decision, captured=captured)
 
 
-def _should_be_in_the_mesh(survey: Survey, judged: Judged) -> bool:
-    if judged.workload.admission is Admission.AHEAD or judged.decision.dataplane is not Dataplane.NONE:
+def _should_be_in_the_mesh(survey: Survey, posture: Posture) -> bool:
+    if posture.workload.admission is Admission.AHEAD or posture.decision.dataplane is not Dataplane.NONE:
         return False
-    by_labels = survey.membership(judged).by_labels
+    by_labels = survey.membership(posture).by_labels
     return by_labels is not None and by_labels.enforces
 
 
-def _missing(survey: Survey, judged: Judged) -> Diagnostic:
-    found = survey.membership(judged)
+def _missing(survey: Survey, posture: Posture) -> Diagnostic:
+    found = survey.membership(posture)
     return NOT_STRICT.found(
-        f"workload {judged.name} belongs to the mesh by its labels, and nothing is enforced on it: {found.why}",
-        subject=judged.subject,
-        origin=judged.workload.meta.origin,
+        f"workload {posture.name} belongs to the mesh by its labels, and nothing is enforced on it: {found.why}",
+        subject=posture.subject,
+        origin=posture.workload.meta.origin,
         hint="restart it, so that it gets its proxy",
-        evidence=(Evidence(f"{judged.name}: {found.why_by_labels}", judged.workload.meta.origin),),
+        evidence=(Evidence(f"{posture.name}: {found.why_by_labels}", posture.workload.meta.origin),),
     )
 
 
-def _left_out(gateways: Sequence[Judged]) -> Diagnostic:
+def _left_out(gateways: Sequence[Posture]) -> Diagnostic:
     many = f"{len(gateways)} gateway{'' if len(gateways) == 1 else 's'}"
     return ON_GATEWAY.found(
-        f"STRICT was not required of {many} ({listed(judged.name for judged in gateways)}): their listeners come from "
-        "Gateway resources, and PeerAuthentication is not in force on them",
+        f"STRICT was not required of {many} ({listed(posture.name for posture in gateways)}): their listeners come "
+        "from Gateway resources, and PeerAuthentication is not in force on them",
         subject=gateways[0].subject,
         origin=gateways[0].workload.meta.origin,
         hint="look at the Gateway's servers (tls.mode) for what their clients must present",
     )
 
 
-def _failures_to_come(judged: Judged, possible: Iterable[Possible]) -> Iterator[Diagnostic]:
+def _failures_to_come(posture: Posture, possible: Iterable[Possible]) -> Iterator[Diagnostic]:
     """What is not STRICT for some pods only, if a policy selects them once they are created."""
     for one in possible:
-        decision = msgspec.structs.replace(one.decision, dataplane=judged.decision.dataplane)
-        failures = _failures(msgspec.structs.replace(judged, decision=decision))
+        decision = msgspec.structs.replace(one.decision, dataplane=posture.decision.dataplane)
+        failures = _failures(msgspec.structs.replace(posture, decision=decision))
         if failures and one.is_heard:
             yield NOT_STRICT.found(
-                f"workload {judged.name} may not be STRICT on some pods: policy "
+                f"workload {posture.name} may not be STRICT on some pods: policy "
                 f"{one.policy.meta.full_name} selects by {one.by}",
-                subject=judged.subject,
-                origin=judged.workload.meta.origin,
+                subject=posture.subject,
+                origin=posture.workload.meta.origin,
                 hint="select by a label of the pod template, or give the pods as they run in place of it",
                 evidence=(Evidence(failures[0].message, one.policy.meta.origin),),
             )
 
 
-def _failures(judged: Judged) -> list[Diagnostic]:
-    return list(_each_failure(judged))
+def _failures(posture: Posture) -> list[Diagnostic]:
+    return list(_each_failure(posture))
 
 
-def _each_failure(judged: Judged) -> Iterator[Diagnostic]:
-    mode = judged.decision.in_force(None)
+def _each_failure(posture: Posture) -> Iterator[Diagnostic]:
+    mode = posture.decision.in_force(None)
     if mode is not EffectiveMode.STRICT:
-        yield _workload_failure(judged, mode)
-    elif judged.captured.others is not None:
-        yield _not_captured(judged, judged.captured.others)
-    for port in judged.ports_of_interest():
-        in_force, missed = judged.decision.in_force(port), judged.missed(port)
+        yield _workload_failure(posture, mode)
+    elif posture.captured.others is not None:
+        yield _not_captured(posture, posture.captured.others)
+    for port in posture.ports_of_interest():
+        in_force, missed = posture.decision.in_force(port), posture.missed(port)
         if missed is not None:
             hint = f"mend {missed.setting}" if missed.setting else _OF_THE_AGENT
-            yield _port_failure(judged, port, f"it is {missed.why}", hint=hint)
+            yield _port_failure(posture, port, f"it is {missed.why}", hint=hint)
         elif in_force is not EffectiveMode.STRICT and in_force is not mode:
-            yield _port_failure(judged, port, f"it is {in_force}", hint=f"remove the exception for port {port}")
+            yield _port_failure(posture, port, f"it is {in_force}", hint=f"remove the exception for port {port}")
 
 
 _OF_THE_AGENT = "remove the entry for the port, which is not the application's"
@@ -133,36 +133,36 @@ def _not_understood(runs: PassedOver) -> Diagnostic:
     )
 
 
-def _workload_failure(judged: Judged, mode: EffectiveMode) -> Diagnostic:
-    reason = judged.decision.deciding()
-    same = [str(port) for port in judged.ports_of_interest() if judged.decision.in_force(port) is mode]
-    rest = "every port not declared" if judged.ports_of_interest() else "every port"
+def _workload_failure(posture: Posture, mode: EffectiveMode) -> Diagnostic:
+    reason = posture.decision.deciding()
+    same = [str(port) for port in posture.ports_of_interest() if posture.decision.in_force(port) is mode]
+    rest = "every port not declared" if posture.ports_of_interest() else "every port"
     ports = " and ".join(part for part in (", ".join(same), rest) if part)
     return NOT_STRICT.found(
-        f"workload {judged.name} is {mode} on {ports}",
-        subject=judged.subject,
-        origin=judged.workload.meta.origin,
+        f"workload {posture.name} is {mode} on {ports}",
+        subject=posture.subject,
+        origin=posture.workload.meta.origin,
         hint="set STRICT for the workload, its namespace or the mesh",
         evidence=(_said(reason),),
     )
 
 
-def _not_captured(judged: Judged, gap: Gap) -> Diagnostic:
+def _not_captured(posture: Posture, gap: Gap) -> Diagnostic:
     return NOT_STRICT.found(
-        f"workload {judged.name} is STRICT, but every port that is not declared is {gap.why}",
-        subject=judged.subject,
-        origin=judged.workload.meta.origin,
+        f"workload {posture.name} is STRICT, but every port that is not declared is {gap.why}",
+        subject=posture.subject,
+        origin=posture.workload.meta.origin,
         hint=f"mend {gap.setting}",
-        evidence=(_said(judged.decision.deciding()),),
+        evidence=(_said(posture.decision.deciding()),),
     )
 
 
-def _port_failure(judged: Judged, port: int, what: str, *, hint: str) -> Diagnostic:
-    reason = judged.decision.deciding(port)
+def _port_failure(posture: Posture, port: int, what: str, *, hint: str) -> Diagnostic:
+    reason = posture.decision.deciding(port)
     return NOT_STRICT.found(
-        f"port {port} of workload {judged.name} is not STRICT: {what}",
-        subject=judged.subject,
-        origin=judged.workload.meta.origin,
+        f"port {port} of workload {posture.name} is not STRICT: {what}",
+        subject=posture.subject,
+        origin=posture.workload.meta.origin,
         hint=hint,
         evidence=(_said(reason),),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from peerauth.analysis.lint.codes import UNKNOWN_NAMESPACE, UNKNOWN_REVISION, UNREAD_POLICY
-from peerauth.analysis.lint.survey import Judged, Survey, listed
+from peerauth.analysis.lint.survey import Posture, Survey, listed
 from peerauth.model.diagnostic import Diagnostic, Evidence, Severity
 from peerauth.model.mesh import DEFAULT_REVISION
 from peerauth.model.peerauth import PeerAuthentication
@@ -48,13 +48,13 @@ def unknown_revisions(survey: Survey) -> Iterator[Diagnostic]:
 def unknown_of_ztunnel(survey: Survey) -> Iterator[Diagnostic]:
     """Ambient workloads, where several configurations leave open which of them ztunnel's istiod has."""
     meshes = survey.world.meshes
-    ambient = [judged for judged in survey.judged if judged.decision.dataplane is Dataplane.AMBIENT]
+    ambient = [posture for posture in survey.postures if posture.decision.dataplane is Dataplane.AMBIENT]
     if ambient and len(meshes.configs) > 1:
         yield UNKNOWN_REVISION.found(
             f"which of the revisions {listed(meshes.configs)} ztunnel is connected to is not known: "
-            f"{listed(judged.name for judged in ambient)} is decided by {meshes.default}",
+            f"{listed(posture.name for posture in ambient)} is decided by {meshes.default}",
             subject="revision of ztunnel",
-            origin=min(judged.workload.meta.origin for judged in ambient),
+            origin=min(posture.workload.meta.origin for posture in ambient),
             hint="see the XDS_ADDRESS of ztunnel's DaemonSet: it names the istiod of one revision",
             evidence=tuple(
                 Evidence(f"the configuration of {name}", meshes.configs[name].origin) for name in sorted(meshes.configs)
@@ -109,9 +109,9 @@ def unread_policies(survey: Survey) -> Iterator[Diagnostic]:
         )
 
 
-def _unknown(revision: str, workloads: list[Judged], policies: list[PeerAuthentication], survey: Survey) -> Diagnostic:
+def _unknown(revision: str, workloads: list[Posture], policies: list[PeerAuthentication], survey: Survey) -> Diagnostic:
     meshes = survey.world.meshes
-    who = [f"{listed(judged.name for judged in workloads)} is of it"] if workloads else []
+    who = [f"{listed(posture.name for posture in workloads)} is of it"] if workloads else []
     who += [f"{listed(policy.meta.full_name for policy in policies)} is for it alone"] if policies else []
     is_there = meshes.knows(revision)
     lacks = (
@@ -121,7 +121,7 @@ def _unknown(revision: str, workloads: list[Judged], policies: list[PeerAuthenti
     instead = f"the configuration of {meshes.default}" if meshes.default in meshes.configs else "Istio's defaults"
     effect = f": decided by {instead}" if workloads else ""
     config_map = "istio" if revision == DEFAULT_REVISION else f"istio-{revision}"
-    origins = [*(judged.workload.meta.origin for judged in workloads), *(one.meta.origin for one in policies)]
+    origins = [*(posture.workload.meta.origin for posture in workloads), *(one.meta.origin for one in policies)]
     return UNKNOWN_REVISION.found(
         f"the revision {revision} {state}: {' and '.join(who)}, and {lacks}{effect}",
         subject=f"revision {revision}",
@@ -134,9 +134,9 @@ def _unknown(revision: str, workloads: list[Judged], policies: list[PeerAuthenti
     )
 
 
-def _followed(survey: Survey) -> dict[str, list[Judged]]:
+def _followed(survey: Survey) -> dict[str, list[Posture]]:
     """The workloads whose proxies follow each revision."""
-    found: dict[str, list[Judged]] = {}
+    found: dict[str, list[Posture]] = {}
     for decision, workloads in survey.decided:
         if decision.dataplane is not Dataplane.NONE:
             found.setdefault(decision.revision, []).extend(workloads)

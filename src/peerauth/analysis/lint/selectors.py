@@ -59,7 +59,7 @@ def nothing_selected(survey: Survey) -> Iterator[Diagnostic]:
         if impossible:
             yield _never(policy, impossible)
             continue
-        if not survey.judged:
+        if not survey.postures:
             continue
         if namespace not in seen:
             seen[namespace] = _labels_of(survey, namespace)

@@ -1,4 +1,4 @@
-"""What the checks look at: every workload with its decision, gathered in one walk, and who stands behind a Service.
+"""What the checks look at: the posture of every workload, gathered in one walk, and who stands behind a Service.
 
 The walk costs what the world holds, once; no check may compare every object with every other.
 """
@@ -23,9 +23,9 @@ from peerauth.policy.reception import ClientKind, reception
 from peerauth.policy.revisions import standing_in
 
 
-class Judged(msgspec.Struct, frozen=True):
-    """A workload, what was decided for it, the Services that select it, the ports that someone says it listens on,
-    ascending, and what of it reaches its proxy.
+class Posture(msgspec.Struct, frozen=True):
+    """How a workload stands: what was decided for it, the Services that select it, the ports that someone says it
+    listens on, ascending, and what of it reaches its proxy.
     """
 
     workload: Workload
@@ -65,16 +65,16 @@ class Judged(msgspec.Struct, frozen=True):
 
 
 class Survey(msgspec.Struct, frozen=True):
-    """Everything the checks need: the world, every workload judged, those that share a decision, the workloads behind
+    """Everything the checks need: the world, the posture of every workload, those that share a decision, those behind
     each Service, and the policies that may select some pods of a workload once they are created.
 
     What hangs on a decision alone is asked once for each of `decided`.
     """
 
     world: World
-    judged: Sequence[Judged]
-    decided: Sequence[tuple[Decision, Sequence[Judged]]]
-    behind: Mapping[Name, Sequence[Judged]]
+    postures: Sequence[Posture]
+    decided: Sequence[tuple[Decision, Sequence[Posture]]]
+    behind: Mapping[Name, Sequence[Posture]]
     may_select: Mapping[WorkloadKey, Sequence[Possible]]
 
     def policy(self, full_name: str) -> PeerAuthentication:
@@ -82,32 +82,32 @@ class Survey(msgspec.Struct, frozen=True):
         namespace, _, name = full_name.partition("/")
         return self.world.policies[Name(namespace, name)]
 
-    def is_unknown(self, judged: Judged) -> bool:
+    def is_unknown(self, posture: Posture) -> bool:
         """Whether a workload counts as outside the mesh only because its Namespace was not given."""
-        workload = judged.workload
-        if judged.decision.dataplane is not Dataplane.NONE or workload.meta.namespace in self.world.namespaces:
+        workload = posture.workload
+        if posture.decision.dataplane is not Dataplane.NONE or workload.meta.namespace in self.world.namespaces:
             return False
         return hangs_on_namespace(workload)
 
-    def is_outside(self, judged: Judged) -> bool:
+    def is_outside(self, posture: Posture) -> bool:
         """Whether a workload is known to be outside the mesh."""
-        return judged.decision.dataplane is Dataplane.NONE and not self.is_unknown(judged)
+        return posture.decision.dataplane is Dataplane.NONE and not self.is_unknown(posture)
 
-    def membership(self, judged: Judged) -> Membership:
+    def membership(self, posture: Posture) -> Membership:
         """Which data plane a workload has and why."""
-        return standing_in(judged.workload, self.world).membership
+        return standing_in(posture.workload, self.world).membership
 
-    def may_be_enforced(self, judged: Judged) -> bool:
+    def may_be_enforced(self, posture: Posture) -> bool:
         """Whether policies are in force on a workload, or may be for all that is known."""
-        return judged.decision.dataplane.enforces or self.is_unknown(judged)
+        return posture.decision.dataplane.enforces or self.is_unknown(posture)
 
 
 def survey(world: World, decide: Decide) -> Survey:
     """One walk over the workloads of the world, in the order of their names."""
-    judged: list[Judged] = []
+    postures: list[Posture] = []
     # Both by identity: one object is found for many workloads, and cheaper to hash by far.
-    decided: dict[int, tuple[Decision, list[Judged]]] = {}
-    behind: dict[int, tuple[Service, list[Judged]]] = {}
+    decided: dict[int, tuple[Decision, list[Posture]]] = {}
+    behind: dict[int, tuple[Service, list[Posture]]] = {}
     for key in sorted(world.workloads):
         workload = world.workloads[key]
         services = world.services_selecting(workload)
@@ -115,8 +115,8 @@ def survey(world: World, decide: Decide) -> Survey:
         decision = decide(workload)
         mesh = world.meshes.of(decision.revision)
         captured = captured_of(workload, decision.dataplane, mesh=mesh)
-        one = Judged(workload, decision, services, declared, captured)
-        judged.append(one)
+        one = Posture(workload, decision, services, declared, captured)
+        postures.append(one)
         if id(decision) not in decided:
             decided[id(decision)] = decision, []
         decided[id(decision)][1].append(one)
@@ -126,7 +126,7 @@ def survey(world: World, decide: Decide) -> Survey:
             behind[id(service)][1].append(one)
     return Survey(
         world=world,
-        judged=judged,
+        postures=postures,
         decided=tuple(decided.values()),
         behind={name_of(service): workloads for service, workloads in behind.values()},
         may_select=may_select(world, decide),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from peerauth.analysis.lint.codes import CLIENT_CONTRADICTS
-from peerauth.analysis.lint.survey import Judged, Survey, listed
+from peerauth.analysis.lint.survey import Posture, Survey, listed
 from peerauth.model.connections import Arrival
 from peerauth.model.diagnostic import Diagnostic, Evidence
 from peerauth.model.inventory import DestinationRule, PortTls, Service
@@ -55,8 +55,8 @@ def _service_of(survey: Survey, rule: DestinationRule) -> Service | None:
 
 
 def _refusing(
-    service: Service, tls: PortTls, behind: Sequence[Judged], rule: DestinationRule
-) -> Iterator[tuple[Judged, int]]:
+    service: Service, tls: PortTls, behind: Sequence[Posture], rule: DestinationRule
+) -> Iterator[tuple[Posture, int]]:
     if tls.mode not in FAILS:
         return
     # A setting for one port goes before the one for all.
@@ -64,28 +64,28 @@ def _refusing(
     for port in service.ports:
         if port.protocol != "TCP" or (port.number in elsewhere if tls.port is None else port.number != tls.port):
             continue
-        targets = [(judged, target_number(port, judged.workload)) for judged in behind]
-        failing = [(judged, number) for judged, number in targets if number and _fails(judged, number, tls)]
+        targets = [(posture, target_number(port, posture.workload)) for posture in behind]
+        failing = [(posture, number) for posture, number in targets if number and _fails(posture, number, tls)]
         # Which workloads a subset holds is not known here: only if all refuse, its own do.
         if not tls.subset or len(failing) == len(behind):
             yield from failing
 
 
-def _fails(judged: Judged, number: int, tls: PortTls) -> bool:
+def _fails(posture: Posture, number: int, tls: PortTls) -> bool:
     client, arrival, _ = FAILS[tls.mode]
-    met = judged.decision.dataplane is Dataplane.SIDECAR and judged.captured.gap(number) is None
-    return met and judged.receives(client, number) is arrival
+    met = posture.decision.dataplane is Dataplane.SIDECAR and posture.captured.gap(number) is None
+    return met and posture.receives(client, number) is arrival
 
 
 def _contradicts(
-    rule: DestinationRule, tls: PortTls, service: Service, refusing: Sequence[tuple[Judged, int]]
+    rule: DestinationRule, tls: PortTls, service: Service, refusing: Sequence[tuple[Posture, int]]
 ) -> Diagnostic:
     _, _, effect = FAILS[tls.mode]
-    modes = ", ".join(sorted({judged.decision.in_force(number) for judged, number in refusing}))
+    modes = ", ".join(sorted({posture.decision.in_force(number) for posture, number in refusing}))
     numbers = ", ".join(map(str, sorted({number for _, number in refusing})))
-    names = listed(judged.name for judged, _ in refusing)
+    names = listed(posture.name for posture, _ in refusing)
     subset = f" for its subset {tls.subset}" if tls.subset else ""
-    deciders = {judged.decision.deciding(number) for judged, number in refusing}
+    deciders = {posture.decision.deciding(number) for posture, number in refusing}
     return CLIENT_CONTRADICTS.found(
         f"{rule.meta.full_name} tells clients of {service.meta.full_name} to use {tls.mode}{subset}, and port "
         f"{numbers} of {names} is {modes}: a client {effect}",

@@ -1,4 +1,4 @@
-"""Callers that have no certificate of the mesh and that STRICT refuses: the kubelet, the API server, scrapers.
+"""Clients outside the mesh, without a certificate of it, that STRICT refuses: the kubelet, the API server, scrapers.
 
 Each check keeps quiet where something that Istio does by default saves the caller: probes and scrape annotations are
 rewritten at injection unless an annotation says no, and ambient lets the kubelet pass. Sources: Istio's application
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from peerauth.analysis.lint.codes import API_SERVER_REFUSED, PROBE_REFUSED, SCRAPE_REFUSED
-from peerauth.analysis.lint.survey import Judged, Survey, listed, port_named, service_port
+from peerauth.analysis.lint.survey import Posture, Survey, listed, port_named, service_port
 from peerauth.model.connections import Arrival
 from peerauth.model.diagnostic import Diagnostic, Evidence
 from peerauth.model.inventory import Probe
@@ -27,29 +27,29 @@ MERGE_METRICS = "prometheus.istio.io/merge-metrics"
 
 def probes(survey: Survey) -> Iterator[Diagnostic]:
     """Probes of sidecar workloads that dial a STRICT port and that an annotation keeps from being rewritten."""
-    for judged in survey.judged:
-        if not judged.workload.probes or judged.decision.dataplane is not Dataplane.SIDECAR:
+    for posture in survey.postures:
+        if not posture.workload.probes or posture.decision.dataplane is not Dataplane.SIDECAR:
             continue
-        if label_value(judged.workload.meta.annotations, REWRITE_PROBES) != "false":
+        if label_value(posture.workload.meta.annotations, REWRITE_PROBES) != "false":
             continue
-        for probe in judged.workload.probes:
-            number = _probed(probe, judged)
-            if number is not None and _refuses(judged, number):
-                yield _probe_refused(judged, probe, number)
+        for probe in posture.workload.probes:
+            number = _probed(probe, posture)
+            if number is not None and _refuses(posture, number):
+                yield _probe_refused(posture, probe, number)
 
 
-def _probed(probe: Probe, judged: Judged) -> int | None:
-    return probe.port if isinstance(probe.port, int) else port_named(judged.workload.ports, probe.port)
+def _probed(probe: Probe, posture: Posture) -> int | None:
+    return probe.port if isinstance(probe.port, int) else port_named(posture.workload.ports, probe.port)
 
 
-def _probe_refused(judged: Judged, probe: Probe, number: int) -> Diagnostic:
+def _probe_refused(posture: Posture, probe: Probe, number: int) -> Diagnostic:
     return PROBE_REFUSED.found(
-        f"the {probe.kind} probe ({probe.protocol}) of {judged.name} dials port {number}, which is STRICT: the kubelet "
-        f"has no certificate and is refused, and {REWRITE_PROBES}=false keeps the probe from being rewritten",
-        subject=judged.subject,
+        f"the {probe.kind} probe ({probe.protocol}) of {posture.name} dials port {number}, which is STRICT: the "
+        f"kubelet has no certificate and is refused, and {REWRITE_PROBES}=false keeps the probe from being rewritten",
+        subject=posture.subject,
         origin=probe.origin,
         hint=f"remove the annotation {REWRITE_PROBES}, or make port {number} PERMISSIVE",
-        evidence=(_decider(judged, number),),
+        evidence=(_decider(posture, number),),
     )
 
 
@@ -63,30 +63,31 @@ def api_server_calls(survey: Survey) -> Iterator[Diagnostic]:
         if port is None:
             continue
         refusing = [
-            (judged, number)
-            for judged in survey.behind.get(name, ())
-            if (number := target_number(port, judged.workload)) is not None and _refuses(judged, number, ClientKind.TLS)
+            (posture, number)
+            for posture in survey.behind.get(name, ())
+            if (number := target_number(port, posture.workload)) is not None
+            and _refuses(posture, number, ClientKind.TLS)
         ]
         if refusing:
             called = target.webhook or target.meta.name
             yield API_SERVER_REFUSED.found(
-                f"the API server calls {listed(judged.name for judged, _ in refusing)} on port {_numbers(refusing)} "
+                f"the API server calls {listed(posture.name for posture, _ in refusing)} on port {_numbers(refusing)} "
                 f"for {called}, and that port is STRICT: the API server has no certificate of the mesh and is refused",
                 subject=f"{target.kind} {target.meta.name}",
                 origin=target.meta.origin,
                 hint=_exception(refusing),
                 evidence=(
                     Evidence(f"Service {name.namespace}/{name.name} port {target.service_port}", port.origin),
-                    *(_decider(judged, number) for judged, number in refusing[:10]),
+                    *(_decider(posture, number) for posture, number in refusing[:10]),
                 ),
             )
 
 
-def _numbers(refusing: Sequence[tuple[Judged, int]]) -> str:
+def _numbers(refusing: Sequence[tuple[Posture, int]]) -> str:
     return ", ".join(map(str, sorted({number for _, number in refusing})))
 
 
-def _exception(refusing: Sequence[tuple[Judged, int]]) -> str:
+def _exception(refusing: Sequence[tuple[Posture, int]]) -> str:
     """The exception that lets the caller in and nothing else."""
     entries = ", ".join(f"{number}: {{mode: PERMISSIVE}}" for number in sorted({number for _, number in refusing}))
     return f"in a policy that selects these workloads: portLevelMtls: {{{entries}}}"
@@ -94,35 +95,35 @@ def _exception(refusing: Sequence[tuple[Judged, int]]) -> str:
 
 def scrapes(survey: Survey) -> Iterator[Diagnostic]:
     """Ports that a pod announces to Prometheus and that refuse plaintext."""
-    for judged in survey.judged:
-        annotations = judged.workload.meta.annotations
-        if not annotations or label_value(annotations, SCRAPE) != "true" or _merged(judged):
+    for posture in survey.postures:
+        annotations = posture.workload.meta.annotations
+        if not annotations or label_value(annotations, SCRAPE) != "true" or _merged(posture):
             continue
         written = label_value(annotations, SCRAPE_PORT) or ""
-        if not written.isdecimal() or not _refuses(judged, int(written)):
+        if not written.isdecimal() or not _refuses(posture, int(written)):
             continue
         yield SCRAPE_REFUSED.found(
-            f"{judged.name} asks to be scraped on port {written}, which is STRICT: a Prometheus outside the mesh is "
+            f"{posture.name} asks to be scraped on port {written}, which is STRICT: a Prometheus outside the mesh is "
             "refused, and so is one that dials pod addresses without the mesh's certificate",
-            subject=judged.subject,
-            origin=judged.workload.meta.origin,
+            subject=posture.subject,
+            origin=posture.workload.meta.origin,
             path=f"metadata.annotations[{SCRAPE_PORT}]",
-            hint=_exception([(judged, int(written))]),
-            evidence=(_decider(judged, int(written)),),
+            hint=_exception([(posture, int(written))]),
+            evidence=(_decider(posture, int(written)),),
         )
 
 
-def _merged(judged: Judged) -> bool:
+def _merged(posture: Posture) -> bool:
     """Whether the injector sends scrapers to the agent's own port instead."""
-    if judged.decision.dataplane is not Dataplane.SIDECAR:
+    if posture.decision.dataplane is not Dataplane.SIDECAR:
         return False
-    return label_value(judged.workload.meta.annotations, MERGE_METRICS) != "false"
+    return label_value(posture.workload.meta.annotations, MERGE_METRICS) != "false"
 
 
-def _refuses(judged: Judged, number: int, client: ClientKind = ClientKind.PLAINTEXT) -> bool:
-    return judged.receives(client, number) is Arrival.REFUSED
+def _refuses(posture: Posture, number: int, client: ClientKind = ClientKind.PLAINTEXT) -> bool:
+    return posture.receives(client, number) is Arrival.REFUSED
 
 
-def _decider(judged: Judged, number: int) -> Evidence:
-    reason: Reason = judged.decision.deciding(number)
-    return Evidence(f"{reason.policy or reason.level.value} says {reason.said} for {judged.name}", reason.origin)
+def _decider(posture: Posture, number: int) -> Evidence:
+    reason: Reason = posture.decision.deciding(number)
+    return Evidence(f"{reason.policy or reason.level.value} says {reason.said} for {posture.name}", reason.origin)
