@@ -30,7 +30,7 @@ from bench.bench_memory import resident
 from peerauth.aio import spawn
 from peerauth.dataplane.resources import LISTENER, Capture, TypeUrl
 from peerauth.model.changes import Change, Delete, MeshObject, Reset, Upsert, ref_of
-from peerauth.model.inventory import EndpointSlice, Namespace, Port, Service, ServicePort, Workload
+from peerauth.model.inventory import EndpointSlice, Namespace, Port, Service, ServicePort, SliceEndpoint, Workload
 from peerauth.model.meta import Meta
 from peerauth.runtime.control_plane import ControlPlane, proxy_key
 from peerauth.xds.cache import ResourceCache
@@ -88,7 +88,7 @@ class Mesh:
         self._slice = EndpointSlice(
             Meta("shop-1", "shop"),
             service="shop",
-            addresses=tuple(address_of(workloads + 1 + each) for each in range(ENDPOINTS)),
+            endpoints=tuple(SliceEndpoint((address_of(workloads + 1 + each),)) for each in range(ENDPOINTS)),
             ports=(Port(PORT),),
         )
         self.kinds = self._kinds()
@@ -130,7 +130,7 @@ class Mesh:
     def _kinds(self) -> Mapping[str, Kind]:
         everyone = tuple(range(self.sidecars))
         of_namespace = everyone[: self._per_namespace]
-        some = msgspec.structs.replace(self._slice, addresses=self._slice.addresses[1:])
+        some = msgspec.structs.replace(self._slice, endpoints=self._slice.endpoints[1:])
 
         def policies(name: str, modes: tuple[str, ...], concerned: tuple[int, ...], app: str = "") -> Kind:
             selector = {"app": app} if app else None

@@ -24,6 +24,7 @@ metadata:
   namespace: {b}
   uid: {u}
   creationTimestamp: {c}
+  deletionTimestamp: {c}
   labels:
     app: {d}
     sidecar.istio.io/inject: {f}
@@ -48,6 +49,9 @@ spec:
           port: {j}
 status:
   phase: {p}
+  conditions:
+    - type: Ready
+      status: {o}
   podIP: {k}
   podIPs:
     - ip: {l}
@@ -60,7 +64,10 @@ metadata:
   name: {a}
   namespace: {b}
 spec:
+  type: {t}
+  externalName: {a}
   clusterIP: {k}
+  publishNotReadyAddresses: {e}
   selector:
     app: {d}
   ports:
@@ -158,9 +165,22 @@ endpoints:
       - {k}
     conditions:
       ready: {e}
+    targetRef:
+      kind: {q}
+      name: {a}
 ports:
   - port: {g}
     name: {h}
+"""
+NODE = """\
+apiVersion: v1
+kind: Node
+metadata:
+  name: {a}
+spec:
+  podCIDR: {n}
+  podCIDRs:
+    - {n}
 """
 RULE = """\
 apiVersion: networking.istio.io/v1
@@ -195,13 +215,17 @@ COMMON = {
     "u": "0c9ac3f5-6a4d-4c3b-8f34-0c8e1c1d2f6b",
     "w": "MESH_INTERNAL",
     "s": "Service",
+    "q": "Pod",
+    "t": "ClusterIP",
     "v": "v1",
+    "o": '"True"',
+    "n": "10.1.0.0/24",
 }
 ODD = [
     *("a", "b", "v1", "app2", "istio", "istio-proxy", "default", "x.y", "-a", "a-", "A", "a/b", "a*", '"*"', "k" * 64),
     *("", '""', '" "', "~", "null", "true", "false", '"true"', "yes", "1", "8080", "0", "70000", '"8080"', "1_000"),
     *("{}", "[]", "{a: b}", "[a]", "TCP", "UDP", "STRICT", "DISABLE", "UNSET", "None", "10.0.0.2", "::1", "Service"),
-    *("Pending", "Succeeded", "router", "waypoint", "MESH_EXTERNAL"),
+    *("Pending", "Succeeded", "router", "waypoint", "MESH_EXTERNAL", "ExternalName", "Pod", "fd00::/8"),
     *(
         "2024-05-01T12:00:00Z",
         "2025-06-02T01:02:03.123456789Z",
@@ -212,7 +236,9 @@ ODD = [
     ),
 ]
 values = st.dictionaries(st.sampled_from(sorted(COMMON)), st.sampled_from(ODD), max_size=3)
-templates = st.sampled_from([POD, SERVICE, POLICY, CONFIG, ENTRY, GROUP, ENTRIES, SLICE, RULE, NAMESPACE, UNKNOWN])
+templates = st.sampled_from(
+    [POD, SERVICE, POLICY, CONFIG, ENTRY, GROUP, ENTRIES, SLICE, NODE, RULE, NAMESPACE, UNKNOWN]
+)
 
 warm = DocumentReader()
 """Used by every example, so that recipes learnt from one are tried on the next."""

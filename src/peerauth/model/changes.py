@@ -17,9 +17,11 @@ from peerauth.model.inventory import (
     DestinationRule,
     EndpointSlice,
     Namespace,
+    Node,
     PassedOver,
     Service,
     ServiceAccount,
+    ServiceCIDR,
     Sidecar,
     Workload,
 )
@@ -33,6 +35,8 @@ MeshObject = (
     | Service
     | ServiceAccount
     | EndpointSlice
+    | Node
+    | ServiceCIDR
     | Sidecar
     | DestinationRule
     | ApiServerTarget

@@ -81,7 +81,8 @@ class Workload(msgspec.Struct, frozen=True, gc=False):
 
     `addresses` are literal IPv4 or IPv6 addresses; empty until something places the workload. `account_given` is
     whether anyone said its service account, and `external` whether a ServiceEntry says that it is outside the mesh:
-    both count for machines only.
+    both count for machines only. `ready` is whether it says that it takes traffic, which what is not created yet does;
+    `terminating` whether it is being deleted: Services lead to what is the one and not the other.
     """
 
     meta: Meta
@@ -96,6 +97,8 @@ class Workload(msgspec.Struct, frozen=True, gc=False):
     proxy: ProxyRole = ProxyRole.ABSENT
     account_given: bool = False
     external: bool = False
+    ready: bool = True
+    terminating: bool = False
 
     @property
     def key(self) -> WorkloadKey:
@@ -115,13 +118,19 @@ class ServicePort(msgspec.Struct, frozen=True, gc=False):
 
 
 class Service(msgspec.Struct, frozen=True, gc=False):
-    """A Service. Without a selector it names its endpoints by EndpointSlices only."""
+    """A Service. Without a selector it names its endpoints by EndpointSlices only.
+
+    `external_name` is the DNS name that it stands for instead of having endpoints. `publish_not_ready` is whether it
+    leads to workloads that are not ready, or are being deleted, as well.
+    """
 
     meta: Meta
     selector: Labels = NO_LABELS
     ports: tuple[ServicePort, ...] = ()
     cluster_ips: tuple[str, ...] = ()
     headless: bool = False
+    external_name: str = ""
+    publish_not_ready: bool = False
 
 
 class ServiceAccount(msgspec.Struct, frozen=True, gc=False):
@@ -130,13 +139,47 @@ class ServiceAccount(msgspec.Struct, frozen=True, gc=False):
     meta: Meta
 
 
+class SliceEndpoint(msgspec.Struct, frozen=True, gc=False):
+    """One endpoint of an EndpointSlice; `pod` is the Pod that it says it is (`targetRef`), None if it names none.
+
+    `ready` is what Kubernetes makes of readiness and of ongoing deletion together.
+    """
+
+    addresses: tuple[str, ...]
+    ready: bool = True
+    pod: WorkloadKey | None = None
+
+
 class EndpointSlice(msgspec.Struct, frozen=True, gc=False):
-    """Endpoints of one Service (`service` is its name, from the `kubernetes.io/service-name` label)."""
+    """Endpoints of one Service (`service` is its name, from the `kubernetes.io/service-name` label).
+
+    `ports` belong to all of them; a Service's port leads to the one that has its name.
+    """
 
     meta: Meta
     service: str
-    addresses: tuple[str, ...] = ()
+    endpoints: tuple[SliceEndpoint, ...] = ()
     ports: tuple[Port, ...] = ()
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The addresses of what is ready, each once."""
+        ready = (endpoint.addresses for endpoint in self.endpoints if endpoint.ready)
+        return tuple(dict.fromkeys(address for addresses in ready for address in addresses))
+
+
+class Node(msgspec.Struct, frozen=True, gc=False):
+    """A node of the cluster: `pod_cidrs` are the blocks that its pods' addresses are taken from."""
+
+    meta: Meta
+    pod_cidrs: tuple[str, ...] = ()
+
+
+class ServiceCIDR(msgspec.Struct, frozen=True, gc=False):
+    """Blocks that the virtual addresses of Services are taken from."""
+
+    meta: Meta
+    cidrs: tuple[str, ...] = ()
 
 
 class CaptureMode(StrEnum):

@@ -1,8 +1,9 @@
-"""The parts of Istio's MeshConfig that decide about incoming connections, and the configurations of several revisions.
+"""The parts of Istio's MeshConfig that decide about connections, and the configurations of several revisions.
 
 Source: Istio's MeshConfig reference: `rootNamespace`, `trustDomain`, `trustDomainAliases`, `enableAutoMtls`,
-`meshMTLS`, `protocolDetectionTimeout`, `discoverySelectors`, `defaultConfig.interceptionMode`; its charts and
-installation guide for revisions and tags, and for what an injector writes where a pod says nothing.
+`meshMTLS`, `protocolDetectionTimeout`, `discoverySelectors`, `defaultConfig.interceptionMode`,
+`outboundTrafficPolicy`; its charts and installation guide for revisions and tags, and for what an injector writes where
+a pod says nothing.
 """
 
 from __future__ import annotations
@@ -98,6 +99,16 @@ class Redirection(msgspec.Struct, frozen=True, gc=False):
     excluded: str = ""
 
 
+class OutboundTraffic(StrEnum):
+    """`outboundTrafficPolicy.mode`: what becomes of connections to addresses that the mesh knows nothing of.
+
+    ALLOW_ANY: they go there as the application made them. REGISTRY_ONLY: nowhere.
+    """
+
+    REGISTRY_ONLY = "REGISTRY_ONLY"
+    ALLOW_ANY = "ALLOW_ANY"
+
+
 class MeshConfig(msgspec.Struct, frozen=True, gc=False):
     """The configuration of one revision. `cipher_suites` empty means the proxies' default list.
 
@@ -114,6 +125,7 @@ class MeshConfig(msgspec.Struct, frozen=True, gc=False):
     protocol_detection_timeout: timedelta = timedelta(seconds=5)
     discovery_selectors: tuple[Selector, ...] = ()
     redirection: Redirection = Redirection()
+    outbound_traffic: OutboundTraffic = OutboundTraffic.ALLOW_ANY
     revision: str = DEFAULT_REVISION
     origin: Origin = NOWHERE
 

@@ -8,7 +8,7 @@ Source for Sidecar precedence and ingress: Istio's Sidecar reference.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 import msgspec
@@ -30,14 +30,17 @@ from peerauth.model.inventory import (
     DestinationRule,
     EndpointSlice,
     Namespace,
+    Node,
     PassedOver,
     Service,
     ServiceAccount,
+    ServiceCIDR,
     ServicePort,
     Sidecar,
     Workload,
     WorkloadKey,
 )
+from peerauth.model.lookups import AddressIndex, WorkloadLookups
 from peerauth.model.mesh import DEFAULT_MESH, Injector, MeshConfig, Meshes
 from peerauth.model.meta import Origin, age_of
 from peerauth.model.peerauth import PeerAuthentication
@@ -89,6 +92,8 @@ class World:
         self.services: Table[Name, Service] = Table(Service, name_of)
         self.service_accounts: Table[Name, ServiceAccount] = Table(ServiceAccount, name_of)
         self.endpoint_slices: Table[Name, EndpointSlice] = Table(EndpointSlice, name_of)
+        self.nodes: Table[Name, Node] = Table(Node, name_of)
+        self.service_cidrs: Table[Name, ServiceCIDR] = Table(ServiceCIDR, name_of)
         self.sidecars: Table[Name, Sidecar] = Table(Sidecar, name_of)
         self.destination_rules: Table[Name, DestinationRule] = Table(DestinationRule, name_of)
         self.api_targets: Table[ObjectRef, ApiServerTarget] = Table(ApiServerTarget, ref_of)
@@ -98,6 +103,9 @@ class World:
             Service: SelectorIndex(),
             Sidecar: SelectorIndex(),
         }
+        self._workloads = WorkloadLookups(self.workloads)
+        self._services_at: AddressIndex[Name] = AddressIndex()
+        self._slices_of: dict[Name, dict[Name, None]] = {}
         self._services_by_name: dict[tuple[Name, ...], tuple[Service, ...]] = {}  # what was asked for since a change
         self._broad_sidecars: Table[Name, Sidecar] = Table(Sidecar, name_of)
         self._tables: dict[type[MeshObject], _Shelf] = {
@@ -106,6 +114,8 @@ class World:
             Service: self.services,
             ServiceAccount: self.service_accounts,
             EndpointSlice: self.endpoint_slices,
+            Node: self.nodes,
+            ServiceCIDR: self.service_cidrs,
             Sidecar: self.sidecars,
             DestinationRule: self.destination_rules,
             ApiServerTarget: self.api_targets,
@@ -132,6 +142,23 @@ class World:
             services = self.services.in_namespace(namespace)
             found = self._services_by_name[names] = tuple([services[name] for name in sorted(names)])
         return found
+
+    def workloads_at(self, address: str) -> tuple[Workload, ...]:
+        """The workloads that have an address, which is canonical: more than one where they use their host's network."""
+        return self._workloads.at(address)
+
+    def workloads_selected_by(self, service: Service) -> Iterator[Workload]:
+        """The workloads of the Service's namespace whose labels contain its selector; none if it has no selector."""
+        return self._workloads.selected(service.selector, namespace=service.meta.namespace)
+
+    def service_at(self, address: str) -> Service | None:
+        """The Service that has a virtual address, which is canonical; the oldest of several that claim it."""
+        claimed = [self.services[name] for name in self._services_at.at(address)]
+        return min(claimed, key=lambda service: age_of(service.meta), default=None)
+
+    def slices_of(self, service: Name) -> tuple[EndpointSlice, ...]:
+        """The EndpointSlices of a Service, by name."""
+        return tuple([self.endpoint_slices[name] for name in sorted(self._slices_of.get(service, ()))])
 
     def sidecar_of(self, workload: Workload) -> Sidecar | None:
         """The Sidecar resource that applies: one that selects the workload, else its namespace's, else the root's.
@@ -196,6 +223,7 @@ class World:
                 self._take_meshes(self.meshes.having(obj))
             case Namespace():
                 self.namespaces[obj.meta.name] = obj
+        self._look_up(obj)
 
     def _remove(self, obj: MeshObject) -> None:
         match obj:
@@ -209,6 +237,28 @@ class World:
             self._selecting[type(obj)].remove(name_of(obj), namespace=obj.meta.namespace, selector=obj.selector)
         elif isinstance(obj, Sidecar):
             self._broad_sidecars.drop(obj)
+        self._no_longer_look_up(obj)
+
+    def _look_up(self, obj: MeshObject) -> None:
+        match obj:
+            case Workload():
+                self._workloads.put(obj)
+            case Service():
+                self._services_at.add(name_of(obj), obj.cluster_ips)
+            case EndpointSlice():
+                self._slices_of.setdefault(Name(obj.meta.namespace, obj.service), {})[name_of(obj)] = None
+
+    def _no_longer_look_up(self, obj: MeshObject) -> None:
+        match obj:
+            case Workload():
+                self._workloads.drop(obj)
+            case Service():
+                self._services_at.remove(name_of(obj), obj.cluster_ips)
+            case EndpointSlice():
+                slices = self._slices_of[service := Name(obj.meta.namespace, obj.service)]
+                del slices[name_of(obj)]
+                if not slices:
+                    del self._slices_of[service]
 
 
 class _Shelf(Protocol):

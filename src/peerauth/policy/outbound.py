@@ -68,28 +68,36 @@ def identity_of(workload: Workload, *, mesh: MeshConfig) -> SpiffeId:
     return SpiffeId(mesh.trust_domain, workload.meta.namespace, workload.service_account)
 
 
-def peer_of(workload: Workload, *, decision: Decision, mesh: MeshConfig) -> OutboundPeer:
-    """How to connect to a workload about which this was decided."""
-    transport = _transport(decision.dataplane, decision.mode, mesh)
-    ports = (PortTransport(entry.port, _transport(decision.dataplane, entry.mode, mesh)) for entry in decision.ports)
+def peer_of(
+    workload: Workload, *, decision: Decision, mesh: MeshConfig, client: Dataplane = Dataplane.SIDECAR
+) -> OutboundPeer:
+    """How clients of a data plane connect to a workload about which this was decided."""
+    transport = _spoken_by(client, decision.dataplane, decision.mode, mesh)
+    spoken = ((entry.port, _spoken_by(client, decision.dataplane, entry.mode, mesh)) for entry in decision.ports)
+    ports = (PortTransport(port, how) for port, how in spoken)
     exceptions = tuple(entry for entry in ports if entry.transport is not transport)
     return OutboundPeer(workload.addresses, identity_of(workload, mesh=mesh), transport, exceptions)
 
 
 def transport_to(client: Dataplane, server: Decision, port: int, *, mesh: MeshConfig) -> Transport:
     """What a client of this data plane puts around the bytes for a server's port, declared or not."""
-    match client:
-        case Dataplane.SIDECAR:
-            return _transport(server.dataplane, server.mode_of(port), mesh)
-        case Dataplane.AMBIENT if takes_hbone(server):
-            return Transport.HBONE
-        case _:
-            return Transport.PLAINTEXT
+    return _spoken_by(client, server.dataplane, server.mode_of(port), mesh)
 
 
 def takes_hbone(server: Decision) -> bool:
     """Whether tunnels to a workload are ended: all ambient ones, and those whose sidecar does it, which all do."""
     return server.dataplane.enforces
+
+
+def _spoken_by(client: Dataplane, server: Dataplane, mode: EffectiveMode, mesh: MeshConfig) -> Transport:
+    """What a client puts around its bytes for a port of this mode; a node's proxy speaks HBONE to all who take it."""
+    match client:
+        case Dataplane.SIDECAR:
+            return _transport(server, mode, mesh)
+        case Dataplane.AMBIENT if server.enforces:
+            return Transport.HBONE
+        case _:
+            return Transport.PLAINTEXT
 
 
 def _transport(dataplane: Dataplane, mode: EffectiveMode, mesh: MeshConfig) -> Transport:

@@ -8,7 +8,7 @@ from peerauth.dataplane.ambient.address import Surroundings
 from peerauth.dataplane.ambient.authorization import movers_name, policy_name_of
 from peerauth.dataplane.ambient.ztunnel import ResourceChange, ZtunnelResources
 from peerauth.model.changes import Change, Delete, MeshObject, Upsert, ref_of
-from peerauth.model.inventory import EndpointSlice, Port, Service, ServicePort, Workload
+from peerauth.model.inventory import EndpointSlice, Port, Service, ServicePort, SliceEndpoint, Workload
 from peerauth.policy.mesh import Mesh
 from peerauth.proto import workload_pb2 as pb
 from samples.meshes import meta, namespace, pairs, policy
@@ -124,7 +124,11 @@ def test_a_service_without_a_selector_has_the_workloads_that_its_slices_list() -
     bare = msgspec.structs.replace(SERVICE, selector=pairs({}))
     told = Told(AMBIENT, FINANCE, bare)
     assert not told.workload().services
-    told.apply(EndpointSlice(meta("foo/bank-1"), "bank", addresses=("10.0.0.1",), ports=(Port(8443, "http"),)))
+    told.apply(
+        EndpointSlice(
+            meta("foo/bank-1"), "bank", endpoints=(SliceEndpoint(("10.0.0.1",)),), ports=(Port(8443, "http"),)
+        )
+    )
     (port,) = told.workload().services[HOST].ports
     assert (port.service_port, port.target_port) == (80, 8443)
     told.apply(Delete("test", ref_of(EndpointSlice(meta("foo/bank-1"), "bank"))))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import ipaddress
 from datetime import timedelta
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peerauth.model.changes import MeshObject
+from peerauth.model.changes import MeshObject, ObjectRef, ref_of
 from peerauth.model.inventory import (
     Admission,
     ApiServerTarget,
@@ -18,18 +19,20 @@ from peerauth.model.inventory import (
     EgressListener,
     EndpointSlice,
     IngressListener,
+    Node,
     PassedOver,
     PassedOverBecause,
-    Port,
     PortTls,
     Probe,
     ProxyRole,
     Service,
+    ServiceCIDR,
     ServicePort,
     Sidecar,
     Workload,
+    WorkloadKey,
 )
-from peerauth.model.mesh import Injector, MeshConfig, Operator, Redirection, Requirement, TlsVersion
+from peerauth.model.mesh import Injector, MeshConfig, Operator, OutboundTraffic, Redirection, Requirement, TlsVersion
 from peerauth.model.schema import Checked, FixedPlace, check
 from peerauth.model.schema.faults import INVALID_NAME, INVALID_VALUE, NOT_A_RESOURCE, WRONG_TYPE
 from peerauth.model.schema.meshconfig import go_duration
@@ -208,16 +211,115 @@ def test_a_service() -> None:
     )
 
 
-def test_an_endpoint_slice_without_what_is_not_ready() -> None:
+def test_a_service_that_stands_for_a_name_has_no_address() -> None:
+    found = only(
+        "apiVersion: v1\nkind: Service\nmetadata: {name: s}\n"
+        "spec: {type: ExternalName, externalName: db.example, clusterIP: 10.96.0.1}\n"
+    )
+    assert isinstance(found, Service)
+    assert (found.external_name, found.cluster_ips, found.headless) == ("db.example", (), False)
+
+
+def test_a_service_has_addresses_of_both_families_and_may_publish_what_is_not_ready() -> None:
+    found = only(
+        "apiVersion: v1\nkind: Service\nmetadata: {name: s}\n"
+        "spec: {clusterIP: 10.96.0.1, clusterIPs: [10.96.0.1, 'fd00::1'], publishNotReadyAddresses: true}\n"
+    )
+    assert isinstance(found, Service)
+    assert (found.cluster_ips, found.publish_not_ready, found.external_name) == (("10.96.0.1", "fd00::1"), True, "")
+
+
+def test_an_endpoint_slice() -> None:
     found = only(
         "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n"
-        "metadata: {name: e, labels: {kubernetes.io/service-name: s}}\nports: [{port: 8080, name: http}]\n"
+        "metadata: {name: e, namespace: ns, labels: {kubernetes.io/service-name: s}}\n"
+        "ports: [{port: 8080, name: http}, {port: 53, protocol: UDP}, {name: any}, {port: 9090}]\n"
         "endpoints:\n- {addresses: [10.0.0.1], conditions: {ready: true}}\n- {addresses: [10.0.0.2]}\n"
-        "- {addresses: [10.0.0.3], conditions: {ready: false}}\n"
+        "- {addresses: [10.0.0.3], conditions: {ready: false, serving: true, terminating: true}}\n"
+        "- {addresses: [10.0.0.4], conditions: {ready: null}, targetRef: {kind: Pod, name: p}}\n"
+        "- {addresses: [10.0.0.5], targetRef: {kind: Pod, name: p, namespace: other}}\n"
+        "- {addresses: [10.0.0.6], targetRef: {kind: Node, name: worker}}\n"
     )
     assert isinstance(found, EndpointSlice)
-    assert (found.service, found.addresses) == ("s", ("10.0.0.1", "10.0.0.2"))
-    assert found.ports == (Port(8080, "http", found.ports[0].origin),)
+    assert found.service == "s"
+    assert found.addresses == ("10.0.0.1", "10.0.0.2", "10.0.0.4", "10.0.0.5", "10.0.0.6")
+    assert [(each.addresses[0], each.ready) for each in found.endpoints][2] == ("10.0.0.3", False)
+    pods = [WorkloadKey("ns", "p"), WorkloadKey("other", "p")]
+    assert [each.pod for each in found.endpoints] == [None, None, None, *pods, None]
+    assert [(port.number, port.name) for port in found.ports] == [(8080, "http"), (9090, "")]
+
+
+@pytest.mark.parametrize(
+    ("status", "ready"),
+    [
+        ("{}", True),
+        ("{podIP: 10.0.0.1}", True),
+        ("{phase: Pending}", False),
+        ("{phase: Running, conditions: [{type: Ready, status: 'True'}]}", True),
+        ("{phase: Running, conditions: [{type: Ready, status: 'False'}]}", False),
+        ("{phase: Running, conditions: [{type: Ready, status: Unknown}]}", False),
+        ("{phase: Running, conditions: [{type: PodScheduled, status: 'True'}]}", False),
+    ],
+)
+def test_a_pod_is_ready_by_its_condition_and_before_it_has_a_status(status: str, ready: bool) -> None:
+    found = only(f"apiVersion: v1\nkind: Pod\nmetadata: {{name: p}}\nstatus: {status}\n")
+    assert isinstance(found, Workload)
+    assert (found.ready, found.terminating) == (ready, False)
+
+
+def test_a_pod_that_is_being_deleted_says_so() -> None:
+    found = only("apiVersion: v1\nkind: Pod\nmetadata: {name: p, deletionTimestamp: '2024-05-01T12:00:00Z'}\n")
+    assert isinstance(found, Workload)
+    assert found.terminating
+
+
+def test_nodes_and_service_cidrs_say_where_addresses_are_taken_from() -> None:
+    node = only(
+        "apiVersion: v1\nkind: Node\nmetadata: {name: worker}\n"
+        "spec: {podCIDR: 10.1.0.0/24, podCIDRs: [10.1.0.0/24, 'fd00:1::/64']}\n"
+    )
+    assert isinstance(node, Node)
+    assert (node.meta.namespace, node.pod_cidrs) == ("", ("10.1.0.0/24", "fd00:1::/64"))
+    assert only("apiVersion: v1\nkind: Node\nmetadata: {name: worker}\nspec: {podCIDR: 10.1.0.0/24}\n") == (
+        msgspec.structs.replace(node, pod_cidrs=("10.1.0.0/24",))
+    )
+    cidr = only(
+        "apiVersion: networking.k8s.io/v1\nkind: ServiceCIDR\nmetadata: {name: kubernetes}\n"
+        "spec: {cidrs: [10.96.0.0/12]}\n"
+    )
+    assert isinstance(cidr, ServiceCIDR)
+    assert cidr.cidrs == ("10.96.0.0/12",)
+    assert ref_of(cidr) == ObjectRef("ServiceCIDR", "", "kubernetes")
+
+
+@pytest.mark.parametrize("block", ["10.0.0.0", "10.0.0.0/33", "x/8", "''"])
+def test_what_is_no_block_of_addresses_is_a_fault(block: str) -> None:
+    (fault,) = checked(
+        f"apiVersion: v1\nkind: Node\nmetadata: {{name: worker}}\nspec: {{podCIDRs: [{block}]}}\n"
+    ).diagnostics
+    assert (fault.code, fault.path) == ("PA0009", "spec.podCIDRs[0]")
+
+
+@pytest.mark.parametrize(
+    ("said", "mode"),
+    [
+        ("{trustDomain: td}", OutboundTraffic.ALLOW_ANY),
+        ("{outboundTrafficPolicy: {mode: ALLOW_ANY}}", OutboundTraffic.ALLOW_ANY),
+        ("{outboundTrafficPolicy: {mode: REGISTRY_ONLY}}", OutboundTraffic.REGISTRY_ONLY),
+        ("{outboundTrafficPolicy: {}}", OutboundTraffic.REGISTRY_ONLY),
+    ],
+)
+def test_the_mesh_configuration_says_what_becomes_of_connections_to_unknown_addresses(
+    said: str, mode: OutboundTraffic
+) -> None:
+    found = only(f"{said}\n")
+    assert isinstance(found, MeshConfig)
+    assert found.outbound_traffic is mode
+
+
+def test_an_unknown_mode_of_the_outbound_traffic_policy_is_a_fault() -> None:
+    (fault,) = checked("{outboundTrafficPolicy: {mode: ALLOW_ALL}}\n").diagnostics
+    assert (fault.code, fault.path, fault.hint) == ("PA0009", "outboundTrafficPolicy.mode", "did you mean ALLOW_ANY?")
 
 
 def test_a_workload_entry() -> None:

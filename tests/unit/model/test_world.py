@@ -11,9 +11,11 @@ from peerauth.model.inventory import (
     DestinationRule,
     EndpointSlice,
     IngressListener,
+    Node,
     Port,
     Service,
     ServiceAccount,
+    ServiceCIDR,
     ServicePort,
     Sidecar,
     Workload,
@@ -49,6 +51,8 @@ def test_every_kind_has_its_table_and_leaves_it_again() -> None:
         Sidecar(meta("foo/side")),
         DestinationRule(meta("foo/dr"), "s.foo"),
         ApiServerTarget(meta("hook"), "APIService", "foo", "s"),
+        Node(meta("worker")),
+        ServiceCIDR(meta("kubernetes")),
         MeshConfig(root_namespace="root"),
     ]
     world = world_of(*said)
@@ -62,11 +66,13 @@ def test_every_kind_has_its_table_and_leaves_it_again() -> None:
         world.sidecars,
         world.destination_rules,
         world.api_targets,
+        world.nodes,
+        world.service_cidrs,
     )
-    assert [next(iter(table.values())) for table in tables] == said[2:9]
+    assert [next(iter(table.values())) for table in tables] == said[2:11]
     assert world.mesh.root_namespace == "root"
     world.apply(Reset("test"))
-    assert [len(table) for table in (*tables, world.workloads, world.namespaces)] == [0] * 9
+    assert [len(table) for table in (*tables, world.workloads, world.namespaces)] == [0] * 11
     assert world.mesh == DEFAULT_MESH
 
 
@@ -103,6 +109,46 @@ def test_services_select_workloads_of_their_own_namespace_and_come_by_name() -> 
     world.apply(Upsert("test", service("foo/a", app="web")))
     world.apply(Delete("test", ref_of(service("foo/b"))))
     assert world.services_selecting(FINANCE) == ()
+
+
+def test_a_service_selects_workloads_of_its_own_namespace_and_none_without_a_selector() -> None:
+    web = workload("foo/web", {"app": "web"})
+    both = workload("foo/both", {"app": "finance", "tier": "x"})
+    world = world_of(FINANCE, web, both, workload("bar/finance", {"app": "finance"}))
+    finance = service("foo/s")
+    assert list(world.workloads_selected_by(finance)) == [FINANCE, both]
+    assert list(world.workloads_selected_by(Service(meta("foo/s")))) == []
+    assert list(world.workloads_selected_by(service("foo/s", app="absent"))) == []
+    world.apply(Upsert("test", workload("foo/web", {"app": "finance"})), Delete("test", ref_of(FINANCE)))
+    assert {found.meta.name for found in world.workloads_selected_by(finance)} == {"both", "web"}
+
+
+def test_who_has_an_address_is_known_however_it_is_written() -> None:
+    one, two = (Workload(meta(f"foo/{n}"), addresses=("10.0.0.1", f"FD00:0::{n}")) for n in (1, 2))
+    world = world_of(one)
+    assert world.workloads_at("10.0.0.1") == world.workloads_at("fd00::1") == (one,)
+    world.apply(Upsert("test", two))
+    assert world.workloads_at("10.0.0.1") == (one, two)
+    world.apply(Upsert("test", Workload(meta("foo/1"), addresses=("vm.example",))))
+    assert (world.workloads_at("10.0.0.1"), world.workloads_at("fd00::1")) == ((two,), ())
+
+
+def test_a_virtual_address_is_the_oldest_services_that_has_it() -> None:
+    young, old = (Service(meta(f"foo/{age}", age=age), cluster_ips=("10.96.0.1", "FD00::1")) for age in (2, 1))
+    world = world_of(young)
+    assert world.service_at("10.96.0.1") == world.service_at("fd00::1") == young
+    world.apply(Upsert("test", old))
+    assert world.service_at("10.96.0.1") == old
+    world.apply(Reset("test"))
+    assert world.service_at("10.96.0.1") is None
+
+
+def test_the_slices_of_a_service_come_by_name() -> None:
+    slices = [EndpointSlice(meta(name), "s") for name in ("foo/b", "foo/a", "bar/c")]
+    world = world_of(*slices)
+    assert world.slices_of(Name("foo", "s")) == (slices[1], slices[0])
+    world.apply(Upsert("test", EndpointSlice(meta("foo/a"), "other")), Delete("test", ref_of(slices[0])))
+    assert world.slices_of(Name("foo", "s")) == ()
 
 
 def test_a_sidecar_that_selects_goes_before_its_namespaces_before_the_roots() -> None:

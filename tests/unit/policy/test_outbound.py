@@ -75,6 +75,20 @@ def test_every_port_is_spoken_to_as_it_can_answer(
         assert found.transport_to(port) is expected[on]
 
 
+@given(policy_sets(), st.sampled_from(list(Dataplane)), st.sampled_from(list(Dataplane)), st.booleans())
+def test_clients_of_each_data_plane_are_told_to_speak_as_they_do(
+    policies: list[PeerAuthentication], client: Dataplane, on: Dataplane, auto_mtls: bool
+) -> None:
+    mesh = MeshConfig(enable_auto_mtls=auto_mtls)
+    decision = resolve(FINANCE.meta.labels, "foo", policies=policies, root_namespace=ROOT, dataplane=on)
+    found = peer_of(FINANCE, decision=decision, mesh=mesh, client=client)
+    assert [found.transport_to(port) for port in PORTS] == [
+        transport_to(client, decision, port, mesh=mesh) for port in PORTS
+    ]
+    if client is Dataplane.AMBIENT:
+        assert found.exceptions == ()
+
+
 MODES = ("DISABLE", "PERMISSIVE", "STRICT")
 UNTOUCHED, PLAIN, MUTUAL, REFUSED = Arrival.UNTOUCHED, Arrival.PLAINTEXT, Arrival.MUTUAL_TLS, Arrival.REFUSED
 SIDECAR, AMBIENT, NONE = Dataplane.SIDECAR, Dataplane.AMBIENT, Dataplane.NONE

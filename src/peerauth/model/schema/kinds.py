@@ -72,6 +72,8 @@ _READERS: dict[tuple[str, str], Reader] = {
     ("discovery.k8s.io", "EndpointSlice"): lambda f, r, p, ns: (
         services.endpoint_slice(f, r, p, default_namespace=ns),
     ),
+    ("", "Node"): lambda f, r, p, ns: (services.node(f, r, p, default_namespace=ns),),
+    ("networking.k8s.io", "ServiceCIDR"): lambda f, r, p, ns: (services.service_cidr(f, r, p, default_namespace=ns),),
     ("", "Pod"): lambda f, r, p, ns: (workloads.pod(f, r, p, default_namespace=ns),),
     **{("apps", kind): _controller(kind) for kind in ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet")},
     **{("batch", kind): _controller(kind) for kind in ("Job", "CronJob")},

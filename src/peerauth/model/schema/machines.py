@@ -6,13 +6,14 @@ reference (WorkloadEntry, WorkloadGroup, ServiceEntry), and how istiod makes ent
 
 from __future__ import annotations
 
+from peerauth.model.addresses import is_address
 from peerauth.model.inventory import Port, Workload
 from peerauth.model.meta import Labels, Meta
 from peerauth.model.schema.fields import Fields
 from peerauth.model.schema.metadata import metadata
 from peerauth.model.schema.place import Mapping, Path
 from peerauth.model.schema.watched import holds, label_set
-from peerauth.model.schema.workloads import is_address, service_account
+from peerauth.model.schema.workloads import service_account
 
 MESH_INTERNAL = "MESH_INTERNAL"
 _LOCATIONS = ("MESH_EXTERNAL", MESH_INTERNAL)

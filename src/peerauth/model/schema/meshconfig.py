@@ -14,7 +14,15 @@ from datetime import timedelta
 
 import msgspec
 
-from peerauth.model.mesh import CIPHER_SUITES, DEFAULT_MESH, DEFAULT_REVISION, MeshConfig, Redirection, TlsVersion
+from peerauth.model.mesh import (
+    CIPHER_SUITES,
+    DEFAULT_MESH,
+    DEFAULT_REVISION,
+    MeshConfig,
+    OutboundTraffic,
+    Redirection,
+    TlsVersion,
+)
 from peerauth.model.schema.faults import INVALID_NAME, INVALID_VALUE
 from peerauth.model.schema.fields import Fields, shortened
 from peerauth.model.schema.metadata import check_namespace
@@ -47,6 +55,7 @@ MESH_CONFIG_FIELDS = frozenset(
 """What a document without a kind is known for a MeshConfig by: any one of these, all of them peculiar to it."""
 
 _TLS_VERSIONS = {version.value: version for version in TlsVersion}
+_OUTBOUND_TRAFFIC = {mode.value: mode for mode in OutboundTraffic}
 _TRUST_DOMAIN = re.compile(r"[a-z0-9._-]{1,255}")
 _GO_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h)")
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -73,6 +82,7 @@ def mesh_config(fields: Fields, config: Mapping, path: Path, *, base: MeshConfig
         protocol_detection_timeout=_duration(fields, config, path, otherwise=base.protocol_detection_timeout),
         discovery_selectors=selectors or base.discovery_selectors,
         redirection=_redirection(fields, config, path, base=base.redirection),
+        outbound_traffic=_outbound_traffic(fields, config, path, otherwise=base.outbound_traffic),
         revision=base.revision,
         origin=fields.origin(path),
     )
@@ -149,6 +159,17 @@ def _redirection(fields: Fields, config: Mapping, path: Path, *, base: Redirecti
     where: Path = (*path, "defaultConfig")
     mode = fields.text(fields.mapping(config, "defaultConfig", path), "interceptionMode", where)
     return msgspec.structs.replace(base, intercepts=mode != "NONE") if mode else base
+
+
+def _outbound_traffic(fields: Fields, config: Mapping, path: Path, *, otherwise: OutboundTraffic) -> OutboundTraffic:
+    """A policy that names no mode is REGISTRY_ONLY, the first of the enum; ALLOW_ANY is what no policy at all means."""
+    if config.get("outboundTrafficPolicy") is None:
+        return otherwise
+    where: Path = (*path, "outboundTrafficPolicy")
+    mode = fields.text(fields.mapping(config, "outboundTrafficPolicy", path), "mode", where)
+    if mode:
+        fields.one_of(mode, _OUTBOUND_TRAFFIC, (*where, "mode"))
+    return _OUTBOUND_TRAFFIC.get(mode, OutboundTraffic.REGISTRY_ONLY)
 
 
 def is_mesh_config(resource: Mapping) -> bool:

@@ -6,13 +6,12 @@ Deployment, StatefulSet, DaemonSet, ReplicaSet, Job, CronJob); for the container
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from collections.abc import Iterator
 from itertools import pairwise
 
 import msgspec
 
+from peerauth.model.addresses import is_address
 from peerauth.model.inventory import Admission, Port, Probe, ProxyRole, Workload
 from peerauth.model.meta import Meta
 from peerauth.model.schema.faults import INVALID_VALUE
@@ -27,9 +26,6 @@ _ROLES = {role.value: role for role in (ProxyRole.SIDECAR, ProxyRole.ROUTER, Pro
 
 _PROBES = (("readinessProbe", "readiness"), ("livenessProbe", "liveness"), ("startupProbe", "startup"))
 _PROTOCOLS = (("httpGet", "http"), ("tcpSocket", "tcp"), ("grpc", "grpc"))
-_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
-_IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
-"""Most addresses by far, and known by their form at a tenth of the cost of the library's answer."""
 
 
 def pod(fields: Fields, resource: Mapping, path: Path, *, default_namespace: str) -> Workload:
@@ -44,7 +40,13 @@ def pod(fields: Fields, resource: Mapping, path: Path, *, default_namespace: str
     if uid or status:
         admission = Admission.STARTING if pending and not addresses else Admission.PAST
     found = _workload(fields, spec, (*path, "spec"), meta=meta, kind="Pod")
-    return msgspec.structs.replace(found, addresses=addresses, admission=admission)
+    return msgspec.structs.replace(
+        found,
+        addresses=addresses,
+        admission=admission,
+        ready=_is_ready(fields, status, path, otherwise=not pending),
+        terminating=_is_leaving(fields, resource, path),
+    )
 
 
 def controller(fields: Fields, resource: Mapping, path: Path, *, default_namespace: str, kind: str) -> Workload:
@@ -146,6 +148,22 @@ def service_account(fields: Fields, spec: Mapping, key: str, path: Path) -> str:
     return name
 
 
+def _is_ready(fields: Fields, status: Mapping, path: Path, *, otherwise: bool) -> bool:
+    """Whether a Pod is ready by its condition `Ready`; `otherwise` if its status has no conditions at all."""
+    where: Path = (*path, "status")
+    said = [
+        fields.text(condition, "status", at) == "True"
+        for at, condition in fields.mappings(status, "conditions", where)
+        if fields.text(condition, "type", at) == "Ready"
+    ]
+    return said[-1] if said else otherwise and not status.get("conditions")
+
+
+def _is_leaving(fields: Fields, resource: Mapping, path: Path) -> bool:
+    meta = fields.mapping(resource, "metadata", path)
+    return bool(fields.copied(meta, "deletionTimestamp", (*path, "metadata")))
+
+
 def _pod_addresses(fields: Fields, status: Mapping, path: Path) -> tuple[str, ...]:
     where: Path = (*path, "status")
     items = fields.mappings(status, "podIPs", where)
@@ -167,14 +185,3 @@ def _differ(*texts: str) -> bool:
 
 def _is_among(text: str, *others: str) -> bool:
     return text in others
-
-
-def is_address(text: str) -> bool:
-    """Whether a text is a literal IPv4 or IPv6 address."""
-    if _IPV4.fullmatch(text):
-        return True
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True

@@ -1,0 +1,218 @@
+"""What is at an address and port for a client: a workload, a Service's endpoints, something outside the mesh, nothing.
+
+Pure. Each endpoint is spoken to by what was announced of its own workload on its own port, whatever name or address led
+there. Where something is known to be and cannot be spoken to (yet), there is nothing: a client that is told nothing
+waits and is closed, it does not fall back to plaintext.
+Sources: Kubernetes' reference of Service and EndpointSlice, and how kube-proxy reads them (a Service's port leads to
+the port of that name; a virtual address to endpoints of its own family); Istio's `outboundTrafficPolicy`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+import msgspec
+
+from peerauth.model.addresses import canonical
+from peerauth.model.changes import Edit, MeshObject
+from peerauth.model.inventory import (
+    MACHINE_KINDS,
+    EndpointSlice,
+    Service,
+    ServicePort,
+    SliceEndpoint,
+    Workload,
+    WorkloadKey,
+)
+from peerauth.model.mesh import Injector, MeshConfig, OutboundTraffic
+from peerauth.model.tables import Name, name_of
+from peerauth.model.world import World, target_number
+from peerauth.policy.announced import AnnouncedPeers, DestinationEndpoint
+from peerauth.policy.outbound import OutboundPeer, Transport
+
+_Spot = tuple[str, int]
+"""A canonical address and a port."""
+
+
+class Destination(msgspec.Struct, frozen=True):
+    """What is at an address and port. `endpoints` ascend by address and port, each once.
+
+    `balanced` is a Service, whose endpoints come and go: it may have none, and is closed then. Anything else is one.
+    """
+
+    endpoints: tuple[DestinationEndpoint, ...]
+    balanced: bool = False
+
+
+class Destinations:
+    """The destinations of clients of one kind (sidecars, nodes), and which of those asked for a step makes stale.
+
+    `visited` counts the addresses that the last update looked at: the measure that cost follows the change.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.visited = 0
+        self._world = world
+        self._announced = AnnouncedPeers(world)
+        self._outbound_traffic = world.mesh.outbound_traffic
+        self._asked: dict[str, dict[_Spot, None]] = {}  # by canonical address, as they were asked
+        self._listed: dict[str, frozenset[str]] = {}  # what EndpointSlices list behind an address that is asked for
+        self._listing: dict[str, dict[str, None]] = {}  # the same the other way round
+
+    def ask(self, address: str, port: int) -> None:
+        """Someone wants to know from now on what is there."""
+        place = canonical(address)
+        self._asked.setdefault(place, {})[address, port] = None
+        self._list(place)
+
+    def forget(self, address: str, port: int) -> None:
+        """Nobody wants to know any longer."""
+        place = canonical(address)
+        asked = self._asked.get(place, {})
+        asked.pop((address, port), None)
+        if not asked:
+            self._asked.pop(place, None)
+            self._list(place)
+
+    def at(self, address: str, port: int) -> Destination | None:
+        """What is there now, asked for or not; None is nothing."""
+        place = canonical(address)
+        if not place:
+            return None
+        if self._announced.knows(place):
+            endpoint = self._announced.endpoint(place, port)
+            return None if endpoint is None else Destination((endpoint,))
+        service = self._world.service_at(place)
+        if service is not None:
+            slices = self._world.slices_of(name_of(service))
+            if service.selector or slices:
+                return self._behind(service, slices, place, port)
+        if self._world.mesh.outbound_traffic is OutboundTraffic.ALLOW_ANY:
+            return Destination((DestinationEndpoint(place, port, Transport.PLAINTEXT),))
+        return None
+
+    def update(
+        self, edits: Iterable[Edit], peers: Mapping[WorkloadKey, OutboundPeer | None]
+    ) -> frozenset[tuple[str, int]]:
+        """Takes edits that the world has taken, and what clients are told anew of some workloads (None: nothing more).
+
+        Returns the addresses and ports, as they were asked for, where something else may be now.
+        """
+        stale: dict[str, None] = {}
+        relisted: dict[str, None] = {}
+        for edit in edits:
+            for side in (edit.before, edit.after):
+                self._reach(side, stale, relisted)
+        for key, peer in peers.items():
+            for said in self._announced.announce(key, peer):
+                _add(stale, said.addresses)
+                workload = self._world.workloads.get(key)
+                if workload is not None:
+                    self._reach_services(workload, stale)
+        for place in relisted:
+            self._list(place)
+        for place in tuple(stale):
+            stale.update(self._listing.get(place, {}))
+        self.visited = len(stale)
+        return frozenset(spot for place in stale for spot in self._asked.get(place, ()))
+
+    # --- what an edit makes stale ------------------------------------------------------------------------------------
+
+    def _reach(self, side: MeshObject | None, stale: dict[str, None], relisted: dict[str, None]) -> None:
+        match side:
+            case Workload():
+                self._announced.settle(side.key)
+                _add(stale, (*side.addresses, *self._announced.addresses(side.key)))
+                self._reach_services(side, stale)
+            case Service():
+                _add(stale, side.cluster_ips)
+                _add(relisted, side.cluster_ips)
+            case EndpointSlice():
+                service = self._world.services.get(Name(side.meta.namespace, side.service))
+                _add(stale, service.cluster_ips if service else ())
+                _add(relisted, service.cluster_ips if service else ())
+            case MeshConfig() | Injector() if self._outbound_traffic is not self._world.mesh.outbound_traffic:
+                self._outbound_traffic = self._world.mesh.outbound_traffic
+                stale.update(dict.fromkeys(self._asked))
+            case _:
+                pass
+
+    def _reach_services(self, workload: Workload, stale: dict[str, None]) -> None:
+        for service in self._world.services_selecting(workload):
+            _add(stale, service.cluster_ips)
+
+    def _list(self, place: str) -> None:
+        """Notes which addresses EndpointSlices list behind an address, if that is asked for."""
+        service = self._world.service_at(place) if place in self._asked else None
+        slices = self._world.slices_of(name_of(service)) if service else ()
+        listed = frozenset(canonical(address) for slice_ in slices for address in slice_.addresses)
+        before = self._listed.pop(place, frozenset[str]())
+        if listed:
+            self._listed[place] = listed
+        for address in before - listed:
+            del self._listing[address][place]
+            if not self._listing[address]:
+                del self._listing[address]
+        for address in listed - before:
+            self._listing.setdefault(address, {})[place] = None
+
+    # --- Services ----------------------------------------------------------------------------------------------------
+
+    def _behind(self, service: Service, slices: tuple[EndpointSlice, ...], place: str, port: int) -> Destination | None:
+        """The endpoints behind a port of a Service; None if it has no such port."""
+        leads = next((each for each in service.ports if each.number == port and each.protocol == "TCP"), None)
+        if leads is None:
+            return None
+        named: dict[_Spot, set[WorkloadKey]] = {}
+        for spot, key in self._workloads_behind(service, slices, leads):
+            named.setdefault(spot, set()).add(key)
+        found = {
+            (address, number): endpoint
+            for (address, number), keys in named.items()
+            if (endpoint := self._announced.endpoint(address, number, among=keys)) is not None
+        }
+        for spot in _nameless(slices, leads):
+            if spot not in named and (endpoint := self._somewhere(*spot)) is not None:
+                found[spot] = endpoint
+        family = [spot for spot in found if (":" in spot[0]) is (":" in place)]
+        return Destination(tuple([found[spot] for spot in sorted(family)]), balanced=True)
+
+    def _workloads_behind(
+        self, service: Service, slices: tuple[EndpointSlice, ...], leads: ServicePort
+    ) -> Iterator[tuple[_Spot, WorkloadKey]]:
+        """Where workloads are that the Service leads to: slices list pods, and no slice lists a machine."""
+        for slice_ in slices:
+            for number, endpoint in _ready(slice_, leads):
+                if endpoint.pod is not None:
+                    yield from (((address, number), endpoint.pod) for address in map(canonical, endpoint.addresses))
+        for workload in self._world.workloads_selected_by(service):
+            if slices and workload.kind not in MACHINE_KINDS:
+                continue
+            target = target_number(leads, workload)
+            takes_traffic = (workload.ready and not workload.terminating) or service.publish_not_ready
+            if target is not None and takes_traffic:
+                yield from (((address, target), workload.key) for address in map(canonical, workload.addresses))
+
+    def _somewhere(self, address: str, port: int) -> DestinationEndpoint | None:
+        """An endpoint of which only the address is said: a workload's if any has it, else outside the mesh."""
+        if self._announced.knows(address):
+            return self._announced.endpoint(address, port)
+        return DestinationEndpoint(address, port, Transport.PLAINTEXT)
+
+
+def _ready(slice_: EndpointSlice, leads: ServicePort) -> Iterator[tuple[int, SliceEndpoint]]:
+    """The endpoints that take traffic, with their number of a Service's port."""
+    numbers = [port.number for port in slice_.ports if port.name == leads.name]
+    return ((number, endpoint) for number in numbers for endpoint in slice_.endpoints if endpoint.ready)
+
+
+def _nameless(slices: Iterable[EndpointSlice], leads: ServicePort) -> Iterator[_Spot]:
+    """Where endpoints are that do not say which pod they are."""
+    for slice_ in slices:
+        for number, endpoint in _ready(slice_, leads):
+            if endpoint.pod is None:
+                yield from ((address, number) for address in map(canonical, endpoint.addresses) if address)
+
+
+def _add(places: dict[str, None], addresses: Iterable[str]) -> None:
+    places.update(dict.fromkeys(filter(None, map(canonical, addresses))))

@@ -1,0 +1,89 @@
+"""Which destinations are the mesh's to know: the blocks of addresses for which a client's proxy asks.
+
+Outside of them nobody is asked, so that the mesh's outage is not the internet's. The private address space is always
+inside, for pods and Services mostly have their addresses there; beyond it, what documents say: the blocks of nodes'
+pods and of Services, and blocks around the addresses that workloads and Services have. A setting stands in the place of
+all that.
+Sources: RFC 1918, RFC 6598, RFC 4193; Kubernetes' reference (Node, ServiceCIDR).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from peerauth.model.addresses import Network, canonical, network
+from peerauth.model.changes import Edit, MeshObject
+from peerauth.model.inventory import Node, Service, ServiceCIDR, Workload
+from peerauth.model.world import World
+
+_PRIVATE_4 = tuple(map(ipaddress.IPv4Network, ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16")))
+_PRIVATE_6 = (ipaddress.IPv6Network("fc00::/7"),)
+AROUND = {4: 16, 6: 64}
+"""How long the prefix of a block around an address is: so that another address does not mean another block."""
+
+
+class MeshRanges:
+    """The ranges of a mesh; `setting`, where it is not empty, is all of them."""
+
+    def __init__(self, world: World, setting: Iterable[Network] = ()) -> None:
+        self._set = tuple(setting)
+        self._said: Counter[Network] = Counter()
+        tables = (world.workloads, world.services, world.nodes, world.service_cidrs)
+        for table in () if self._set else tables:
+            for obj in table.values():
+                self._said.update(_blocks(obj))
+        self.ranges = self._collapsed()
+
+    def update(self, edits: Iterable[Edit]) -> bool:
+        """Takes edits of the world; returns whether the ranges are others now."""
+        news: Counter[Network] = Counter()
+        for edit in () if self._set else edits:
+            news.subtract(_blocks(edit.before))
+            news.update(_blocks(edit.after))
+        if not any(news.values()):
+            return False
+        self._said.update(news)
+        self._said = +self._said  # without those of which nobody speaks any more
+        before, self.ranges = self.ranges, self._collapsed()
+        return before != self.ranges
+
+    def _collapsed(self) -> tuple[str, ...]:
+        blocks = self._set or (*_PRIVATE_4, *_PRIVATE_6, *self._said)
+        fours = [block for block in blocks if isinstance(block, ipaddress.IPv4Network)]
+        sixes = [block for block in blocks if isinstance(block, ipaddress.IPv6Network)]
+        collapsed = (*ipaddress.collapse_addresses(fours), *ipaddress.collapse_addresses(sixes))
+        return tuple(str(block) for block in collapsed)
+
+
+def _blocks(obj: MeshObject | None) -> Iterator[Network]:
+    """The blocks beyond the private address space that an object speaks for."""
+    match obj:
+        case Workload():
+            yield from _around(obj.addresses)
+        case Service():
+            yield from _around(obj.cluster_ips)
+        case Node():
+            yield from _beyond(map(network, obj.pod_cidrs))
+        case ServiceCIDR():
+            yield from _beyond(map(network, obj.cidrs))
+        case _:
+            pass
+
+
+def _around(addresses: Iterable[str]) -> Iterator[Network]:
+    for text in filter(None, map(canonical, addresses)):
+        address = ipaddress.ip_address(text)
+        if not (address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified):
+            yield from _beyond([network(f"{text}/{AROUND[address.version]}")])
+
+
+def _beyond(blocks: Iterable[Network | None]) -> Iterator[Network]:
+    return (block for block in blocks if block is not None and not _is_private(block))
+
+
+def _is_private(block: Network) -> bool:
+    if isinstance(block, ipaddress.IPv4Network):
+        return any(map(block.subnet_of, _PRIVATE_4))
+    return any(map(block.subnet_of, _PRIVATE_6))
