@@ -118,6 +118,10 @@ _FAILURES = (
     ("UNSUPPORTED_PROTOCOL", "the client's TLS version is too old"),
     ("NO_SHARED_CIPHER", "the client offers no cipher that is allowed"),
 )
+_LED_NOWHERE = {
+    "NC": "the control plane has not said what this destination is",
+    "UH": "nothing that could be connected to is known of this destination",
+}
 
 
 def _arrival(said: _Line) -> Arrival:
@@ -144,15 +148,19 @@ def _tunnel_arrival(said: _Line) -> Arrival:
 
 
 def _outbound_arrival(said: _Line) -> Arrival:
-    if said.upstream_tls_failure:
+    if said.upstream_tls_failure or _nowhere(said):
         return Arrival.REFUSED
-    # An egress connection on its way into a tunnel is untouched itself: the tunnel's own line says what was verified.
     return Arrival.MUTUAL_TLS if said.upstream_peer else Arrival.UNTOUCHED
+
+
+def _nowhere(said: _Line) -> str:
+    """Why a connection was led nowhere; empty if it was led somewhere."""
+    return next((words for flag, words in _LED_NOWHERE.items() if flag in (said.flags or "").split(",")), "")
 
 
 def _failure(said: _Line, arrival: Arrival) -> str:
     if said.direction == accesslog.OUTBOUND:
-        return said.upstream_tls_failure or ""
+        return said.upstream_tls_failure or _nowhere(said)
     if arrival is not Arrival.REFUSED:
         return ""
     if (said.chain or "").startswith("refused_"):

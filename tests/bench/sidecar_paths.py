@@ -16,12 +16,12 @@ from bench.turns import Way
 from peerauth.dataplane.envoy.sidecar import render_sidecar
 from peerauth.dataplane.resources import (
     DeclaredPort,
-    EgressEndpoint,
     EgressPort,
     Endpoint,
     Resources,
     SidecarWorkload,
 )
+from peerauth.policy.announced import DestinationEndpoint
 from peerauth.policy.outbound import Transport
 from rigs.clients import loopback
 from rigs.envoyrig import Authority
@@ -103,7 +103,7 @@ def _server(mode: str, address: str, app: Endpoint) -> Resources:
 
 def _client(address: str, to: Endpoint, ports: dict[Transport, int]) -> Resources:
     egress = tuple(
-        EgressPort(transport.value, "127.0.0.1", port, (EgressEndpoint(to, transport, FINANCE),))
+        EgressPort(transport.value, "127.0.0.1", port, (DestinationEndpoint(to.address, to.port, transport, FINANCE),))
         for transport, port in ports.items()
     )
     workload: SidecarWorkload = sidecar(

@@ -158,7 +158,7 @@ async def test_the_proxy_s_own_ports_and_other_addresses_lead_nowhere(
         assert await connection.ended()
         await connection.close()
         stats = await envoy.stats("cluster.inbound|plaintext.upstream_cx_total")
-        assert set(stats.values()) == {0}
+        assert not any(stats.values())
 
 
 async def test_a_server_of_another_identity_gets_nothing(node: Node, authority: Authority, tmp_path: Path) -> None:

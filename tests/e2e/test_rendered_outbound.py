@@ -13,9 +13,10 @@ from envoy.config.cluster.v3 import cluster_pb2
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 
 from peerauth.dataplane.envoy.sidecar import render_sidecar
-from peerauth.dataplane.resources import CLUSTER, DeclaredPort, EgressEndpoint, EgressPort, Endpoint, Resources
+from peerauth.dataplane.resources import CLUSTER, DeclaredPort, EgressPort, Endpoint, Resources
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.connections import Arrival, ConnectionSeen, Event
+from peerauth.policy.announced import DestinationEndpoint
 from peerauth.policy.outbound import Transport
 from peerauth.telemetry import parse_connection
 from rigs.clients import Connection, application, loopback
@@ -33,7 +34,7 @@ def server(mode: str, port: int) -> Resources:
     return render_sidecar(sidecar(decided(mode), addresses=(SERVER,), declared=declared))
 
 
-def caller(*endpoints: EgressEndpoint) -> Resources:
+def caller(*endpoints: DestinationEndpoint) -> Resources:
     """A sidecar with one egress listener for each endpoint, from 7000 up."""
     egress = tuple(EgressPort(f"host{n}", CALLER, 7000 + n, (end,)) for n, end in enumerate(endpoints))
     client = sidecar(decided("PERMISSIVE"), identity=CLIENT, addresses=(CALLER,), declared=(), egress=egress)
@@ -72,7 +73,7 @@ async def test_an_endpoint_is_reached_in_its_own_way(
     folders = [tmp_path / name for name in "sc"]
     for folder in folders:
         folder.mkdir()
-    end = EgressEndpoint(Endpoint(SERVER, 8080), transport, expected)
+    end = DestinationEndpoint(SERVER, 8080, transport, expected)
     async with (
         application() as app,
         running_envoy(folders[0], server(mode, app.port), authority.secrets(FINANCE.uri)) as serving,
@@ -81,10 +82,9 @@ async def test_an_endpoint_is_reached_in_its_own_way(
         connection = await Connection.open(CALLER, 7000)
         assert await connection.echoes()
         await connection.close()
-        hbone = transport is Transport.HBONE
-        out = await last_seen(calling, direction="outbound", tunnel=hbone)
+        out = await last_seen(calling, direction="outbound")
         assert out.peer == expected
-        arrived = await last_seen(serving, direction="inbound", tunnel=hbone)
+        arrived = await last_seen(serving, direction="inbound", tunnel=transport is Transport.HBONE)
         assert arrived.peer == (CLIENT if expected else None)
         assert arrived.arrival is (Arrival.MUTUAL_TLS if expected else Arrival.UNTOUCHED)
 
@@ -96,9 +96,9 @@ async def test_a_server_that_is_someone_else_or_cannot_prove_it_gets_nothing(tmp
         folder.mkdir()
     async with application() as app, application() as outside:
         ends = (
-            EgressEndpoint(Endpoint(SERVER, 8080), Transport.MUTUAL_TLS, SOMEONE_ELSE),
-            EgressEndpoint(Endpoint(SERVER, 8080), Transport.HBONE, SOMEONE_ELSE),
-            EgressEndpoint(Endpoint("127.0.0.1", outside.port), Transport.MUTUAL_TLS, FINANCE),
+            DestinationEndpoint(SERVER, 8080, Transport.MUTUAL_TLS, SOMEONE_ELSE),
+            DestinationEndpoint(SERVER, 8080, Transport.HBONE, SOMEONE_ELSE),
+            DestinationEndpoint("127.0.0.1", outside.port, Transport.MUTUAL_TLS, FINANCE),
         )
         async with (
             running_envoy(folders[0], server("STRICT", app.port), authority.secrets(FINANCE.uri)),
@@ -110,7 +110,7 @@ async def test_a_server_that_is_someone_else_or_cannot_prove_it_gets_nothing(tmp
                 await connection.close()
             assert app.saw() == "nothing"
             assert outside.saw() in {"nothing", "a ClientHello"}, "never the application's own bytes"
-            refused = await last_seen(calling, direction="outbound", failure="SAN_matcher")
+            refused = await last_seen(calling, direction="outbound", failure="expected_SANs")
             assert (refused.arrival, refused.peer) == (Arrival.REFUSED, None)
 
 
@@ -138,33 +138,32 @@ async def resumptions(
         yield serving.sockets[0].getsockname()[1], resumed
 
 
-def with_sessions_kept(resources: Resources, name: str) -> Resources:
-    """The same configuration, but for one cluster that keeps its sessions as Envoy does where nothing is said."""
-    cluster = cluster_pb2.Cluster.FromString(resources[CLUSTER][name])
-    config = cluster.transport_socket_matches[0].transport_socket.typed_config
+def with_sessions_kept(resources: Resources) -> Resources:
+    """The same configuration, but for the way to servers, which keeps its sessions as Envoy does if nothing is said."""
+    cluster = cluster_pb2.Cluster.FromString(resources[CLUSTER]["outbound|mtls"])
     context = tls_pb2.UpstreamTlsContext()
-    assert config.Unpack(context)
+    assert cluster.transport_socket.typed_config.Unpack(context)
     context.ClearField("max_session_keys")
-    config.Pack(context)
-    return {**resources, CLUSTER: {**resources[CLUSTER], name: cluster.SerializeToString()}}
+    cluster.transport_socket.typed_config.Pack(context)
+    return {**resources, CLUSTER: {**resources[CLUSTER], cluster.name: cluster.SerializeToString()}}
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 async def test_no_session_is_resumed_though_the_server_would(version: ssl.TLSVersion, tmp_path: Path) -> None:
     """A resumed session is not verified again: a server whose root was taken away would stay welcome."""
     authority = Authority()
-    async with contextlib.AsyncExitStack() as stack:
-        rendered_port, as_rendered = await stack.enter_async_context(resumptions(tmp_path, authority, version))
-        kept_port, kept = await stack.enter_async_context(resumptions(tmp_path, authority, version))
-        ends = (
-            EgressEndpoint(Endpoint("127.0.0.1", port), Transport.MUTUAL_TLS, FINANCE)
-            for port in (rendered_port, kept_port)
-        )
-        resources = with_sessions_kept(caller(*ends), "egress|7001|host1")
-        await stack.enter_async_context(running_envoy(tmp_path, resources, authority.secrets(CLIENT.uri)))
-        for port in (7000, 7001) * 4:
-            connection = await Connection.open(CALLER, port)
-            assert await connection.echoes()
-            await connection.close()
-    assert as_rendered == [False] * 4
-    assert any(kept), "what is looked at here would show a resumed session"
+    async with resumptions(tmp_path, authority, version) as (port, resumed):
+        as_rendered = caller(DestinationEndpoint("127.0.0.1", port, Transport.MUTUAL_TLS, FINANCE))
+        async with running_envoy(tmp_path, as_rendered, authority.secrets(CLIENT.uri)) as envoy:
+            await dial_four_times()
+            assert resumed == [False] * 4
+            await envoy.discovery.apply(with_sessions_kept(as_rendered))
+            await dial_four_times()
+    assert any(resumed), "what is looked at here would show a resumed session"
+
+
+async def dial_four_times() -> None:
+    for _ in range(4):
+        connection = await Connection.open(CALLER, 7000)
+        assert await connection.echoes()
+        await connection.close()

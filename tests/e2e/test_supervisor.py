@@ -25,8 +25,10 @@ from peerauth.aio import spawn
 from peerauth.dataplane.envoy.bootstrap import Sockets
 from peerauth.dataplane.envoy.bootstrap import bootstrap as bootstrap_of
 from peerauth.dataplane.envoy.sidecar import render_sidecar
-from peerauth.dataplane.resources import EgressEndpoint, EgressPort, Endpoint
+from peerauth.dataplane.resources import EgressPort
 from peerauth.errors import ProxyError
+from peerauth.policy.announced import DestinationEndpoint
+from peerauth.policy.outbound import Transport
 from rigs.clients import loopback
 from rigs.envoyrig import Authority, Discovery, discovery_server
 from samples.sidecars import FINANCE, decided, sidecar
@@ -305,7 +307,7 @@ async def test_an_envoy_that_drops_a_listener_which_it_acknowledged_begins_anew_
     port, address = free_port(), loopback(31)
     sockets = Sockets(admin=str(tmp_path / "admin"), xds=str(tmp_path / "xds"), sds=str(tmp_path / "sds"))
     discovery, authority = Discovery(), Authority()
-    egress = (EgressPort("host", address, port, (EgressEndpoint(Endpoint("127.0.0.1", 9)),)),)
+    egress = (EgressPort("host", address, port, (DestinationEndpoint("127.0.0.1", 9, Transport.PLAINTEXT),)),)
     resources = render_sidecar(sidecar(decided("PERMISSIVE"), addresses=(loopback(32),), egress=egress))
     server = discovery_server(discovery, (sockets.xds, sockets.sds))
     await server.start()

@@ -25,6 +25,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from peerauth.agent.envoy import EnvoyLaunch, find_envoy, wrapped_command
 from peerauth.dataplane.envoy.bootstrap import Sockets, bootstrap
 from peerauth.dataplane.resources import CLUSTER, LISTENER, SECRET, Resources, TypeUrl
+from rigs.ondemand import Destinations
 
 EOF: object = vars(grpc.aio)["EOF"]  # missing from the stubs
 START_TIMEOUT_S = 20.0
@@ -98,6 +99,20 @@ class Discovery:
         self._secret_streams: list[tuple[Any, list[str]]] = []
         self._asked = asyncio.Condition()
         self.refused: list[BaseException] = []
+        self.destinations = Destinations()
+
+    async def tell(self, name: str, resources: Mapping[TypeUrl, bytes] | None) -> None:
+        """Says what a destination is from now on (None: nothing), to an Envoy that has asked for it at once.
+
+        Returns when the answer is acknowledged; AssertionError if Envoy refuses it.
+        """
+        types = {**self.destinations.known.pop(name, {}), **(resources or {})}
+        if resources is not None:
+            self.destinations.known[name] = resources
+        for type_url in sorted(types):
+            acknowledged = await self._answer(type_url, self.destinations.wanted(type_url, [name]))
+            if acknowledged is not None:
+                await asyncio.wait_for(acknowledged, START_TIMEOUT_S)
 
     async def apply(self, resources: Resources) -> None:
         """Sends what differs and returns when Envoy has acknowledged it; AssertionError if it refuses."""
@@ -139,12 +154,24 @@ class Discovery:
         await self._stream.write(response)
         return acknowledged
 
+    async def _answer(self, type_url: str, names: list[str]) -> asyncio.Future[None] | None:
+        """Answers for names that were asked for, each as it is known now."""
+        answer = self.destinations.answer(TypeUrl(type_url), names, nonce=str(self._nonce + 1))
+        if answer is None:
+            return None
+        self._nonce += 1
+        acknowledged = asyncio.get_running_loop().create_future()
+        self._pending[answer.nonce] = acknowledged
+        await self._stream.write(answer)
+        return acknowledged
+
     def _keep_refusal(self, acknowledged: asyncio.Future[None]) -> None:
         if not acknowledged.cancelled() and (error := acknowledged.exception()) is not None:
             self.refused.append(error)
 
     async def stream(self, _: Any, context: Any) -> None:
         self._stream, self._sent = context, {}
+        self.destinations.began()
         while (request := await context.read()) is not EOF:
             acknowledged = self._pending.pop(request.response_nonce, None)
             if acknowledged is not None:
@@ -152,10 +179,14 @@ class Discovery:
                     acknowledged.set_exception(AssertionError(request.error_detail.message))
                 else:
                     acknowledged.set_result(None)
-            elif request.type_url not in self._sent:
+            elif request.type_url not in self._sent and request.type_url in (CLUSTER, LISTENER):
                 first = await self._push(request.type_url)
                 if first is not None:
                     first.add_done_callback(self._keep_refusal)
+            if names := await self.destinations.listen(request):
+                answer = await self._answer(request.type_url, names)
+                if answer is not None:
+                    answer.add_done_callback(self._keep_refusal)
 
     async def stream_secrets(self, _: Any, context: Any) -> None:
         names: list[str] = []
@@ -184,11 +215,25 @@ class Discovery:
 class RunningEnvoy:
     """One Envoy process: what it logged about connections, and its admin interface."""
 
-    def __init__(self, process: asyncio.subprocess.Process, *, discovery: Discovery, admin: str) -> None:
-        self.process, self.discovery, self._admin = process, discovery, admin
+    def __init__(
+        self, process: asyncio.subprocess.Process, *, discovery: Discovery, server: grpc.aio.Server, sockets: Sockets
+    ) -> None:
+        self.process, self.discovery, self._server, self._admin = process, discovery, server, sockets.admin
+        self._paths = (sockets.xds, sockets.sds)
         self.connections: list[str] = []
         self.messages: list[str] = []
         self._news = asyncio.Condition()
+
+    @contextlib.asynccontextmanager
+    async def without_control_plane(self) -> AsyncIterator[None]:
+        """Nobody answers this Envoy, nor issues certificates for it, for as long as the context lasts."""
+        await self._server.stop(None)
+        yield
+        self._server = discovery_server(self.discovery, self._paths)
+        await self._server.start()
+
+    async def stop_serving(self) -> None:
+        await self._server.stop(None)
 
     async def follow(self, stream: asyncio.StreamReader | None) -> None:
         assert stream is not None
@@ -271,7 +316,7 @@ async def running_envoy(
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    running = RunningEnvoy(process, discovery=discovery, admin=sockets.admin)
+    running = RunningEnvoy(process, discovery=discovery, server=server, sockets=sockets)
     try:
         async with asyncio.TaskGroup() as group:
             readers = [group.create_task(running.follow(stream)) for stream in (process.stdout, process.stderr)]
@@ -285,7 +330,7 @@ async def running_envoy(
                 for reader in readers:
                     reader.cancel()
     finally:
-        await server.stop(None)
+        await running.stop_serving()
 
 
 async def _ready(running: RunningEnvoy, *, wait: bool) -> None:

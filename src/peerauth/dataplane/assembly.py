@@ -13,13 +13,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from peerauth.dataplane.resources import (
     Capture,
     DeclaredPort,
-    EgressEndpoint,
     EgressPort,
     Endpoint,
     SidecarWorkload,
 )
 from peerauth.model.inventory import EgressListener, Service, ServicePort, Workload, WorkloadKey
 from peerauth.model.world import World, target_number
+from peerauth.policy.announced import DestinationEndpoint
 from peerauth.policy.decision import Decision
 from peerauth.policy.outbound import OutboundPeer, Transport, identity_of
 
@@ -105,7 +105,12 @@ def _egress(workload: Workload, *, world: World, peers: Mapping[WorkloadKey, Out
         # A TCP listener stands for one Service. With several to choose from, any choice could be the wrong one.
         endpoints = _endpoints(*found[0], world=world, peers=peers) if len(found) == 1 else ()
         name = found[0][0].meta.full_name if len(found) == 1 else ",".join(sorted(listener.hosts))
-        yield EgressPort(name, listener.bind or DEFAULT_BIND, listener.port, tuple(sorted(endpoints)))
+        yield EgressPort(
+            name,
+            listener.bind or DEFAULT_BIND,
+            listener.port,
+            tuple(sorted(endpoints, key=lambda end: (end.address, end.port))),
+        )
 
 
 def _names(listener: EgressListener, service: Service, workload: Workload) -> bool:
@@ -126,7 +131,7 @@ def _host_matches(host: str, service: Service, *, own_namespace: str) -> bool:
 
 def _endpoints(
     service: Service, port: ServicePort, *, world: World, peers: Mapping[WorkloadKey, OutboundPeer]
-) -> Iterable[EgressEndpoint]:
+) -> Iterable[DestinationEndpoint]:
     if not service.selector:
         return
     for workload in world.workloads.in_namespace(service.meta.namespace).values():
@@ -137,4 +142,4 @@ def _endpoints(
         transport = peer.transport_to(target)
         identity = None if transport is Transport.PLAINTEXT else peer.identity
         for address in workload.addresses:
-            yield EgressEndpoint(Endpoint(address, target), transport, identity)
+            yield DestinationEndpoint(address, target, transport, identity)

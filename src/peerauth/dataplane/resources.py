@@ -17,8 +17,9 @@ from peerauth.dataplane.type_urls import CLUSTER, LISTENER, SECRET, TypeUrl
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.mesh import DEFAULT_MESH, MeshConfig
+from peerauth.policy.announced import DestinationEndpoint
 from peerauth.policy.decision import Decision
-from peerauth.policy.outbound import OutboundPeer, Transport
+from peerauth.policy.outbound import OutboundPeer
 
 __all__ = ["CLUSTER", "LISTENER", "SECRET", "TypeUrl"]
 
@@ -63,15 +64,7 @@ class DeclaredPort(msgspec.Struct, frozen=True, order=True):
     endpoint: Endpoint | None = None
 
 
-class EgressEndpoint(msgspec.Struct, frozen=True, order=True):
-    """One server behind an egress listener. `identity` is what its certificate must say; None only for PLAINTEXT."""
-
-    endpoint: Endpoint
-    transport: Transport = Transport.PLAINTEXT
-    identity: SpiffeId | None = None
-
-
-class EgressPort(msgspec.Struct, frozen=True, order=True):
+class EgressPort(msgspec.Struct, frozen=True):
     """A listener of the sidecar for its own application's outgoing connections (explicit capture).
 
     `name` tells two listeners of one sidecar apart and appears in statistics; usually the host it stands for.
@@ -80,7 +73,7 @@ class EgressPort(msgspec.Struct, frozen=True, order=True):
     name: str
     bind: str
     port: int
-    endpoints: tuple[EgressEndpoint, ...] = ()
+    endpoints: tuple[DestinationEndpoint, ...] = ()
 
 
 class SidecarWorkload(msgspec.Struct, frozen=True):

@@ -105,7 +105,7 @@ def _listened(mesh: LocalMesh) -> Iterator[Flow]:
         for listener in plane.egress(client):
             # With several endpoints the proxy chooses; which one it will be cannot be said beforehand.
             if len(listener.endpoints) == 1:
-                endpoint = listener.endpoints[0].endpoint
+                endpoint = listener.endpoints[0]
                 server = owners.get(endpoint.address)
                 if server is not None and server in mesh.served():
                     dialled = (listener.bind, listener.port)

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
+from envoy.extensions.filters.network.set_filter_state.v3 import set_filter_state_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 from hypothesis import given
@@ -24,11 +25,11 @@ from peerauth.dataplane.resources import (
     LISTENER,
     Capture,
     DeclaredPort,
-    EgressEndpoint,
     EgressPort,
     Endpoint,
     SidecarWorkload,
 )
+from peerauth.policy.announced import DestinationEndpoint
 from peerauth.policy.decision import EffectiveMode
 from peerauth.policy.outbound import OutboundPeer, Transport
 from samples.sidecars import CLIENT, FINANCE, decided, sidecar
@@ -284,17 +285,27 @@ def test_outbound_peers_of_one_identity_share_a_chain_and_a_new_address_changes_
 
 
 def test_an_outbound_server_must_be_who_it_is_expected_to_be() -> None:
-    end = EgressEndpoint(Endpoint("10.0.0.1", 8080), Transport.MUTUAL_TLS, FINANCE)
+    """The endpoint says who that is, and the listener that connects has it checked, beside the mesh's own domains."""
+    end = DestinationEndpoint("10.0.0.1", 8080, Transport.MUTUAL_TLS, FINANCE)
     workload = sidecar(decided("STRICT"), egress=(EgressPort("finance", "127.0.0.1", 7001, (end,)),))
-    cluster = clusters_of(workload)["egress|7001|finance"]
+    host = clusters_of(workload)["egress|7001|finance"].load_assignment.endpoints[0].lb_endpoints[0]
+    assert dict(host.metadata.filter_metadata["peerauth"]) == {"san": FINANCE.uri}
+    hop = listener_of(workload, host.endpoint.address.envoy_internal_address.server_listener_name)
+    says, proxy = hop.filter_chains[0].filters
+    state, to = set_filter_state_pb2.Config(), tcp_proxy_pb2.TcpProxy()
+    assert says.typed_config.Unpack(state)
+    assert proxy.typed_config.Unpack(to)
+    expected = state.on_new_connection[0]
+    assert expected.object_key == "envoy.network.upstream_subject_alt_names"
+    assert expected.format_string.text_format_source.inline_string == "%DYNAMIC_METADATA(peerauth:san)%"
     context = tls_pb2.UpstreamTlsContext()
-    assert cluster.transport_socket_matches[0].transport_socket.typed_config.Unpack(context)
+    assert clusters_of(workload)[to.cluster].transport_socket.typed_config.Unpack(context)
     validation = context.common_tls_context.combined_validation_context.default_validation_context
-    assert [name.matcher.exact for name in validation.match_typed_subject_alt_names] == [FINANCE.uri]
+    assert [name.matcher.prefix for name in validation.match_typed_subject_alt_names] == ["spiffe://cluster.local/"]
 
 
 def test_an_endpoint_without_an_expected_identity_cannot_be_spoken_to_in_mutual_tls() -> None:
-    end = EgressEndpoint(Endpoint("10.0.0.1", 8080), Transport.MUTUAL_TLS)
+    end = DestinationEndpoint("10.0.0.1", 8080, Transport.MUTUAL_TLS)
     with pytest.raises(ValueError, match="no identity is expected"):
         render_sidecar(sidecar(decided("STRICT"), egress=(EgressPort("finance", "127.0.0.1", 7001, (end,)),)))
 

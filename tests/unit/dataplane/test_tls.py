@@ -13,9 +13,10 @@ from envoy.extensions.transport_sockets.tls.v3 import common_pb2, tls_pb2
 from peerauth.dataplane.ambient.node import HbonePeer, NodeProxy, NodeWorkload, render_node
 from peerauth.dataplane.envoy import tls
 from peerauth.dataplane.envoy.sidecar import render_sidecar
-from peerauth.dataplane.resources import CLUSTER, LISTENER, Capture, EgressEndpoint, EgressPort, Endpoint, Resources
+from peerauth.dataplane.resources import CLUSTER, LISTENER, Capture, EgressPort, Resources
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.mesh import DEFAULT_MESH
+from peerauth.policy.announced import DestinationEndpoint
 from peerauth.policy.outbound import OutboundPeer, Transport
 from samples.sidecars import CLIENT, FINANCE, decided, sidecar
 
@@ -46,7 +47,7 @@ def proxies() -> dict[str, Resources]:
     spoken = (Transport.MUTUAL_TLS, Transport.HBONE, Transport.PLAINTEXT)
     peers = tuple(OutboundPeer((f"10.0.0.{n}",), FINANCE, transport) for n, transport in enumerate(spoken, start=2))
     egress = tuple(
-        EgressPort(f"host{n}", "127.0.0.9", 7000 + n, (EgressEndpoint(Endpoint("10.0.0.2", 80), transport, FINANCE),))
+        EgressPort(f"host{n}", "127.0.0.9", 7000 + n, (DestinationEndpoint("10.0.0.2", 80, transport, FINANCE),))
         for n, transport in enumerate(spoken)
     )
     decision = decided("STRICT", {9090: "PERMISSIVE"})
@@ -95,7 +96,7 @@ def test_every_peer_is_held_to_the_meshs_roots_and_to_a_name(proxy: Resources) -
 
 
 def test_a_server_is_held_to_its_very_identity() -> None:
-    for made in (tls.client_socket(FINANCE), tls.hbone_client_socket(FINANCE)):
+    for made in (tls.client_socket_to(FINANCE), tls.hbone_client_socket_to(FINANCE)):
         context = upstream(made)
         assert context is not None
         validation = context.common_tls_context.combined_validation_context.default_validation_context
@@ -105,8 +106,8 @@ def test_a_server_is_held_to_its_very_identity() -> None:
 def test_hbone_is_spoken_in_tls_1_3_and_http_2_only() -> None:
     sockets = (
         tls.hbone_server_socket(DEFAULT_MESH),
-        tls.hbone_client_socket(FINANCE),
-        tls.hbone_source_socket(DEFAULT_MESH, certificate=CLIENT.uri),
+        tls.hbone_client_socket_to(FINANCE),
+        tls.hbone_client_socket(DEFAULT_MESH, certificate=CLIENT.uri),
     )
     for made in sockets:
         context = upstream(made) or downstream(made)

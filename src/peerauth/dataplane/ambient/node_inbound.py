@@ -46,7 +46,7 @@ def application_clusters(workload: NodeWorkload) -> list[cluster_pb2.Cluster]:
     own = workload.application in {"", *workload.addresses}
     return [
         parts.static_cluster(
-            _application(workload, port), None if own else Endpoint(workload.application, port), marked=False
+            _application(workload, port), None if own else Endpoint(workload.application, port), mark=None
         )
         for port in _served(workload)
         if not workload.namespace
@@ -55,8 +55,8 @@ def application_clusters(workload: NodeWorkload) -> list[cluster_pb2.Cluster]:
 
 def inbound_clusters() -> list[cluster_pb2.Cluster]:
     """The ways to applications in namespaces, the same for all: each in the namespace of the connection it is for."""
-    plaintext = parts.original_destination_cluster(PLAINTEXT, marked=True)
-    blackhole = parts.static_cluster(parts.BLACKHOLE, None, marked=False)
+    plaintext = parts.original_destination_cluster(PLAINTEXT, mark=parts.PROXY_MARK)
+    blackhole = parts.static_cluster(parts.BLACKHOLE, None, mark=None)
     return [blackhole, node_parts.connect_inside(plaintext), node_parts.connect_inside(hbone.tunneled_cluster())]
 
 

@@ -21,10 +21,9 @@ from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from envoy.extensions.matching.common_inputs.network.v3 import network_inputs_pb2
 
-from peerauth.dataplane.ambient import node_parts
-from peerauth.dataplane.ambient.node_parts import state
 from peerauth.dataplane.ambient.node_values import HbonePeer
-from peerauth.dataplane.envoy import accesslog, matching, parts
+from peerauth.dataplane.envoy import accesslog, filterstate, matching, parts
+from peerauth.dataplane.envoy.filterstate import state
 from peerauth.dataplane.resources import serialize
 from peerauth.identity.spiffe import SpiffeId
 
@@ -131,13 +130,13 @@ def _peer_name(identity: SpiffeId) -> str:
 
 def _peer_chain(identity: SpiffeId) -> listener_components_pb2.FilterChain:
     decides = [
-        state(_SERVER_NAMES, node_parts.literal(identity.uri)),
+        state(_SERVER_NAMES, filterstate.literal(identity.uri)),
         state(_CLUSTER, f"%FILTER_STATE({SOURCE}:PLAIN)%"),
     ]
     tunnel = tcp_proxy_pb2.TcpProxy.TunnelingConfig(hostname="%DOWNSTREAM_LOCAL_ADDRESS%")
     # The cluster is the filter state's; without it the connection goes nowhere.
     chain = _chain(_peer_name(identity), parts.BLACKHOLE, tunnel=tunnel)
-    chain.filters.insert(0, node_parts.remember(decides))
+    chain.filters.insert(0, filterstate.remember(decides))
     return chain
 
 

@@ -17,9 +17,9 @@ from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from peerauth.dataplane.ambient import node_parts
 from peerauth.dataplane.ambient.node_inbound import MAX_STREAMS
 from peerauth.dataplane.ambient.node_mesh import MESH, SOURCE, WORKLOAD
-from peerauth.dataplane.ambient.node_parts import NEXT_HOP, STRING, state
 from peerauth.dataplane.ambient.node_values import NodeWorkload
-from peerauth.dataplane.envoy import hbone, parts, tls
+from peerauth.dataplane.envoy import filterstate, hbone, parts, tls
+from peerauth.dataplane.envoy.filterstate import NEXT_HOP, STRING, state
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.mesh import MeshConfig
 
@@ -33,13 +33,13 @@ def workload_listener(workload: NodeWorkload) -> listener_pb2.Listener:
     """The listener on 15001 in one workload's namespace."""
     knows = [
         node_parts.namespace_of(workload),
-        state(SOURCE, node_parts.literal(source_cluster_name(workload.identity)), factory=STRING, shared=NEXT_HOP),
-        state(WORKLOAD, node_parts.literal(str(workload.key)), factory=STRING, shared=NEXT_HOP),
+        state(SOURCE, filterstate.literal(source_cluster_name(workload.identity)), factory=STRING, shared=NEXT_HOP),
+        state(WORKLOAD, filterstate.literal(str(workload.key)), factory=STRING, shared=NEXT_HOP),
         state(_LOCAL, "%DOWNSTREAM_LOCAL_ADDRESS%", shared=NEXT_HOP),
         state(_REMOTE, "%DOWNSTREAM_REMOTE_ADDRESS%", shared=NEXT_HOP),
     ]
     chain = listener_components_pb2.FilterChain(
-        name=CAPTURED, filters=[node_parts.remember(knows), parts.tcp_proxy(CAPTURED, MESH)]
+        name=CAPTURED, filters=[filterstate.remember(knows), parts.tcp_proxy(CAPTURED, MESH)]
     )
     listener = listener_pb2.Listener(
         name=f"outbound|{workload.key}",
@@ -54,7 +54,7 @@ def workload_listener(workload: NodeWorkload) -> listener_pb2.Listener:
 
 def shared_clusters() -> list[cluster_pb2.Cluster]:
     """What all workloads use: the way to the mesh listener, and the one past it."""
-    inside = parts.static_cluster(MESH, None, marked=False)
+    inside = parts.static_cluster(MESH, None, mark=None)
     host = inside.load_assignment.endpoints.add().lb_endpoints.add().endpoint
     host.address.CopyFrom(
         address_pb2.Address(
@@ -67,20 +67,20 @@ def shared_clusters() -> list[cluster_pb2.Cluster]:
             typed_config=tls.packed(internal_upstream_pb2.InternalUpstreamTransport(transport_socket=tls.raw_socket())),
         )
     )
-    passthrough = parts.original_destination_cluster(parts.PASSTHROUGH, marked=True)
+    passthrough = parts.original_destination_cluster(parts.PASSTHROUGH, mark=parts.PROXY_MARK)
     return [inside, node_parts.connect_inside(passthrough)]
 
 
 def source_cluster(identity: SpiffeId, *, mesh: MeshConfig) -> cluster_pb2.Cluster:
     """HBONE with the certificate of one identity of the node, to wherever the connection was going."""
-    made = parts.original_destination_cluster(source_cluster_name(identity), marked=True)
+    made = parts.original_destination_cluster(source_cluster_name(identity), mark=parts.PROXY_MARK)
     made.original_dst_lb_config.upstream_port_override.value = parts.HBONE_PORT
     options = http_protocol_options_pb2.HttpProtocolOptions()
     options.explicit_http_config.http2_protocol_options.CopyFrom(hbone.http2_options(streams=MAX_STREAMS))
     made.typed_extension_protocol_options["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"].CopyFrom(
         tls.packed(options)
     )
-    made.transport_socket.CopyFrom(tls.hbone_source_socket(mesh, certificate=identity.uri))
+    made.transport_socket.CopyFrom(tls.hbone_client_socket(mesh, certificate=identity.uri))
     return node_parts.connect_inside(made)
 
 

@@ -8,63 +8,28 @@ made in one namespace is never used for another. Source: Envoy's well-known filt
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.core.v3 import address_pb2, extension_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from envoy.extensions.filters.common.set_filter_state.v3 import value_pb2
-from envoy.extensions.filters.network.set_filter_state.v3 import set_filter_state_pb2
 from envoy.extensions.local_address_selectors.filter_state_override.v3 import config_pb2
 
 from peerauth.dataplane.ambient.node_values import NodeWorkload
-from peerauth.dataplane.envoy import parts, tls
+from peerauth.dataplane.envoy import filterstate, parts, tls
+from peerauth.dataplane.envoy.filterstate import EVERY_HOP, HASHABLE_STRING, state
 
 NOWHERE = "/dev/null/no-network-namespace"
 NAMESPACE_KEY = "envoy.network.upstream_bind_override.network_namespace"
-STRING = "envoy.string"
-HASHABLE_STRING = "envoy.hashable_string"
-
-_Value = value_pb2.FilterStateValue
-NOT_SHARED = _Value.NONE
-NEXT_HOP = _Value.ONCE
-EVERY_HOP = _Value.TRANSITIVE
-
-
-def state(
-    key: str,
-    text: str,
-    *,
-    factory: str = "",
-    shared: value_pb2.FilterStateValue.SharedWithUpstream.ValueType = NOT_SHARED,
-) -> value_pb2.FilterStateValue:
-    """One entry of a connection's filter state; `text` is a format string. No factory: the key's own."""
-    value = _Value(object_key=key, factory_key=factory, shared_with_upstream=shared)
-    value.format_string.text_format_source.inline_string = text
-    return value
 
 
 def inside(workload: NodeWorkload) -> list[listener_components_pb2.Filter]:
     """The filter that keeps what is made for a connection in the workload's namespace, if it has one."""
-    return [remember([namespace_of(workload)])] if workload.namespace else []
-
-
-def remember(values: Iterable[value_pb2.FilterStateValue]) -> listener_components_pb2.Filter:
-    """A network filter that sets filter state when a connection begins."""
-    config = set_filter_state_pb2.Config(on_new_connection=values)
-    return listener_components_pb2.Filter(
-        name="envoy.filters.network.set_filter_state", typed_config=tls.packed(config)
-    )
+    return [filterstate.remember([namespace_of(workload)])] if workload.namespace else []
 
 
 def namespace_of(workload: NodeWorkload) -> value_pb2.FilterStateValue:
     """Connections that are made for this one are made in the workload's namespace, hop after hop."""
-    return state(NAMESPACE_KEY, literal(workload.namespace), factory=HASHABLE_STRING, shared=EVERY_HOP)
-
-
-def literal(text: str) -> str:
-    """Text as a format string that yields it."""
-    return text.replace("%", "%%")
+    return state(NAMESPACE_KEY, filterstate.literal(workload.namespace), factory=HASHABLE_STRING, shared=EVERY_HOP)
 
 
 def bind_inside(listener: listener_pb2.Listener, workload: NodeWorkload, port: int) -> None:

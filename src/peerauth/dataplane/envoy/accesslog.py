@@ -11,6 +11,7 @@ from __future__ import annotations
 from envoy.config.accesslog.v3 import accesslog_pb2
 from envoy.config.core.v3 import base_pb2, substitution_format_string_pb2
 from envoy.data.accesslog.v3 import accesslog_pb2 as data_pb2
+from envoy.extensions.access_loggers.filters.cel.v3 import cel_pb2
 from envoy.extensions.access_loggers.stream.v3 import stream_pb2
 from google.protobuf import struct_pb2
 
@@ -61,6 +62,20 @@ def connection_end(
 ) -> accesslog_pb2.AccessLog:
     """For a listener: one line for each connection that ended."""
     return _stdout({"kind": kind, "event": "end", **_whose(workload, direction), **_TCP})
+
+
+def not_handed_on(workload: WorkloadKey) -> accesslog_pb2.AccessLog:
+    """For an outbound listener: `connection_end`, but for connections that a listener inside the proxy took over.
+
+    That one says what became of them, and where they went.
+    """
+    log = connection_end(workload, direction=OUTBOUND)
+    expression = cel_pb2.ExpressionFilter(
+        expression="!has(upstream.address) || !upstream.address.startsWith('envoy://')"
+    )
+    log.filter.extension_filter.name = "envoy.access_loggers.extension_filters.cel"
+    log.filter.extension_filter.typed_config.CopyFrom(packed(expression))
+    return log
 
 
 def connection_start(workload: WorkloadKey) -> accesslog_pb2.AccessLog:

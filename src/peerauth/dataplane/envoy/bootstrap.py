@@ -18,10 +18,13 @@ from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from google.protobuf import duration_pb2, json_format, struct_pb2
 
 from peerauth.dataplane.envoy import parts
+from peerauth.dataplane.envoy.destinations import PREFIX as DESTINATION
 from peerauth.dataplane.envoy.tls import SDS_CLUSTER, packed
 from peerauth.dataplane.resources import Endpoint
 
 XDS_CLUSTER = "xds-grpc"
+RECONNECT_MS = (100, 1000)
+"""The least and the most that Envoy waits before it tries to reach its control plane again, at random between."""
 MAX_CONNECTIONS = 50_000
 """Clients beyond this are turned away at once, so that a flood cannot take the file descriptors of discovery."""
 
@@ -53,16 +56,20 @@ def bootstrap(node_id: str, *, cluster: str, sockets: Sockets, metadata: tuple[t
         name="envoy.bootstrap.internal_listener", typed_config=packed(internal_listener_pb2.InternalListener())
     )
     message.layered_runtime.layers.add(name="static", static_layer=_runtime())
+    _stay_small(message)
     return json_format.MessageToJson(message, preserving_proto_field_name=True, sort_keys=True)
 
 
 def _discovery() -> bootstrap_pb2.Bootstrap.DynamicResources:
+    envoy_grpc = grpc_service_pb2.GrpcService.EnvoyGrpc(cluster_name=XDS_CLUSTER)
+    # A control plane that comes back is asked before those who wait for its answer are out of time.
+    back_off = envoy_grpc.retry_policy.retry_back_off
+    back_off.base_interval.FromMilliseconds(RECONNECT_MS[0])
+    back_off.max_interval.FromMilliseconds(RECONNECT_MS[1])
     ads = config_source_pb2.ApiConfigSource(
         api_type=config_source_pb2.ApiConfigSource.DELTA_GRPC,
         transport_api_version=config_source_pb2.V3,
-        grpc_services=[
-            grpc_service_pb2.GrpcService(envoy_grpc=grpc_service_pb2.GrpcService.EnvoyGrpc(cluster_name=XDS_CLUSTER))
-        ],
+        grpc_services=[grpc_service_pb2.GrpcService(envoy_grpc=envoy_grpc)],
         # Without it every acknowledgement carries the node again: 61 KB.
         set_node_on_first_message_only=True,
     )
@@ -74,8 +81,15 @@ def _discovery() -> bootstrap_pb2.Bootstrap.DynamicResources:
     return bootstrap_pb2.Bootstrap.DynamicResources(ads_config=ads, lds_config=source, cds_config=source)
 
 
+def _stay_small(message: bootstrap_pb2.Bootstrap) -> None:
+    """A destination costs what its use costs: it has no statistics of its own, and is nothing before its first use."""
+    message.stats_config.stats_matcher.exclusion_list.patterns.add(prefix=f"cluster.{DESTINATION}")
+    message.cluster_manager.enable_deferred_cluster_creation = True
+    message.deferred_stat_options.enable_deferred_creation_stats = True
+
+
 def _agent_cluster(name: str, path: str) -> cluster_pb2.Cluster:
-    cluster = parts.static_cluster(name, Endpoint(path=path), marked=False)
+    cluster = parts.static_cluster(name, Endpoint(path=path), mark=None)
     http2 = protocol_pb2.Http2ProtocolOptions()
     http2.connection_keepalive.interval.seconds = 30
     http2.connection_keepalive.timeout.seconds = 10

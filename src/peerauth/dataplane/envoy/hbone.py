@@ -79,7 +79,7 @@ def listener(
 
 def tunneled_cluster() -> cluster_pb2.Cluster:
     """The cluster that goes where `:authority` says: a tunnel was not redirected, so that is its destination."""
-    cluster = parts.original_destination_cluster(TUNNELED, marked=True)
+    cluster = parts.original_destination_cluster(TUNNELED, mark=parts.PROXY_MARK)
     cluster.original_dst_lb_config.use_http_header = True
     cluster.original_dst_lb_config.http_header_name = ":authority"
     return cluster

@@ -42,12 +42,12 @@ def inbound_listeners(workload: SidecarWorkload) -> list[listener_pb2.Listener]:
 def inbound_clusters(workload: SidecarWorkload) -> list[cluster_pb2.Cluster]:
     """The application behind each port, each with the reason of the port's mode, and where refused connections go."""
     declared = {port.number: port for port in workload.declared}
-    clusters = [parts.static_cluster(parts.BLACKHOLE, None, marked=False)]
+    clusters = [parts.static_cluster(parts.BLACKHOLE, None, mark=None)]
     for port in served_ports(workload):
         clusters.append(_application(workload, declared.get(port, DeclaredPort(port))))
     if workload.capture is Capture.TRANSPARENT:
         name, why = inbound_cluster(ANY), _why(workload, None)
-        clusters.append(parts.original_destination_cluster(name, marked=True, metadata=why))
+        clusters.append(parts.original_destination_cluster(name, mark=parts.PROXY_MARK, metadata=why))
         clusters.append(hbone.tunneled_cluster())
     return clusters
 
@@ -200,9 +200,9 @@ def _application(workload: SidecarWorkload, port: DeclaredPort) -> cluster_pb2.C
     name, why = inbound_cluster(port.number), _why(workload, port.number)
     transparent = workload.capture is Capture.TRANSPARENT
     if port.endpoint is None and transparent:
-        return parts.original_destination_cluster(name, marked=True, metadata=why)
+        return parts.original_destination_cluster(name, mark=parts.PROXY_MARK, metadata=why)
     endpoint = None if _comes_back(workload, port.endpoint) else port.endpoint
-    return parts.static_cluster(name, endpoint, marked=transparent, metadata=why)
+    return parts.static_cluster(name, endpoint, mark=parts.PROXY_MARK if transparent else None, metadata=why)
 
 
 def _comes_back(workload: SidecarWorkload, endpoint: Endpoint | None) -> bool:

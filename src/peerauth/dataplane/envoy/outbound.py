@@ -17,16 +17,16 @@ import ipaddress
 
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.core.v3 import base_pb2
-from envoy.config.endpoint.v3 import endpoint_components_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from envoy.extensions.matching.common_inputs.network.v3 import network_inputs_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from xds.type.matcher.v3 import matcher_pb2
 
-from peerauth.dataplane.envoy import accesslog, matching, parts, tls
-from peerauth.dataplane.envoy.hbone import http2_options
-from peerauth.dataplane.resources import Capture, EgressEndpoint, EgressPort, Endpoint, SidecarWorkload
+from peerauth.dataplane.envoy import accesslog, filterstate, hops, matching, parts, tls
+from peerauth.dataplane.envoy.captured import REMEMBER_SOURCE, lead
+from peerauth.dataplane.envoy.hbone import MAX_STREAMS, http2_options
+from peerauth.dataplane.resources import Capture, EgressPort, SidecarWorkload
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.policy.outbound import OutboundPeer, Transport
 
@@ -38,21 +38,19 @@ def outbound_listeners(workload: SidecarWorkload) -> list[listener_pb2.Listener]
     """What the application dials, knowingly or not."""
     if workload.capture is Capture.TRANSPARENT:
         return [_virtual_outbound(workload)]
-    listeners = [_egress_listener(workload, port) for port in sorted(workload.egress)]
-    tunnels = sorted({end for port in workload.egress for end in port.endpoints if end.transport is Transport.HBONE})
-    return listeners + [_tunnel_listener(workload, end) for end in tunnels]
+    listeners = [_egress_listener(workload, port) for port in sorted(workload.egress, key=_egress_name)]
+    return [*listeners, *_hops(workload)] if listeners else []
 
 
 def outbound_clusters(workload: SidecarWorkload) -> list[cluster_pb2.Cluster]:
     """Where those connections go on to."""
     if workload.capture is Capture.TRANSPARENT:
         return [
-            parts.original_destination_cluster(parts.PASSTHROUGH, marked=True),
+            parts.original_destination_cluster(parts.PASSTHROUGH, mark=parts.PROXY_MARK),
             *(_peer_cluster(transport, identity) for transport, identity in _spoken(workload.peers)),
         ]
-    clusters = [_egress_cluster(port) for port in sorted(workload.egress)]
-    tunnels = sorted({end for port in workload.egress for end in port.endpoints if end.transport is Transport.HBONE})
-    return clusters + [_tunnel_cluster(end) for end in tunnels]
+    clusters = [_egress_cluster(port) for port in sorted(workload.egress, key=_egress_name)]
+    return [*clusters, *_ways(workload, marked=False)] if clusters else []
 
 
 # Transparent capture
@@ -109,13 +107,60 @@ def _peer_name(transport: Transport, identity: SpiffeId) -> str:
 
 
 def _peer_cluster(transport: Transport, identity: SpiffeId) -> cluster_pb2.Cluster:
-    cluster = parts.original_destination_cluster(_peer_name(transport, identity), marked=True)
+    cluster = parts.original_destination_cluster(_peer_name(transport, identity), mark=parts.PROXY_MARK)
     if transport is Transport.HBONE:
         cluster.original_dst_lb_config.upstream_port_override.value = parts.HBONE_PORT
         _speak_hbone(cluster, identity)
     else:
-        cluster.transport_socket.CopyFrom(tls.client_socket(identity))
+        cluster.transport_socket.CopyFrom(tls.client_socket_to(identity))
     return cluster
+
+
+# Transparent capture, destinations on demand
+
+
+def on_demand_listeners(
+    workload: SidecarWorkload, ranges: tuple[str, ...], *, closed: bool
+) -> list[listener_pb2.Listener]:
+    """The listener on 15001, and one inside the proxy for each transport."""
+    captured = listener_pb2.Listener(
+        name=VIRTUAL_OUTBOUND,
+        stat_prefix=VIRTUAL_OUTBOUND,
+        traffic_direction=base_pb2.OUTBOUND,
+        access_log=[accesslog.not_handed_on(workload.key)],
+    )
+    parts.bind(captured, parts.wildcards(workload.addresses), parts.OUTBOUND_PORT)
+    parts.restore_destination(captured)
+    lead(captured, own=workload.addresses, ranges=ranges, closed=closed)
+    return [captured, *_hops(workload)]
+
+
+def on_demand_clusters(workload: SidecarWorkload) -> list[cluster_pb2.Cluster]:
+    """Where those go on to."""
+    return _ways(workload, marked=True)
+
+
+_WAYS = {
+    Transport.MUTUAL_TLS: "outbound|mtls",
+    Transport.HBONE: "outbound|hbone",
+    Transport.PLAINTEXT: parts.PASSTHROUGH,
+}
+
+
+def _hops(workload: SidecarWorkload) -> list[listener_pb2.Listener]:
+    return [hops.hop_listener(transport, cluster, workload=workload.key) for transport, cluster in _WAYS.items()]
+
+
+def _ways(workload: SidecarWorkload, *, marked: bool) -> list[cluster_pb2.Cluster]:
+    mark = parts.PROXY_MARK if marked else None
+    mutual_tls, hbone = _WAYS[Transport.MUTUAL_TLS], _WAYS[Transport.HBONE]
+    return [
+        parts.original_destination_cluster(parts.PASSTHROUGH, mark=mark),
+        hops.mutual_tls_cluster(mutual_tls, mesh=workload.mesh, mark=parts.CALL_MARK if marked else None),
+        hops.hbone_cluster(
+            hbone, mesh=workload.mesh, mark=mark, certificate=tls.CERTIFICATE_SECRET, streams=MAX_STREAMS
+        ),
+    ]
 
 
 # Explicit capture
@@ -127,68 +172,24 @@ def _egress_name(port: EgressPort) -> str:
 
 def _egress_listener(workload: SidecarWorkload, port: EgressPort) -> listener_pb2.Listener:
     name = _egress_name(port)
-    listener = _listener(workload, name, [_chain(name, name)])
+    chain = listener_components_pb2.FilterChain(
+        name=name, filters=[filterstate.remember([REMEMBER_SOURCE]), parts.tcp_proxy(name, name)]
+    )
+    listener = listener_pb2.Listener(
+        name=name,
+        stat_prefix=name,
+        traffic_direction=base_pb2.OUTBOUND,
+        filter_chains=[chain],
+        access_log=[accesslog.not_handed_on(workload.key)],
+    )
     parts.bind(listener, [port.bind], port.port)
     return listener
 
 
 def _egress_cluster(port: EgressPort) -> cluster_pb2.Cluster:
-    cluster = parts.static_cluster(_egress_name(port), None, marked=False)
-    sockets: dict[str, base_pb2.TransportSocket] = {}
-    locality = endpoint_components_pb2.LocalityLbEndpoints()
-    for end in sorted(set(port.endpoints), key=_endpoint_order):
-        key, socket = _endpoint_socket(end)
-        sockets[key] = socket
-        host = locality.lb_endpoints.add()
-        host.endpoint.address.CopyFrom(parts.endpoint_address(end.endpoint))
-        if end.transport is Transport.HBONE:
-            host.endpoint.address.envoy_internal_address.server_listener_name = _tunnel_name(end)
-            host.endpoint.address.envoy_internal_address.endpoint_id = str(end.endpoint)
-        host.metadata.filter_metadata[_MATCH_KEY].update({"peerauth": key})
-    if all(end.transport is not Transport.HBONE and not end.endpoint.path for end in port.endpoints):
-        parts.keep_alive(cluster)
-    if locality.lb_endpoints:
-        cluster.load_assignment.endpoints.append(locality)
-    for key in sorted(sockets):
-        match = cluster.transport_socket_matches.add(name=key, transport_socket=sockets[key])
-        match.match.update({"peerauth": key})
-    return cluster
-
-
-def _endpoint_order(end: EgressEndpoint) -> tuple[str, str]:
-    return str(end.endpoint), end.transport.value
-
-
-def _endpoint_socket(end: EgressEndpoint) -> tuple[str, base_pb2.TransportSocket]:
-    if end.transport is Transport.MUTUAL_TLS:
-        return f"mtls|{_expected(end).uri}", tls.client_socket(_expected(end))
-    return "raw", tls.raw_socket()
-
-
-def _expected(end: EgressEndpoint) -> SpiffeId:
-    if end.identity is None:
-        raise ValueError(f"{end.endpoint} is to be spoken to in {end.transport.value}, but no identity is expected")
-    return end.identity
-
-
-def _tunnel_name(end: EgressEndpoint) -> str:
-    return f"tunnel|{end.endpoint}|{_expected(end).uri}"
-
-
-def _tunnel_listener(workload: SidecarWorkload, end: EgressEndpoint) -> listener_pb2.Listener:
-    name = _tunnel_name(end)
-    chain = listener_components_pb2.FilterChain(
-        name=name, filters=[parts.tcp_proxy(name, name, tunnel=_tunnel(str(end.endpoint)))]
-    )
-    listener = _listener(workload, name, [chain], kind=accesslog.TUNNEL)
-    listener.internal_listener.SetInParent()
-    return listener
-
-
-def _tunnel_cluster(end: EgressEndpoint) -> cluster_pb2.Cluster:
-    gate = Endpoint(end.endpoint.address, parts.HBONE_PORT)
-    cluster = parts.static_cluster(_tunnel_name(end), gate, marked=False)
-    _speak_hbone(cluster, _expected(end))
+    cluster = hops.endpoint_cluster(_egress_name(port))
+    cluster.type = cluster_pb2.Cluster.STATIC
+    cluster.load_assignment.CopyFrom(hops.load_assignment(cluster.name, port.endpoints))
     return cluster
 
 
@@ -227,4 +228,4 @@ def _speak_hbone(cluster: cluster_pb2.Cluster, server: SpiffeId) -> None:
     cluster.typed_extension_protocol_options["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"].CopyFrom(
         tls.packed(options)
     )
-    cluster.transport_socket.CopyFrom(tls.hbone_client_socket(server))
+    cluster.transport_socket.CopyFrom(tls.hbone_client_socket_to(server))

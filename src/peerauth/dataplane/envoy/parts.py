@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from envoy.config.accesslog.v3 import accesslog_pb2
 from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2
-from envoy.config.core.v3 import address_pb2, base_pb2, socket_option_pb2
+from envoy.config.core.v3 import address_pb2, base_pb2, config_source_pb2, socket_option_pb2
 from envoy.config.endpoint.v3 import endpoint_components_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2
@@ -24,6 +24,9 @@ PROXY_PORTS = (OUTBOUND_PORT, INBOUND_PORT, HBONE_PORT)
 
 PROXY_MARK = 0x539
 """The mark on the sidecar's own connections; the redirection rules let them by."""
+CALL_MARK = 0x53A
+"""The mark on connections that speak mutual TLS for the application: one that ends at its own workload is taken in as
+any other is, by the rules of `peerauth.agent.nft`."""
 
 BLACKHOLE = "blackhole"
 LOOP = "loop"
@@ -98,13 +101,19 @@ def tcp_proxy(
     log: accesslog_pb2.AccessLog | None = None,
     after_handshake: bool = False,
     tunnel: tcp_proxy_pb2.TcpProxy.TunnelingConfig | None = None,
+    asking: tcp_proxy_pb2.TcpProxy.OnDemand | None = None,
 ) -> listener_components_pb2.Filter:
     """Forwards a connection to a cluster, without a limit on how long it may be silent.
 
-    `after_handshake`: no connection is opened for a client before its certificate has been verified.
+    `after_handshake`: no connection is opened for a client before its certificate has been verified. `asking`: a
+    cluster that the connection's filter state names and that is not there is asked for.
     """
     proxy = tcp_proxy_pb2.TcpProxy(
-        stat_prefix=stat_prefix, cluster=cluster, idle_timeout=duration_pb2.Duration(), tunneling_config=tunnel
+        stat_prefix=stat_prefix,
+        cluster=cluster,
+        idle_timeout=duration_pb2.Duration(),
+        tunneling_config=tunnel,
+        on_demand=asking,
     )
     if log is not None:
         proxy.access_log.append(log)
@@ -115,26 +124,37 @@ def tcp_proxy(
     return listener_components_pb2.Filter(name="envoy.filters.network.tcp_proxy", typed_config=packed(proxy))
 
 
-def cluster(name: str, *, marked: bool, metadata: base_pb2.Metadata | None = None) -> cluster_pb2.Cluster:
-    """A cluster without endpoints. `marked`: its connections carry the mark that the redirection lets by."""
-    # Envoy's defaults (1024 connections) are for HTTP pools; here every client is one connection.
-    limits = circuit_breaker_pb2.CircuitBreakers.Thresholds()
-    for limit in (limits.max_connections, limits.max_pending_requests, limits.max_requests, limits.max_retries):
-        limit.value = UNLIMITED
+def cluster(name: str, *, mark: int | None, metadata: base_pb2.Metadata | None = None) -> cluster_pb2.Cluster:
+    """A cluster without endpoints. `mark`: what the redirection rules know its connections by."""
     made = cluster_pb2.Cluster(
         name=name,
         connect_timeout=duration_pb2.Duration(seconds=CONNECT_TIMEOUT_S),
-        circuit_breakers=circuit_breaker_pb2.CircuitBreakers(thresholds=[limits]),
+        circuit_breakers=unlimited(),
         metadata=metadata,
     )
     keep_alive(made)
-    if marked:
+    if mark is not None:
         made.upstream_bind_config.socket_options.append(
             socket_option_pb2.SocketOption(
-                description="not redirected again", level=_SOL_SOCKET, name=_SO_MARK, int_value=PROXY_MARK
+                description="not redirected again", level=_SOL_SOCKET, name=_SO_MARK, int_value=mark
             )
         )
     return made
+
+
+def over_ads() -> config_source_pb2.ConfigSource:
+    """Where more of the configuration comes from: the same stream."""
+    return config_source_pb2.ConfigSource(
+        ads=config_source_pb2.AggregatedConfigSource(), resource_api_version=config_source_pb2.V3
+    )
+
+
+def unlimited() -> circuit_breaker_pb2.CircuitBreakers:
+    """Envoy's defaults (1024 connections) are for HTTP pools; here every client is one connection."""
+    limits = circuit_breaker_pb2.CircuitBreakers.Thresholds()
+    for limit in (limits.max_connections, limits.max_pending_requests, limits.max_requests, limits.max_retries):
+        limit.value = UNLIMITED
+    return circuit_breaker_pb2.CircuitBreakers(thresholds=[limits])
 
 
 def keep_alive(cluster: cluster_pb2.Cluster) -> None:
@@ -145,10 +165,10 @@ def keep_alive(cluster: cluster_pb2.Cluster) -> None:
 
 
 def static_cluster(
-    name: str, endpoint: Endpoint | None, *, marked: bool, metadata: base_pb2.Metadata | None = None
+    name: str, endpoint: Endpoint | None, *, mark: int | None, metadata: base_pb2.Metadata | None = None
 ) -> cluster_pb2.Cluster:
     """A cluster of one endpoint, or of none: then every connection ends at once."""
-    made = cluster(name, marked=marked, metadata=metadata)
+    made = cluster(name, mark=mark, metadata=metadata)
     made.type = cluster_pb2.Cluster.STATIC
     made.load_assignment.cluster_name = name
     if endpoint is None or endpoint.path:
@@ -160,10 +180,10 @@ def static_cluster(
 
 
 def original_destination_cluster(
-    name: str, *, marked: bool, metadata: base_pb2.Metadata | None = None
+    name: str, *, mark: int | None, metadata: base_pb2.Metadata | None = None
 ) -> cluster_pb2.Cluster:
     """A cluster whose endpoint is wherever the connection was going before it was redirected."""
-    made = cluster(name, marked=marked, metadata=metadata)
+    made = cluster(name, mark=mark, metadata=metadata)
     made.type = cluster_pb2.Cluster.ORIGINAL_DST
     made.lb_policy = cluster_pb2.Cluster.CLUSTER_PROVIDED
     return made

@@ -47,34 +47,37 @@ _V1_3 = common_pb2.TlsParameters.TLSv1_3
 def server_socket(mesh: MeshConfig) -> base_pb2.TransportSocket:
     """Mutual TLS of the mesh, terminated: any client of the trust domain or an alias of it, no one else."""
     least = _V1_3 if mesh.min_tls_version is TlsVersion.TLSV1_3 else _V1_2
-    prefixes = [_uri(prefix=trust_domain_prefix(domain)) for domain in _trust_domains(mesh)]
-    return _server(_common(prefixes, alpn=SERVER_ALPN, least=least, ciphers=mesh.cipher_suites or DEFAULT_CIPHERS))
+    return _server(
+        _common(_of_the_mesh(mesh), alpn=SERVER_ALPN, least=least, ciphers=mesh.cipher_suites or DEFAULT_CIPHERS)
+    )
 
 
 def hbone_server_socket(mesh: MeshConfig, *, certificate: str = CERTIFICATE_SECRET) -> base_pb2.TransportSocket:
     """HBONE's outer TLS: as `server_socket`, but TLS 1.3 and HTTP/2 only. `certificate` names the server's secret."""
-    prefixes = [_uri(prefix=trust_domain_prefix(domain)) for domain in _trust_domains(mesh)]
-    return _server(_common(prefixes, alpn=HBONE_ALPN, least=_V1_3, certificate=certificate))
+    return _server(_common(_of_the_mesh(mesh), alpn=HBONE_ALPN, least=_V1_3, certificate=certificate))
 
 
-def client_socket(server: SpiffeId) -> base_pb2.TransportSocket:
-    """Mutual TLS to one server identity: a certificate that says anything else is refused."""
-    context = _common([_uri(exact=server.uri)], alpn=CLIENT_ALPN, least=_V1_2, ciphers=DEFAULT_CIPHERS)
-    return _client(context)
-
-
-def hbone_client_socket(server: SpiffeId) -> base_pb2.TransportSocket:
-    """HBONE's outer TLS towards one server identity."""
-    return _client(_common([_uri(exact=server.uri)], alpn=HBONE_ALPN, least=_V1_3))
-
-
-def hbone_source_socket(mesh: MeshConfig, *, certificate: str) -> base_pb2.TransportSocket:
-    """HBONE's outer TLS from one identity towards any: the connection's filter state says whom the server must be.
+def client_socket(mesh: MeshConfig) -> base_pb2.TransportSocket:
+    """Mutual TLS to a server of the mesh: the connection's filter state says whom it must be.
 
     What the filter state says is checked beside what is checked here, which by itself admits the mesh and no more.
     """
-    prefixes = [_uri(prefix=trust_domain_prefix(domain)) for domain in _trust_domains(mesh)]
-    return _client(_common(prefixes, alpn=HBONE_ALPN, least=_V1_3, certificate=certificate))
+    return _client(_common(_of_the_mesh(mesh), alpn=CLIENT_ALPN, least=_V1_2, ciphers=DEFAULT_CIPHERS))
+
+
+def hbone_client_socket(mesh: MeshConfig, *, certificate: str = CERTIFICATE_SECRET) -> base_pb2.TransportSocket:
+    """HBONE's outer TLS, as `client_socket`. `certificate` names the client's secret."""
+    return _client(_common(_of_the_mesh(mesh), alpn=HBONE_ALPN, least=_V1_3, certificate=certificate))
+
+
+def client_socket_to(server: SpiffeId) -> base_pb2.TransportSocket:
+    """Mutual TLS to one server identity: a certificate that says anything else is refused."""
+    return _client(_common([_uri(exact=server.uri)], alpn=CLIENT_ALPN, least=_V1_2, ciphers=DEFAULT_CIPHERS))
+
+
+def hbone_client_socket_to(server: SpiffeId) -> base_pb2.TransportSocket:
+    """HBONE's outer TLS towards one server identity."""
+    return _client(_common([_uri(exact=server.uri)], alpn=HBONE_ALPN, least=_V1_3))
 
 
 def raw_socket() -> base_pb2.TransportSocket:
@@ -91,8 +94,9 @@ def packed(message: Message) -> any_pb2.Any:
     return wrapped
 
 
-def _trust_domains(mesh: MeshConfig) -> tuple[str, ...]:
-    return (mesh.trust_domain, *sorted(set(mesh.trust_domain_aliases) - {mesh.trust_domain}))
+def _of_the_mesh(mesh: MeshConfig) -> list[common_pb2.SubjectAltNameMatcher]:
+    domains = (mesh.trust_domain, *sorted(set(mesh.trust_domain_aliases) - {mesh.trust_domain}))
+    return [_uri(prefix=trust_domain_prefix(domain)) for domain in domains]
 
 
 def _uri(*, exact: str = "", prefix: str = "") -> common_pb2.SubjectAltNameMatcher:

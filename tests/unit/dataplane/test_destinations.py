@@ -1,0 +1,121 @@
+"""Destinations by name, and the listener that asks for them: what is the same for every workload and names none."""
+
+from __future__ import annotations
+
+import ipaddress
+
+import pytest
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.endpoint.v3 import endpoint_pb2
+from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peerauth.dataplane.envoy.captured import lead
+from peerauth.dataplane.envoy.destinations import (
+    destination_name,
+    destination_of,
+    destination_resources,
+)
+from peerauth.dataplane.envoy.parts import BLACKHOLE
+from peerauth.dataplane.type_urls import CLUSTER, ENDPOINT
+from peerauth.policy.announced import DestinationEndpoint
+from peerauth.policy.destinations import Destination
+from peerauth.policy.outbound import Transport
+from samples.sidecars import FINANCE
+
+addresses = st.ip_addresses().map(lambda address: address.compressed)
+ports = st.integers(1, 65535)
+
+
+@given(addresses, ports)
+def test_a_name_says_where_it_leads(address: str, port: int) -> None:
+    assert destination_of(destination_name(address, port)) == (address, port)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "dst|",
+        "dst|10.0.0.7",
+        "dst|10.0.0.7:0",
+        "dst|10.0.0.7:65536",
+        "dst|10.0.0.7:08",
+        "dst|10.0.0.999:80",
+        "dst|fd00::7:80",
+        "dst|[10.0.0.7]:80:80",
+        "dst|web:80",
+        "dst|10.0.0.7:80\n",
+        "outbound|10.0.0.7:80",
+        f"dst|[{'f' * 10_000}]:80",
+    ],
+)
+def test_what_no_connection_asks_for_is_no_destination(name: str) -> None:
+    assert destination_of(name) is None
+
+
+@pytest.mark.parametrize("transport", Transport)
+def test_an_endpoint_says_where_it_is_and_whom_to_expect_there(transport: Transport) -> None:
+    identity = None if transport is Transport.PLAINTEXT else FINANCE
+    name = destination_name("10.0.0.7", 80)
+    destination = Destination((DestinationEndpoint("fd00::7", 8080, transport, identity),))
+    cluster = cluster_pb2.Cluster.FromString(destination_resources(name, destination)[CLUSTER])
+    host = cluster.load_assignment.endpoints[0].lb_endpoints[0]
+    said = {key: dict(value) for key, value in host.metadata.filter_metadata.items()}
+    assert said.pop("envoy.filters.listener.original_dst") == {"local": "[fd00::7]:8080"}
+    assert said == ({} if identity is None else {"peerauth": {"san": identity.uri}})
+
+
+def test_a_services_endpoint_that_comes_leaves_the_cluster_as_it_is() -> None:
+    name = destination_name("10.96.0.1", 80)
+    ends = [DestinationEndpoint(f"10.0.0.{n}", 8080, Transport.MUTUAL_TLS, FINANCE) for n in range(1, 4)]
+    fewer, all_ = (destination_resources(name, Destination(tuple(some), balanced=True)) for some in (ends[:2], ends))
+    assert fewer[CLUSTER] == all_[CLUSTER]
+    counted = [
+        len(endpoint_pb2.ClusterLoadAssignment.FromString(each[ENDPOINT]).endpoints[0].lb_endpoints)
+        for each in (fewer, all_)
+    ]
+    assert counted == [2, 3]
+
+
+def chains(*, own: tuple[str, ...], ranges: tuple[str, ...], closed: bool = False) -> dict[str, bytes]:
+    listener = listener_pb2.Listener()
+    lead(listener, own=own, ranges=ranges, closed=closed)
+    found = [*listener.filter_chains, listener.default_filter_chain]
+    assert len({chain.name for chain in found}) == len(found)
+    return {chain.name: chain.SerializeToString(deterministic=True) for chain in found}
+
+
+@given(st.sets(addresses, max_size=3), st.sets(addresses, max_size=4), addresses)
+def test_a_range_that_comes_leaves_the_chains_of_the_others_as_they_are(
+    own: set[str], ranges: set[str], another: str
+) -> None:
+    before = chains(own=tuple(own), ranges=tuple(ranges))
+    after = chains(own=tuple(own), ranges=(*ranges, another))
+    assert before.items() <= after.items()
+
+
+def test_what_a_chain_takes_is_its_own_ports_its_own_addresses_and_the_meshs_ranges() -> None:
+    found = chains(own=("10.0.0.1", "fd00::1"), ranges=("10.0.0.0/8", "fd00::/8"))
+    taken = {
+        name: listener_components_pb2.FilterChain.FromString(body).filter_chain_match for name, body in found.items()
+    }
+    blocks = {
+        name: {str(ipaddress.ip_network((each.address_prefix, each.prefix_len.value))) for each in match.prefix_ranges}
+        for name, match in taken.items()
+    }
+    assert blocks == {
+        "loop|15001": set(),
+        "loop|15006": set(),
+        "own": {"10.0.0.1/32", "fd00::1/128"},
+        "mesh|10.0.0.0/8": {"10.0.0.0/8"},
+        "mesh|fd00::/8": {"fd00::/8"},
+        "outside": set(),
+    }
+    assert [taken[f"loop|{port}"].destination_port.value for port in (15001, 15006)] == [15001, 15006]
+
+
+def test_where_only_the_mesh_may_be_dialled_what_is_outside_leads_nowhere() -> None:
+    opened, closed = (chains(own=(), ranges=("10.0.0.0/8",), closed=closed) for closed in (False, True))
+    assert {name for name in opened if opened[name] != closed[name]} == {"outside"}
+    assert BLACKHOLE.encode() in closed["outside"]
