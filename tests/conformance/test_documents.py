@@ -11,6 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 from peerauth.cli.main import COMMANDS, cli
+from peerauth.policy.decision import Dataplane, Decision, EffectiveMode
+from peerauth.policy.reception import ClientKind
+from peerauth.probe import Outcome, expectation
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -49,3 +52,30 @@ def test_every_command_has_a_page(command: str) -> None:
     page = ROOT / "docs" / f"{command}.md"
     assert page.exists()
     assert f"peerauth {command}" in page.read_text()
+
+
+ON_THE_WIRE = {
+    "plaintext": ClientKind.PLAINTEXT,
+    "TLS without a client certificate": ClientKind.TLS,
+    "the same, with a mesh client's ALPN": ClientKind.ISTIO_ALPN_NO_CERT,
+    "mutual TLS, certificate of this mesh, a mesh client's ALPN": ClientKind.MTLS,
+    "the same without that ALPN": ClientKind.MTLS_NO_ALPN,
+    "mutual TLS, certificate of another authority or trust domain": ClientKind.OTHER_CA,
+    "HBONE (port 15008) with a certificate of this mesh": ClientKind.HBONE,
+}
+MET = {
+    Outcome.ACCEPTED: "reaches the application",
+    Outcome.PASSED_THROUGH: "the application gets the TLS bytes",
+    Outcome.REFUSED: "refused",
+}
+
+
+def test_the_table_of_the_modes_is_what_sidecars_are_expected_to_do() -> None:
+    section = (ROOT / "docs" / "concepts.md").read_text().partition("## What a mode means on the wire\n\n")[2]
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.partition("\n\n")[0].split("\n")]
+    (_, *modes), _, *rows = table
+    assert [client for client, *_ in rows] == list(ON_THE_WIRE)
+    for client, *cells in rows:
+        for mode, cell in zip(map(EffectiveMode, modes), cells, strict=True):
+            wanted = expectation(ON_THE_WIRE[client], Decision(Dataplane.SIDECAR, mode), 8080).outcome
+            assert cell.startswith(MET[wanted]), f"{client}, {mode}"
