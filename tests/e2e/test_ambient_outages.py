@@ -74,7 +74,7 @@ async def test_what_was_decided_while_the_control_plane_was_away_is_in_force_whe
         tunnel, plain = await running.dial(FINANCE, 8080, by=CLIENT), await running.dial(FINANCE, 8080)
         await running.mesh.discovery.stop(running.mesh.node().discovery)
         await running.mesh.discovery.wait_connected(NODE, connected=False)
-        await running.mesh.load(documents(policy("foo", "STRICT")))
+        await running.take(documents(policy("foo", "STRICT")))
         assert await plain.echoes(), "the last good configuration stays in force"
         await running.mesh.discovery.serve(UdsBinding(running.mesh.node().discovery, NODE, (Discovery.AGGREGATED,)))
         await running.mesh.ready()

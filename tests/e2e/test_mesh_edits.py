@@ -143,7 +143,7 @@ async def test_what_disable_let_in_ends_when_it_becomes_strict_and_the_other_way
         assert await passed.reader.readexactly(len(CLIENT_HELLO)) == CLIENT_HELLO
         assert await untouched.echoes()
         async with asyncio.timeout(CLOSED_WITHIN_S):
-            await running.mesh.load(example(finance(S, S)))
+            await running.take(example(finance(S, S)))
             assert await untouched.ended()
             assert await passed.ended()
 
@@ -151,7 +151,7 @@ async def test_what_disable_let_in_ends_when_it_becomes_strict_and_the_other_way
         mutual = await running.dial(FINANCE, 8080, tls=running.mutual())
         assert await mutual.echoes()
         async with asyncio.timeout(CLOSED_WITHIN_S):
-            await running.mesh.load(example(finance(D, S)))
+            await running.take(example(finance(D, S)))
             assert await mutual.ended()
 
 
@@ -276,7 +276,7 @@ async def test_an_edit_in_the_middle_of_a_stage_is_what_it_ends_with(tmp_path: P
         await running.serve(FINANCE, 8080)
         for last in (D, P, S):
             for mode in (D, S, D, S, last):
-                await running.mesh.load(example(finance(mode, P)))  # without waiting
+                await running.take(example(finance(mode, P)))  # without waiting
             await running.mesh.ready()
             assert running.mesh.control_plane.in_force(FINANCE).mode_of(8080) is EffectiveMode(last)
             assert await running.reaches(FINANCE, 8080) is (last != S)
@@ -292,9 +292,9 @@ async def test_a_proxy_that_is_stuck_keeps_no_port_open_and_delays_no_other_port
         assert stuck is not None
         os.kill(stuck, signal.SIGSTOP)
         try:
-            await running.mesh.load(example(finance(S, P)))
+            await running.take(example(finance(S, P)))
             assert plane.in_force(FINANCE).mode_of(8080) is EffectiveMode.PERMISSIVE
-            await running.mesh.load(example(finance(S, S)))
+            await running.take(example(finance(S, S)))
             await running.mesh.discovery.wait_acked(proxy_key(FINANCE), LISTENER)
             assert not await running.reaches(FINANCE, 9000)
             assert plane.in_force(FINANCE).mode_of(8080) is EffectiveMode.PERMISSIVE

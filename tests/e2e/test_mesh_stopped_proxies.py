@@ -98,7 +98,7 @@ async def close_the_port(
     assert await running.reaches(FINANCE, 8080)
     with stopped(supervisor.pid):
         waiting = await wait_in_line(running)
-        await running.mesh.load(objects(mesh, policy("foo", P), policy("foo", S, app="finance")))
+        await running.take(objects(mesh, policy("foo", P), policy("foo", S, app="finance")))
         await until(lambda: supervisor.restarts > restarts)
     await ends(waiting)
     await until(lambda: CaughtUp(proxy) in said)
@@ -140,7 +140,7 @@ async def test_a_proxy_that_goes_on_in_time_is_left_alone(tmp_path: Path) -> Non
         mutual = await running.dial(FINANCE, 8080, tls=running.mutual())
         assert await mutual.echoes()
         with stopped(supervisor.pid):
-            await running.mesh.load(example(policy("foo", S)))
+            await running.take(example(policy("foo", S)))
         await running.mesh.control_plane.settled()
         assert not await running.reaches(FINANCE, 8080)
         assert await mutual.echoes()
@@ -165,7 +165,7 @@ async def test_a_proxy_that_refuses_what_closes_a_port_does_not_keep_it_open(
         ledger = await running.serve(FINANCE, 8080, 9000)
         supervisor, said = running.mesh.agents()[FINANCE].supervisor, news(running)
         answers = Answers(running.mesh, told := Told())
-        await running.mesh.load(example(policy("foo", P), policy("foo", P, app="finance", ports={8080: S})))
+        await running.take(example(policy("foo", P), policy("foo", P, app="finance", ports={8080: S})))
         await until(lambda: supervisor.restarts == 1)
         await supervisor.ready()
         (behind,) = said

@@ -1,4 +1,6 @@
-"""Files that are written while they are followed, by any writer: the mesh is never looser than before and after."""
+"""Files that are written while they are followed, by any writer: the mesh is never looser than before and after, and is
+in the end what reading everything from scratch makes it, at the cost of what was edited.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,11 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from judges.standing import Standing, from_scratch
 from peerauth.model.changes import MeshObject, Reset
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.schema import Checked
+from peerauth.model.source import News
 from peerauth.policy.decision import EffectiveMode
 from peerauth.policy.mesh import Mesh
 from peerauth.sources.followedfile import SETTLE_SECONDS
@@ -30,9 +34,12 @@ Content = Mapping[str, bytes]
 
 
 class Disk:
-    """Files as a kernel keeps them, a clock, and someone who looks whenever anything happens."""
+    """Files as a kernel keeps them, a clock, and someone who looks whenever anything happens.
 
-    def __init__(self, content: Content, *, check: Callable[[tuple[MeshObject, ...]], None]) -> None:
+    `mesh` and `standing` take the changes as they come.
+    """
+
+    def __init__(self, content: Content, *, check: Callable[[Mesh], None] = lambda mesh: None) -> None:
         self.now = 1000.0
         self._inodes = iter(range(1, 10_000))
         self.files: dict[str, Signature] = {}
@@ -43,7 +50,10 @@ class Disk:
             self.create(name)
             self.write(name, data)
             self.writing.clear()
-        self.following = Following(self.look(), now=self.now)
+        self.following = Following()
+        self.mesh = Mesh()
+        self.standing = Standing()
+        self.take(self.following.begin(self.look(), now=self.now))
 
     def look(self) -> Look:
         return Look(
@@ -53,15 +63,25 @@ class Disk:
             }
         )
 
+    def take(self, news: News) -> None:
+        """One step."""
+        names = {change.source.removeprefix("file:") for change in news.changes}
+        assert len(names) == len(news.changes)
+        assert names <= {"0.yaml", *FILES}
+        step = self.mesh.apply(*news.changes)
+        assert len(step.edits) == self.standing.take(news.changes)
+
     def seen(self) -> None:
-        news = self.following.see(self.look(), now=self.now)
-        self._check(self.following.objects)
-        assert news.again is None or news.again > self.now
+        self.take(self.following.see(self.look(), now=self.now))
+        self._check(self.mesh)
+        again = self.following.again
+        assert again is None or again > self.now
 
     def passes(self, seconds: float) -> None:
         """Time goes by; it is looked whenever that was asked for."""
         until = self.now + seconds
-        while (again := self.following.see(self.look(), now=self.now).again) is not None and again <= until:
+        self.seen()
+        while (again := self.following.again) is not None and again <= until:
             self.now = again
             self.seen()
         self.now = until
@@ -170,10 +190,8 @@ def _pieces(data: bytes, cuts: list[tuple[float, bool]]) -> Iterator[bytes]:
     yield data[at:]
 
 
-def strictness(objects: tuple[MeshObject, ...]) -> dict[tuple[WorkloadKey, int], int]:
+def strictness(mesh: Mesh) -> dict[tuple[WorkloadKey, int], int]:
     """How little every port of every workload lets in."""
-    mesh = Mesh()
-    mesh.apply(Reset("test", objects))
     return {
         (key, port): ORDER.index(decision.in_force(port)) if decision.dataplane.enforces else -1
         for key, decision in mesh.decisions.items()
@@ -185,12 +203,18 @@ def objects_of(content: Content) -> tuple[MeshObject, ...]:
     return tuple(obj for name in sorted(content) for document in said(name, content[name]) for obj in document.objects)
 
 
-def never_looser(*whole: Content) -> Callable[[tuple[MeshObject, ...]], None]:
-    """Fails for objects that let more in somewhere than each of these does, or lack a workload that all have."""
-    states = [strictness(objects_of(content)) for content in whole]
+def mesh_of(content: Content) -> Mesh:
+    mesh = Mesh()
+    mesh.apply(Reset("test", objects_of(content)))
+    return mesh
 
-    def check(objects: tuple[MeshObject, ...]) -> None:
-        now = strictness(objects)
+
+def never_looser(*whole: Content) -> Callable[[Mesh], None]:
+    """Fails for a mesh that lets more in somewhere than each of these does, or lacks a workload that all have."""
+    states = [strictness(mesh_of(content)) for content in whole]
+
+    def check(mesh: Mesh) -> None:
+        now = strictness(mesh)
         for port in set().union(*states, now):
             allowed = [state[port] for state in states if port in state]
             if len(allowed) == len(states):
@@ -198,6 +222,14 @@ def never_looser(*whole: Content) -> Callable[[tuple[MeshObject, ...]], None]:
             assert port not in now or now[port] >= min(allowed, default=ORDER.index(EffectiveMode.STRICT))
 
     return check
+
+
+def is_as_from_scratch(disk: Disk, content: Content) -> bool:
+    """Whether what was taken change by change is what reading all of it now would make."""
+    scratch = mesh_of(content)
+    return disk.standing.by_ref == from_scratch(objects_of(content)) and dict(disk.mesh.decisions.items()) == dict(
+        scratch.decisions.items()
+    )
 
 
 @given(before=FOLDER, after=FILE, writer=WRITER)
@@ -208,21 +240,21 @@ def test_whoever_writes_one_file_opens_nothing_on_the_way(
     disk = Disk(before, check=never_looser(before, changed))
     write(disk, "a.yaml", after, writer)
     disk.passes(SETTLE_SECONDS)
-    assert disk.following.objects == objects_of(changed)
+    assert is_as_from_scratch(disk, changed)
 
 
 @given(before=FOLDER, writer=st.builds(Writer, st.sampled_from(["in place", "rename"]), CUTS, PAUSES))
 def test_a_file_that_is_written_again_with_the_same_bytes_changes_nothing_at_all(
     before: dict[str, bytes], writer: Writer
 ) -> None:
-    def check(objects: tuple[MeshObject, ...]) -> None:
-        assert strictness(objects) == strictness(objects_of(before))
+    def check(mesh: Mesh) -> None:
+        assert strictness(mesh) == strictness(mesh_of(before))
 
     disk = Disk(before, check=check)
     for name, data in before.items():
         write(disk, name, data, writer)
     disk.passes(SETTLE_SECONDS)
-    assert disk.following.objects == objects_of(before)
+    assert is_as_from_scratch(disk, before)
 
 
 @given(
@@ -237,5 +269,5 @@ def test_files_that_are_written_one_after_the_other_open_nothing_on_the_way(
         if before.get(name) != after.get(name):
             write(disk, name, after.get(name), writer)
     disk.passes(SETTLE_SECONDS * 2)
-    assert disk.following.objects == objects_of(after)
-    assert disk.following.see(disk.look(), now=disk.now).again is None
+    assert is_as_from_scratch(disk, after)
+    assert disk.following.again is None

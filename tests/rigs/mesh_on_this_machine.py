@@ -27,10 +27,11 @@ from peerauth.dataplane.resources import Capture
 from peerauth.identity.x509 import SVID_LIFETIME
 from peerauth.model.connections import ConnectionSeen
 from peerauth.model.inventory import Sidecar, WorkloadKey
-from peerauth.model.world import MeshObject
+from peerauth.model.world import MeshObject, Reset
 from peerauth.probe import Credentials, SocketFactory
 from peerauth.probe.credentials import ClientCertificate, client_context
 from peerauth.runtime import settings
+from peerauth.runtime.control_plane import Applied
 from peerauth.runtime.instance import claim
 from peerauth.runtime.local_mesh import LocalMesh
 from peerauth.runtime.networks import LoopbackNetwork, NamespaceNetwork, Network
@@ -204,9 +205,13 @@ class Machine:
         return self.mesh.network
 
     async def load(self, said: Iterable[MeshObject]) -> None:
-        """Takes documents in and returns when every proxy has what follows from them."""
-        await self.mesh.load(said)
+        """Takes documents in, all there are, and returns when every proxy has what follows from them."""
+        await self.take(said)
         await self.mesh.ready()
+
+    async def take(self, said: Iterable[MeshObject]) -> Applied:
+        """The same without waiting."""
+        return await self.mesh.apply(Reset("documents", tuple(said)))
 
     async def serve(self, key: WorkloadKey, *ports: int, ledger: Ledger | None = None) -> Ledger:
         """An application behind ports of a workload, where the workload's application has to listen."""

@@ -6,18 +6,18 @@ what loosens cannot. Synchronous and without I/O.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import msgspec
 
-from peerauth.model.changes import Edit, MeshObject, Reset
+from peerauth.model.changes import Edit, Reset
 from peerauth.model.inventory import Namespace, Workload
 from peerauth.model.mesh import DEFAULT_MESH, Injector, MeshConfig
+from peerauth.model.world import World
 from peerauth.policy.index import DecisionChange
 from peerauth.policy.mesh import Mesh, Step
 from peerauth.policy.strictness import loosens
-
-_SOURCE = "rehearsal"
 
 
 class Loosening(msgspec.Struct, frozen=True):
@@ -27,23 +27,33 @@ class Loosening(msgspec.Struct, frozen=True):
 
 
 class Rehearsal:
-    """The mesh as it is, as a list of objects, and whether another list would loosen it."""
+    """The mesh as its sources say it is, and what it would be. A trial costs what its changes say."""
 
-    def __init__(self, objects: tuple[MeshObject, ...] = ()) -> None:
+    def __init__(self) -> None:
         self._mesh = Mesh()
-        self._objects: tuple[MeshObject, ...] = ()
-        self.take(objects)
+        self._said: dict[str, Reset] = {}
 
-    def take(self, objects: tuple[MeshObject, ...]) -> None:
-        """These are the mesh from now on."""
-        self._mesh.apply(Reset(_SOURCE, objects))
-        self._objects = objects
+    @property
+    def world(self) -> World:
+        """The world as it is; within a trial, as it would be."""
+        return self._mesh.world
 
-    def loosening(self, objects: tuple[MeshObject, ...]) -> Loosening | None:
-        """Whether the mesh would be looser somewhere if it were these objects."""
-        step = self._mesh.apply(Reset(_SOURCE, objects))
-        self._mesh.apply(Reset(_SOURCE, self._objects))
-        return loosening_of(step)
+    def take(self, changes: Sequence[Reset]) -> None:
+        """The mesh is changed from now on."""
+        self._mesh.apply(*changes)
+        for change in changes:
+            self._said.pop(change.source, None)
+            if change.objects:
+                self._said[change.source] = change
+
+    @contextmanager
+    def trial(self, changes: Sequence[Reset]) -> Iterator[Step]:
+        """The mesh is changed until the end of the block."""
+        step = self._mesh.apply(*changes)
+        try:
+            yield step
+        finally:
+            self._mesh.apply(*(self._said.get(change.source, Reset(change.source)) for change in changes))
 
 
 def loosening_of(step: Step) -> Loosening | None:

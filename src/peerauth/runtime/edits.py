@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
 from peerauth.errors import PlatformError
 from peerauth.model.diagnostic import Diagnostic, Severity
-from peerauth.model.mesh import meshes_of
-from peerauth.model.world import MeshObject
+from peerauth.model.mesh import MeshConfig
+from peerauth.model.source import News
+from peerauth.model.world import Reset, World
 from peerauth.runtime.control_plane import Applied
 from peerauth.runtime.local_mesh import LocalMesh
-from peerauth.sources.watching import Watching
 
 
 class Listener(Protocol):
@@ -23,27 +23,25 @@ class Listener(Protocol):
     def changed(self, mesh: LocalMesh, applied: Applied) -> None: ...
 
 
-async def take_edits(watching: Watching, mesh: LocalMesh, *, tell: Listener, publish: Callable[[], None]) -> None:
-    """Follows the documents until cancelled. `publish` is called when the mesh has become another."""
-
-    def accept(objects: Iterable[MeshObject]) -> list[Diagnostic]:
-        return _unchangeable(objects, running=mesh.authority.trust_domain)
-
-    async for news in watching.news(accept=accept):
-        if faults := [each for each in news.held if each.severity is Severity.ERROR]:
+async def take_edits(
+    news: AsyncIterator[News], mesh: LocalMesh, *, tell: Listener, publish: Callable[[], None]
+) -> None:
+    """Follows a source until cancelled. `publish` is called when the mesh has become another."""
+    async for each in news:
+        if faults := [fault for fault in each.held if fault.severity is Severity.ERROR]:
             tell.refused(faults)
-        if notes := [each for each in (*news.held, *news.noted) if each.severity is not Severity.ERROR]:
+        if notes := [note for note in (*each.held, *each.noted) if note.severity is not Severity.ERROR]:
             tell.trouble(notes)
-        for path in news.mended:
-            tell.mended(f"{path} is followed again")
-        if news.objects is not None:
-            await _take(news.objects, mesh, tell=tell, publish=publish)
+        for name in each.mended:
+            tell.mended(f"{name} is followed again")
+        if each.changes:
+            await _take(each.changes, mesh, tell=tell, publish=publish)
 
 
-async def _take(objects: Sequence[MeshObject], mesh: LocalMesh, *, tell: Listener, publish: Callable[[], None]) -> None:
+async def _take(changes: Sequence[Reset], mesh: LocalMesh, *, tell: Listener, publish: Callable[[], None]) -> None:
     """What this machine cannot do of an edit is told, and tried again with the next one; the run goes on."""
     try:
-        applied = await mesh.load(objects)
+        applied = await mesh.apply(*changes)
     except PlatformError as error:
         tell.trouble([Diagnostic("machine", Severity.ERROR, error.message, hint=error.hint)])
     else:
@@ -51,16 +49,9 @@ async def _take(objects: Sequence[MeshObject], mesh: LocalMesh, *, tell: Listene
         tell.changed(mesh, applied)
 
 
-def trust_domain_of(objects: Iterable[MeshObject]) -> str:
-    """The trust domain that documents say."""
-    meshes = meshes_of(objects)
-    return meshes.of(meshes.default).trust_domain
-
-
-def _unchangeable(objects: Iterable[MeshObject], *, running: str) -> list[Diagnostic]:
-    """Every certificate in use is of one trust domain; another one is another mesh."""
-    wanted = trust_domain_of(objects)
-    if wanted == running:
+def stays_one_mesh(running: MeshConfig, wanted: World) -> list[Diagnostic]:
+    """Why a running mesh cannot be changed to a world: every certificate in use is of one trust domain."""
+    if wanted.mesh.trust_domain == running.trust_domain:
         return []
-    message = f"the trust domain cannot change to {wanted!r} while the mesh runs"
+    message = f"the trust domain cannot change to {wanted.mesh.trust_domain!r} while the mesh runs"
     return [Diagnostic("trust-domain-change", Severity.ERROR, message, hint="stop `peerauth up` and start it anew")]

@@ -1,7 +1,7 @@
 """The mesh on this machine: a control plane, an authority, and beside each sidecar workload an agent with its Envoy.
 
-`load` takes everything the sources say and makes the machine look like it: workloads get places, agents and
-applications start and stop, and policies reach proxies that go on running. Order matters for one thing only, and holds
+`apply` takes what sources say and makes the machine look like it: workloads get places, agents and applications start
+and stop, and policies reach proxies that go on running. Order matters for one thing only, and holds
 in any: where a policy is enforced, nothing but the proxy listens at the workload's address.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,11 +25,10 @@ from peerauth.dataplane.resources import DeclaredPort, Endpoint
 from peerauth.errors import PlatformError
 from peerauth.identity.csr import CsrRefusal, IssuedCertificate
 from peerauth.identity.spiffe import SpiffeId
-from peerauth.model.inventory import Namespace, Workload, WorkloadKey
-from peerauth.model.mesh import meshes_of
+from peerauth.model.inventory import Workload, WorkloadKey
 from peerauth.model.world import MeshObject, Reset
+from peerauth.policy.mesh import Mesh
 from peerauth.policy.outbound import identity_of
-from peerauth.policy.revisions import standing_of
 from peerauth.runtime.applications import Applications, undeclared_port
 from peerauth.runtime.control_plane import Applied, ControlPlane, proxy_key
 from peerauth.runtime.local_node import LocalNode
@@ -42,8 +41,6 @@ from peerauth.xds.cache import ResourceCache
 from peerauth.xds.server import Discovery, DiscoveryServer, UdsBinding
 from peerauth.xds.wire import ProxyKey
 
-SOURCE = "files"
-
 
 class _Running(msgspec.Struct):
     """An agent at work, and what it was started for: with another of these it must be started anew."""
@@ -55,7 +52,7 @@ class _Running(msgspec.Struct):
 
 
 class LocalMesh:
-    """One mesh. Use it as `async with mesh.running():`, then `load` as often as the documents change.
+    """One mesh. Use it as `async with mesh.running():`, then `apply` as often as the documents change.
 
     `ztunnel` is a binary of Istio's ztunnel, to serve the ambient workloads instead of an Envoy; it takes transparent
     capture. `on_line` gets every line of every access log, `on_outage` every end of a proxy and every
@@ -92,8 +89,10 @@ class LocalMesh:
         self._agents: dict[WorkloadKey, _Running] = {}
         self._node = self._envoy_node() if ztunnel is None else self._ztunnel_node(ztunnel)
         self._group: asyncio.TaskGroup | None = None
-        self._loading = asyncio.Lock()
-        self._unfinished: tuple[MeshObject, ...] | None = None
+        self._applying = asyncio.Lock()
+        self._documents = Mesh()  # as they are, without places
+        self._said: dict[str, Reset] = {}
+        self._unfinished: dict[str, Reset] = {}
         self._numbers = iter(range(1_000_000))
         self.places: Mapping[WorkloadKey, Placed] = {}
 
@@ -117,47 +116,56 @@ class LocalMesh:
                 if self._applications is not None:
                     await self._applications.close()
 
-    async def load(self, objects: Iterable[MeshObject]) -> Applied:
-        """Makes the mesh be what `objects` say, all of them. Raises PlatformError where this machine cannot."""
-        async with self._loading:
-            return await self._load(tuple(objects))
+    async def apply(self, *changes: Reset) -> Applied:
+        """Makes the mesh be what sources say now, all at once. Raises PlatformError where this machine cannot."""
+        async with self._applying:
+            self._unfinished.update({change.source: change for change in changes})
+            return await self._apply()
 
     async def finish(self) -> bool:
-        """Tries again what could not be done of the last `load`, if anything; whether it is done now.
+        """Tries again what could not be done of the last changes, if anything; whether it is done now.
 
         Raises PlatformError.
         """
-        async with self._loading:
-            if self._unfinished is None:
+        async with self._applying:
+            if not self._unfinished:
                 return False
-            await self._load(self._unfinished)
+            await self._apply()
         return True
 
     async def restore(self) -> None:
         """Opens sockets again that someone has removed. Raises PlatformError."""
-        async with self._loading:
+        async with self._applying:
             await self.discovery.restore()
             await self._node.restore()
             for running in self._agents.values():
                 await running.agent.restore()
 
-    async def _load(self, objects: tuple[MeshObject, ...]) -> Applied:
-        self._unfinished = objects
+    async def _apply(self) -> Applied:
         try:
-            applied = await self._make_it_be(objects)
+            applied = await self._make_it_be()
         except OSError as error:
             raise PlatformError(f"this machine cannot do what the documents say: {error}") from error
-        self._unfinished = None
+        self._unfinished = {}
         return applied
 
-    async def _make_it_be(self, objects: tuple[MeshObject, ...]) -> Applied:
-        self.places = await self.network.place(_captured(objects))
+    async def _make_it_be(self) -> Applied:
+        self._documents.apply(*self._unfinished.values())
+        self._said.update(self._unfinished)
+        captured = {key: decision.dataplane.enforces for key, decision in self._documents.decisions.items()}
+        places = await self.network.place(captured)
+        moved = {key for key, place in places.items() if place != self.places.get(key)}
+        self.places = places
         applied = self.control_plane.apply(
-            Reset(SOURCE, tuple(_placed(obj, self.places) for obj in objects)),
-            applications={key: place.application for key, place in self.places.items()},
+            *(
+                Reset(source, tuple(_placed(obj, places) for obj in said.objects))
+                for source, said in self._said.items()
+                if source in self._unfinished or any(isinstance(o, Workload) and o.key in moved for o in said.objects)
+            ),
+            applications={key: place.application for key, place in places.items()},
         )
         await self._reconcile_agents()
-        await self._node.reconcile(self.places, group=self._tasks())
+        await self._node.reconcile(places, group=self._tasks())
         if self._applications is not None:
             await self._applications.serve(self._application_ports())
         return applied
@@ -268,7 +276,7 @@ class LocalMesh:
 
     def _tasks(self) -> asyncio.TaskGroup:
         if self._group is None:
-            raise RuntimeError("load is for a running mesh")
+            raise RuntimeError("apply is for a running mesh")
         return self._group
 
     def _signer(self, identity: SpiffeId) -> Signer:
@@ -299,17 +307,6 @@ class LocalMesh:
             own = self.places[key].application or workload.addresses[0]
             found[key] = tuple(port.endpoint or Endpoint(own, port.number) for port in declared)
         return found
-
-
-def _captured(objects: Iterable[MeshObject]) -> dict[WorkloadKey, bool]:
-    """Every workload, and whether a proxy captures its traffic."""
-    namespaces = {obj.meta.name: obj for obj in objects if isinstance(obj, Namespace)}
-    meshes = meshes_of(objects)
-    return {
-        obj.key: standing_of(obj, namespaces.get(obj.meta.namespace), meshes).membership.dataplane.enforces
-        for obj in objects
-        if isinstance(obj, Workload)
-    }
 
 
 def _placed(obj: MeshObject, places: Mapping[WorkloadKey, Placed]) -> MeshObject:

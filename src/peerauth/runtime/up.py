@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -26,11 +26,13 @@ from peerauth.errors import SourceError
 from peerauth.identity.x509 import SVID_LIFETIME, Issuer
 from peerauth.model.connections import ConnectionSeen
 from peerauth.model.diagnostic import Diagnostic, Severity
+from peerauth.model.mesh import meshes_of
+from peerauth.model.source import News, Source
 from peerauth.probe import Credentials
 from peerauth.runtime.answers import Answers
 from peerauth.runtime.authority import AuthorityFolder, follow_authority, now
 from peerauth.runtime.control_plane import Applied
-from peerauth.runtime.edits import take_edits, trust_domain_of
+from peerauth.runtime.edits import stays_one_mesh, take_edits
 from peerauth.runtime.flows import FlowReport, prove_flows
 from peerauth.runtime.instance import Instance, claim
 from peerauth.runtime.local_mesh import LocalMesh
@@ -40,7 +42,7 @@ from peerauth.runtime.settings import Settings
 from peerauth.runtime.tally import Tally
 from peerauth.runtime.upkeep import Upkeep
 from peerauth.runtime.verification import PortReport, ports_to_prove, probe_credentials, prove
-from peerauth.sources.watching import Watching
+from peerauth.sources.watching import Paths
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -99,12 +101,14 @@ async def up(options: Options, *, settings: Settings, narrator: Narrator) -> boo
     Returns whether all was as the policy says. Raises SourceError when the first documents have errors, PlatformError
     and ProxyError when this machine cannot do what was asked.
     """
-    watching = Watching(options.paths)
-    loaded = await watching.first(tell=narrator.progress)
-    narrator.refused(loaded.diagnostics)
-    if has_errors(loaded.diagnostics):
+    source: Source = Paths(options.paths, accept=stays_one_mesh, tell=narrator.progress)
+    news = source.changes()
+    first = await anext(news)
+    narrator.refused(first.held)
+    if has_errors(first.held):
         raise SourceError("the documents have errors: nothing was started", hint="peerauth check says how to mend them")
-    trust_domain = trust_domain_of(loaded.objects)
+    meshes = meshes_of(obj for change in first.changes for obj in change.objects)
+    trust_domain = meshes.of(meshes.default).trust_domain
     path = options.authority or settings.state / "ca" / trust_domain
     authority = AuthorityFolder(path, trust_domain, plugged_in=options.authority is not None)
     issuer = await authority.open()
@@ -124,7 +128,7 @@ async def up(options: Options, *, settings: Settings, narrator: Narrator) -> boo
         run = _Run(*(mesh, options, narrator), instance=instance, authority=authority, issuer=issuer, answers=answers)
         async with mesh.running():
             narrator.progress("starting the proxies")
-            await mesh.load(loaded.objects)
+            await mesh.apply(*first.changes)
             await mesh.ready()
             run.tell()
             answers.tell_refusals()
@@ -132,7 +136,7 @@ async def up(options: Options, *, settings: Settings, narrator: Narrator) -> boo
                 narrator.started(mesh, tally)
                 stack.callback(narrator.ended)
                 if not options.once:
-                    return await run.follow(watching)
+                    return await run.follow(news)
             presented = probe_credentials(issuer, trust_domain=trust_domain, now=now(), serial=secrets.randbits(120))
             return await _prove_all(mesh, presented, narrator=narrator, tally=tally)
 
@@ -170,14 +174,14 @@ class _Run:
         if self._told is not None:
             publish(self._told, folder=self._instance.folder)
 
-    async def follow(self, watching: Watching) -> bool:
+    async def follow(self, news: AsyncIterator[News]) -> bool:
         """Takes every edit of the documents in until cancelled, and keeps the authority's own certificate current."""
         async with asyncio.TaskGroup() as group:
             spawn(group, self._follow_authority(), name="authority")
             spawn(group, self._answers.run(), name="answers")
             upkeep = Upkeep(self._instance, self._mesh, self._narrator, publish=self._publish, finished=self.tell)
             spawn(group, upkeep.run(), name="upkeep")
-            edits = take_edits(watching, self._mesh, tell=self._narrator, publish=self.tell)
+            edits = take_edits(news, self._mesh, tell=self._narrator, publish=self.tell)
             spawn(group, edits, name="documents")
         return True
 

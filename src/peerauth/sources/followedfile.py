@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from peerauth.model.diagnostic import Diagnostic, Severity
 from peerauth.model.meta import Origin
+from peerauth.sources.descriptions import Place, place_of
 from peerauth.sources.sighting import Sighting
 
 SETTLE_SECONDS = 1.0
@@ -59,12 +60,17 @@ class FollowedFile:
         old, new = self.in_force, self.seen
         if old is None or new is None:
             return old is not new
-        return not new.is_readable or old.data != new.data
+        return not new.is_readable or not new.says_as(old)
 
     @property
     def is_in_writing(self) -> bool:
         """Whether some process has it open for writing, and will perhaps say what others take back."""
         return self.seen is not None and self.seen.in_writing
+
+    def place(self, name: str) -> Place:
+        """Where it is read among all files."""
+        sighting = self.seen or self.in_force
+        return place_of(name, argument=sighting.argument if sighting else 0)
 
     def is_settled(self, now: float) -> bool:
         """Whether what is there is believed to be all, also if it was taken already because it loosened nothing."""
@@ -100,7 +106,7 @@ class FollowedFile:
 
 
 def _signature(sighting: Sighting | None) -> object:
-    return (sighting.signature, sighting.data) if sighting else None
+    return (sighting.signature, sighting.data, sighting.argument) if sighting else None
 
 
 def _unfinished(name: str, *, old: Sighting | None, new: Sighting, came_whole: bool) -> Iterator[Diagnostic]:

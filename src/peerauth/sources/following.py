@@ -1,7 +1,7 @@
 """Which edits of files are taken, and when: what a file said stays in force until the file is whole.
 
-A state machine: looks at the files and the time go in; what is in force, what is to be said and when to look again come
-out. It has no clock and reads nothing.
+A state machine: looks at the files and the time go in; what changes in force, what is to be said and when to look again
+come out. It has no clock and reads nothing. A look costs what is not as it was at the last one.
 
 A file that is written is for a moment empty, or half of what it will be, and would be read as if its author had taken
 policies back. Therefore a file that a process has open for writing, that has become empty, ends inside a line of what
@@ -15,12 +15,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-import msgspec
-
-from peerauth.model.changes import MeshObject
+from peerauth.model.changes import Reset
 from peerauth.model.diagnostic import Diagnostic, Severity
+from peerauth.model.mesh import MeshConfig
 from peerauth.model.meta import Origin
-from peerauth.policy.rehearsal import Rehearsal
+from peerauth.model.source import News
+from peerauth.model.world import World
+from peerauth.policy.rehearsal import Loosening, Rehearsal, loosening_of
+from peerauth.sources.descriptions import Description, Descriptions
 from peerauth.sources.followedfile import PATIENCE_SECONDS, SETTLE_SECONDS, FollowedFile
 from peerauth.sources.sighting import Look
 
@@ -31,63 +33,59 @@ ROUNDS = 4
 MOST_ALONE = 8
 """...and how many then each for itself; more of them wait until what loosens can be taken."""
 
-Objects = tuple[MeshObject, ...]
-Accept = Callable[[Objects], Sequence[Diagnostic]]
-"""Whether a mesh can be changed to these objects, by whoever runs it: the reasons why not."""
-
-
-class News(msgspec.Struct, frozen=True):
-    """What came of one look. `objects` are all that are in force now, None if they are those of before.
-
-    `held` are faults of files whose edits are not taken, each said once; `mended` are the paths that are followed
-    again; `noted` is what might not have been meant by an edit that was taken. `again` is when to look again at the
-    latest.
-    """
-
-    objects: Objects | None = None
-    held: tuple[Diagnostic, ...] = ()
-    mended: tuple[str, ...] = ()
-    noted: tuple[Diagnostic, ...] = ()
-    again: float | None = None
+Accept = Callable[[MeshConfig, World], Sequence[Diagnostic]]
+"""Whether a mesh of this configuration can be changed to this world, by whoever runs it: the reasons why not."""
 
 
 class Following:
-    """Files as they are followed. `objects` is all that is in force, in the order of the files that say it."""
+    """Files as they are followed: `begin` with a look, then `see` more. `again` is when to look again at the latest."""
 
-    def __init__(self, look: Look, *, now: float, accept: Accept = lambda objects: ()) -> None:
+    def __init__(self, *, accept: Accept = lambda mesh, world: ()) -> None:
+        self.again: float | None = None
         self._accept = accept
+        self._look = Look()
         self._files: dict[str, FollowedFile] = {}
-        for name, sighting in look.files.items():
-            file = self._files[name] = FollowedFile(-math.inf)
-            file.seen = file.in_force = sighting
-        self.objects = self._said()
-        self._rehearsal = Rehearsal(self.objects)
-        self._unreadable = {path: (fault, now) for path, fault in look.unreadable.items()}
+        self._stirring: set[str] = set()  # the files that changed a moment ago, are written, or wait to be taken
+        self._descriptions = Descriptions()
+        self._rehearsal = Rehearsal()
+        self._changes: dict[str, Reset] = {}  # what this look brought in force
+        self._unreadable: dict[str, tuple[Diagnostic, float]] = {}
         self._told: dict[str, tuple[Diagnostic, ...]] = {}
         self._is_tried = False  # what is there now, without all of it having been taken
 
+    def begin(self, look: Look, *, now: float) -> News:
+        """All that is there now is in force, `held` what is wrong with it."""
+        self._look = look
+        for name, sighting in look.files.items():
+            file = self._files[name] = FollowedFile(-math.inf)
+            file.seen = sighting
+        self._unreadable = {path: (fault, now) for path, fault in look.unreadable.items()}
+        self._put_in_force(tuple(look.files))
+        self._stirring.update(look.files)
+        self._rest(now)
+        documents = (document for sighting in look.files.values() for document in sighting.documents)
+        held = tuple(diagnostic for document in documents for diagnostic in document.diagnostics)
+        return News(tuple(self._changes.values()), held)
+
     def see(self, look: Look, *, now: float) -> News:
         """Takes in one look; returns what is to be done about it."""
+        self._changes = {}
         self._take_in(look, now)
-        before = self.objects
-        changed = [name for name, file in self._files.items() if file.differs]
+        stirring = self._in_order()
+        changed = [name for name in stirring if self._files[name].differs]
         ready = tuple(name for name in changed if not self._faults(name))
         settled = (
             len(ready) == len(changed)
             and not self._unreadable
-            and all(file.is_settled(now) for file in self._files.values())
+            and all(self._files[name].is_settled(now) for name in stirring)
         )
         noted = tuple(note for name in ready if (note := self._files[name].note(name))) if settled else ()
         self._take(ready, settled=settled)
         left = [name for name in changed if self._files[name].differs]
         held, mended = self._tell(left, now)
-        return News(
-            objects=None if self.objects is before else self.objects,
-            held=held,
-            mended=mended,
-            noted=() if left else noted,
-            again=self._again(left, now),
-        )
+        self.again = self._next(left, now)
+        self._rest(now)
+        return News(tuple(self._changes.values()), held, mended, () if left else noted)
 
     def _take_in(self, look: Look, now: float) -> None:
         is_new = look.unreadable != {path: fault for path, (fault, _) in self._unreadable.items()}
@@ -95,14 +93,30 @@ class Following:
             path: (fault, self._unreadable[path][1] if path in self._unreadable else now)
             for path, fault in look.unreadable.items()
         }
-        files = {name: self._files.get(name) or FollowedFile(now) for name in _in_order(self._files, look.files)}
-        for name, file in files.items():
+        before, self._look = self._look.files, look
+        self._stirring.update(name for name, sighting in look.files.items() if before.get(name) is not sighting)
+        self._stirring.update(before.keys() - look.files.keys())
+        for name in self._stirring:
+            file = self._files.setdefault(name, FollowedFile(now))
             is_new |= file.see(look.files.get(name), now=now)
-        self._files = {name: file for name, file in files.items() if file.seen or file.in_force}
         if is_new:
             self._is_tried = False
-            for file in self._files.values():
-                file.refused = ()
+            for name in self._stirring:
+                self._files[name].refused = ()
+
+    def _rest(self, now: float) -> None:
+        """Leaves alone, until they are others, the files that are in force as they are and stand still."""
+        for name in tuple(self._stirring):
+            file = self._files[name]
+            if not file.differs and file.is_settled(now):
+                self._stirring.discard(name)
+            if file.seen is None and file.in_force is None:
+                self._stirring.discard(name)
+                del self._files[name]
+
+    def _in_order(self) -> list[str]:
+        """The files that are not at rest, in the order in which they are read."""
+        return sorted(self._stirring, key=lambda name: self._files[name].place(name))
 
     def _faults(self, name: str) -> tuple[Diagnostic, ...]:
         """Why what is there cannot be used yet, whatever it would change."""
@@ -123,22 +137,21 @@ class Following:
         rest = tuple(name for name in names if name not in refused)
         self._is_tried = True
         for _ in range(ROUNDS):
-            if not rest or self._accept(self._said(rest)):
+            refusal, loosening = self._try(rest) if rest else ((), None)
+            if not rest or refusal:
                 break
-            loosening = self._rehearsal.loosening(self._said(rest))
             if loosening is None:
                 self._put_in_force(rest)
                 break
             rest = tuple(name for name in rest if name not in loosening.files)
         alone = [name for name in names if name not in refused and self._files[name].differs]
         for name in alone if len(alone) <= MOST_ALONE else ():
-            said = self._said((name,))
-            if not self._accept(said) and self._rehearsal.loosening(said) is None:
+            if self._try((name,)) == ((), None):
                 self._put_in_force((name,))
 
     def _refused(self, names: tuple[str, ...]) -> Iterator[str]:
         """The files to whose edits the mesh cannot be changed: those by themselves, or all if only together."""
-        refusal = tuple(self._accept(self._said(names)))
+        refusal, _ = self._try(names)
         if not refusal:
             return
         half = len(names) // 2
@@ -148,24 +161,26 @@ class Following:
                 self._files[name].refused = refusal
             yield name
 
-    def _put_in_force(self, names: tuple[str, ...]) -> None:
-        objects = self._said(names)
+    def _try(self, names: Sequence[str]) -> tuple[tuple[Diagnostic, ...], Loosening | None]:
+        """Why the mesh cannot be changed to what these files say now, and what that would loosen."""
+        mesh = self._rehearsal.world.mesh
+        with self._rehearsal.trial(self._descriptions.resets(self._edited(names))) as step:
+            return tuple(self._accept(mesh, self._rehearsal.world)), loosening_of(step)
+
+    def _put_in_force(self, names: Sequence[str]) -> None:
+        edited = self._edited(names)
+        resets = self._descriptions.resets(edited)
+        self._descriptions.take(edited)
         for name in names:
             self._files[name].in_force = self._files[name].seen
-        if objects != self.objects:
-            self._rehearsal.take(objects)
-            self.objects = objects
+        if resets:
+            self._rehearsal.take(resets)
+            self._changes.update({reset.source: reset for reset in resets})
             self._is_tried = False
 
-    def _said(self, edited: Sequence[str] = ()) -> Objects:
-        """What all files say: some of them what is there now, the others what is in force."""
-        new = set(edited)
-        found: list[MeshObject] = []
-        for name, file in self._files.items():
-            sighting = file.seen if name in new else file.in_force
-            for document in sighting.documents if sighting else ():
-                found += document.objects
-        return tuple(found)
+    def _edited(self, names: Iterable[str]) -> dict[str, Description | None]:
+        """What these files say now."""
+        return {name: seen.description(name) if (seen := self._files[name].seen) else None for name in names}
 
     def _tell(self, left: Sequence[str], now: float) -> tuple[tuple[Diagnostic, ...], tuple[str, ...]]:
         """What is not followed for long enough to say so and was not said; and the paths that are followed again."""
@@ -194,39 +209,24 @@ class Following:
             return {}
         is_late = any(now - self._files[name].differs_since >= PATIENCE_SECONDS for name in able)
         others = [*self._unreadable, *(name for name in left if self._faults(name))]
-        others += [name for name, file in self._files.items() if is_late and not file.is_settled(now)]
+        others += [name for name in self._in_order() if is_late and not self._files[name].is_settled(now)]
         if not others:
             return {}
         more = f" (and {len(able) - 1} more)" if len(able) > 1 else ""
         message = f"what it says now{more} lets in more than before: it waits until {others[0]} can be followed"
         return {able[0]: (Diagnostic("file-waits", Severity.WARNING, message, Origin(able[0])),)}
 
-    def _again(self, left: Iterable[str], now: float) -> float | None:
+    def _next(self, left: Iterable[str], now: float) -> float | None:
         """When a file is judged in another way although nothing changes."""
         files = [self._files[name] for name in left]
         times = [since + SETTLE_SECONDS for _, since in self._unreadable.values()]
         times += [time for file in files for time in file.deadlines()]
         if files:
-            times += [file.quiet_since + SETTLE_SECONDS for file in self._files.values()]
-            times += [now + WRITER_SECONDS for file in self._files.values() if file.is_in_writing]
+            stirring = [self._files[name] for name in self._stirring]
+            times += [file.quiet_since + SETTLE_SECONDS for file in stirring]
+            times += [now + WRITER_SECONDS for file in stirring if file.is_in_writing]
         return min((time for time in times if time > now), default=None)
 
 
 def _is_below(name: str, path: str) -> bool:
     return name == path or name.startswith(path.rstrip("/") + "/")
-
-
-def _in_order(known: Iterable[str], present: Iterable[str]) -> Iterator[str]:
-    """The present names in their order, and each known one that is not among them behind the one it followed."""
-    here = dict.fromkeys(present)
-    behind: dict[str, list[str]] = {}
-    last = ""
-    for name in known:
-        if name in here:
-            last = name
-        else:
-            behind.setdefault(last, []).append(name)
-    yield from behind.get("", ())
-    for name in here:
-        yield name
-        yield from behind.get(name, ())

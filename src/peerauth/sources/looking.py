@@ -6,6 +6,8 @@ import os
 import time
 from collections.abc import Iterator
 
+import msgspec
+
 from peerauth.errors import SourceError
 from peerauth.model.diagnostic import Diagnostic
 from peerauth.model.meta import Origin
@@ -43,7 +45,11 @@ class Looker:
             for each in tree.unreadable
         }
         faults |= dict(self._unfinished_ignores(tree))
-        self._seen = {name: found for name in tree.files if (found := self._sight(name)) is not None}
+        seen = {name: (found, argument) for name, argument in tree.files.items() if (found := self._sight(name))}
+        self._seen = {
+            name: found if found.argument == argument else msgspec.structs.replace(found, argument=argument)
+            for name, (found, argument) in seen.items()
+        }
         self._fresh &= self._seen.keys()
         return Look(self._seen, faults)
 

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 
 import msgspec
 
+from peerauth.model.changes import ref_of
 from peerauth.model.diagnostic import Diagnostic, Severity
 from peerauth.model.schema import Checked
+from peerauth.sources.descriptions import Description, place_of
 
 
 class Signature(msgspec.Struct, frozen=True):
@@ -33,7 +35,8 @@ class Signature(msgspec.Struct, frozen=True):
 class Sighting(msgspec.Struct, frozen=True):
     """One file at one look: its bytes and what they say. A file that cannot be read has none, and that fault.
 
-    `in_writing` says that some process had it open for writing, or wrote it while it was read.
+    `in_writing` says that some process had it open for writing, or wrote it while it was read. `argument` is the number
+    of the path that led to it: files are read in the order of the paths, and within a folder by name.
     """
 
     signature: Signature
@@ -41,6 +44,7 @@ class Sighting(msgspec.Struct, frozen=True):
     documents: tuple[Checked, ...] = ()
     in_writing: bool = False
     is_readable: bool = True
+    argument: int = 0
 
     @property
     def faults(self) -> tuple[Diagnostic, ...]:
@@ -48,9 +52,18 @@ class Sighting(msgspec.Struct, frozen=True):
         found = (diagnostic for document in self.documents for diagnostic in document.diagnostics)
         return tuple(diagnostic for diagnostic in found if diagnostic.severity is Severity.ERROR)
 
+    def description(self, name: str) -> Description:
+        """What it says, as the file of that name."""
+        objects = (obj for document in self.documents for obj in document.objects)
+        return Description(place_of(name, argument=self.argument), {ref_of(obj): obj for obj in objects})
+
+    def says_as(self, other: Sighting) -> bool:
+        """Whether it says what another sighting of it says, at the same place among all files."""
+        return self.data == other.data and self.argument == other.argument
+
 
 class Look(msgspec.Struct, frozen=True):
-    """All files at one look, in the order in which they are read.
+    """All files at one look.
 
     `unreadable` are the paths of which nothing is known now, and why: what is below them may be there or not.
     """

@@ -34,14 +34,15 @@ class Unreadable(msgspec.Struct, frozen=True):
 
 
 class Tree(msgspec.Struct, frozen=True):
-    """What some paths stand for now. `files` are in the order in which they are read, each once.
+    """What some paths stand for now. `files` are in the order in which they are read, each once, with the number of the
+    path that leads to it.
 
     `ignore_files` is what a folder's `.peerauthignore` says. `folders` are those whose members are read, `names` all
     that were looked up on the way to files and folders, links followed: another thing by one of these names is another
     input. Both are absolute, and no parent is a link.
     """
 
-    files: tuple[str, ...] = ()
+    files: Mapping[str, int] = {}
     unreadable: tuple[Unreadable, ...] = ()
     ignore_files: Mapping[str, Bytes] = {}
     folders: frozenset[str] = frozenset()
@@ -66,9 +67,7 @@ def tree_of(paths: Sequence[str]) -> Tree:
         walk.take(path)
         if path != STANDARD_INPUT:
             walk.names.update(_names_to(path, at=here))
-    return Tree(
-        tuple(walk.files), tuple(walk.unreadable), walk.ignore_files, frozenset(walk.folders), frozenset(walk.names)
-    )
+    return Tree(walk.files, tuple(walk.unreadable), walk.ignore_files, frozenset(walk.folders), frozenset(walk.names))
 
 
 def _here() -> str:
@@ -79,10 +78,11 @@ def _here() -> str:
 
 
 class _Walk:
-    """What was found so far. `files` is a dictionary for its order."""
+    """What was found so far, and how many paths were taken."""
 
     def __init__(self) -> None:
-        self.files: dict[str, None] = {}
+        self._taken = 0
+        self.files: dict[str, int] = {}
         self.unreadable: list[Unreadable] = []
         self.ignore_files: dict[str, Bytes] = {}
         self.folders: set[str] = set()
@@ -91,14 +91,16 @@ class _Walk:
     def take(self, path: str) -> None:
         """Adds what a path of the command line stands for."""
         if path == STANDARD_INPUT:
-            self.files[path] = None
+            self.files.setdefault(path, self._taken)
         elif os.path.isdir(path):
-            self.files.update(dict.fromkeys(self._folder(Path(path), ancestors=())))
+            for name in self._folder(Path(path), ancestors=()):
+                self.files.setdefault(name, self._taken)
         elif os.path.exists(path):
-            self.files[path] = None
+            self.files.setdefault(path, self._taken)
         else:
             error = SourceError(f"{path} does not exist", hint="name a file, a folder, or - for standard input")
             self.unreadable.append(Unreadable(path, error))
+        self._taken += 1
 
     def _folder(self, folder: Path, *, ancestors: tuple[str, ...]) -> Iterator[str]:
         real = os.path.realpath(folder)

@@ -18,8 +18,8 @@ from watchfiles._rust_notify import RustNotify
 
 from peerauth.errors import SourceError
 from peerauth.model.schema import DEFAULT_NAMESPACE
-from peerauth.sources.files import Loaded, collect
-from peerauth.sources.following import WRITER_SECONDS, Accept, Following, News
+from peerauth.model.source import News
+from peerauth.sources.following import WRITER_SECONDS, Accept, Following
 from peerauth.sources.looking import Looker
 from peerauth.sources.regular import read_standard_input
 from peerauth.sources.sighting import Look
@@ -38,69 +38,76 @@ Folders = Mapping[str, tuple[int, int]]
 """What is watched: names of folders, and which folders they were."""
 
 
-class Watching:
-    """Paths that are followed: `first`, then `news` for as long as they are. Standard input is read once."""
+class Paths:
+    """Paths that are followed, as a `Source`. Standard input is among them as a file that is read once.
+
+    `accept` says why a running mesh cannot be changed to what they say; `tell` is told what the first value waits for.
+    """
 
     def __init__(
         self,
         paths: Sequence[str],
         *,
         default_namespace: str = DEFAULT_NAMESPACE,
+        accept: Accept = lambda mesh, world: (),
+        tell: Callable[[str], None] = lambda sentence: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._paths = tuple(paths)
         self._default_namespace = default_namespace
+        self._accept = accept
+        self._tell = tell
         self._clock = clock
         self._looker = Looker(default_namespace=default_namespace)
         self._tree = Tree()
         self._watched: Folders = {}
         self._notify = _notify_of(())
-        self._first = Look()
 
-    async def first(self, *, tell: Callable[[str], None] = lambda sentence: None) -> Loaded:
-        """What the paths say when no file of them is being written; `tell` is told of what is waited for.
+    async def changes(self) -> AsyncIterator[News]:
+        """What the paths say when no file of them is being written, then every edit that can be taken.
 
-        Raises SourceError for a path that cannot be read, and for a file that stays open for writing.
+        `held` of the first are all faults, of the others those for which an edit is not taken. Never ends by itself.
+        Nothing is lost between two values: a folder is watched before it is read. Raises SourceError for a path that
+        cannot be read, and for a file that stays open for writing.
         """
+        look = await self._first_look()
+        following = Following(accept=self._accept)
+        yield await asyncio.to_thread(lambda: following.begin(look, now=self._clock()))
+        stop = threading.Event()
+        try:
+            while True:
+                now = self._clock()
+                news = await asyncio.to_thread(lambda: following.see(self._look(), now=self._clock()))
+                if news:
+                    yield news
+                until = min(now + COMPARE_SECONDS, following.again or now + COMPARE_SECONDS)
+                await asyncio.to_thread(self._wait, until, stop)
+        finally:
+            stop.set()  # the thread that waits for events ends by itself; it must not be closed under its feet
+
+    async def _first_look(self) -> Look:
+        """All files, when none of them is being written. Raises SourceError like `changes`."""
         if STANDARD_INPUT in self._paths:
             given = await read_standard_input()
             self._looker = Looker(default_namespace=self._default_namespace, standard_input=given)
         until = self._clock() + START_SECONDS
         waited_for = ""
         while True:
-            look = self._first = await asyncio.to_thread(self._look)
+            look = await asyncio.to_thread(self._look)
             for unreadable in self._tree.unreadable:
                 raise unreadable.error
             writing = [name for name, found in look.files.items() if found.in_writing]
             writing += [fault.origin.file for fault in look.unreadable.values()]
             if not writing:
-                return collect(document for found in look.files.values() for document in found.documents)
+                return look
             if self._clock() > until:
                 name = writing[0]
                 message = f"{name} is open for writing by some process, so that it may not be whole"
                 raise SourceError(message, hint=f"start again when it is closed; fuser -v {name} says who has it open")
             if waited_for != writing[0]:
                 waited_for = writing[0]
-                tell(f"waiting for {waited_for}, which is open for writing")
+                self._tell(f"waiting for {waited_for}, which is open for writing")
             await asyncio.sleep(WRITER_SECONDS)
-
-    async def news(self, *, accept: Accept) -> AsyncIterator[News]:
-        """Every edit that can be taken, and what is to be said of the others. Never ends by itself.
-
-        Nothing is lost between two values: a folder is watched before it is read.
-        """
-        following = Following(self._first, now=self._clock(), accept=accept)
-        stop = threading.Event()
-        try:
-            while True:
-                now = self._clock()
-                news = await asyncio.to_thread(lambda: following.see(self._look(), now=self._clock()))
-                if news.objects is not None or news.held or news.mended or news.noted:
-                    yield news
-                until = min(now + COMPARE_SECONDS, news.again or now + COMPARE_SECONDS)
-                await asyncio.to_thread(self._wait, until, stop)
-        finally:
-            stop.set()  # the thread that waits for events ends by itself; it must not be closed under its feet
 
     def _look(self) -> Look:
         while True:

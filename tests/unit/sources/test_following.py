@@ -6,12 +6,16 @@ from collections.abc import Mapping
 
 import pytest
 
+from judges.standing import Standing
 from peerauth.model.changes import MeshObject
 from peerauth.model.diagnostic import Diagnostic, Severity
+from peerauth.model.mesh import MeshConfig
 from peerauth.model.peerauth import Mode, PeerAuthentication
 from peerauth.model.schema.faults import UNREADABLE
-from peerauth.sources.followedfile import PATIENCE_SECONDS, SETTLE_SECONDS
-from peerauth.sources.following import Following, News
+from peerauth.model.source import News
+from peerauth.model.world import Name, World
+from peerauth.sources.followedfile import PATIENCE_SECONDS, SETTLE_SECONDS, FollowedFile
+from peerauth.sources.following import Accept, Following
 from peerauth.sources.reader import read_stream
 from peerauth.sources.sighting import Look, Sighting, Signature
 from samples.manifests import documents, namespace, pod, policy
@@ -39,7 +43,29 @@ def of(number: int, mode: str) -> str:
     return policy(f"foo/p{number}", mode, app=f"p{number}")
 
 
-def modes(following: Following) -> dict[str, Mode]:
+class Followed:
+    """Files that are followed, and what is in force of them."""
+
+    def __init__(self, first: Look, *, accept: Accept = lambda mesh, world: ()) -> None:
+        self._following = Following(accept=accept)
+        self._standing = Standing()
+        self._standing.take(self._following.begin(first, now=0.0).changes)
+
+    @property
+    def again(self) -> float | None:
+        return self._following.again
+
+    @property
+    def objects(self) -> tuple[MeshObject, ...]:
+        return self._standing.objects
+
+    def see(self, seen: Look, *, now: float) -> News:
+        news = self._following.see(seen, now=now)
+        self._standing.take(news.changes)
+        return news
+
+
+def modes(following: Followed) -> dict[str, Mode]:
     return {each.meta.name: each.mode for each in following.objects if isinstance(each, PeerAuthentication)}
 
 
@@ -47,23 +73,23 @@ def modes(following: Following) -> dict[str, Mode]:
 def test_what_tightens_in_one_file_does_not_wait_for_what_loosens_in_others(others: int) -> None:
     before = {"a.yaml": of(0, "PERMISSIVE")} | {f"b{n}.yaml": of(n, "STRICT") for n in range(1, 1 + others)}
     after = {"a.yaml": of(0, "STRICT")} | {f"b{n}.yaml": of(n, "PERMISSIVE") for n in range(1, 1 + others)}
-    following = Following(look(before), now=0.0)
-    news = following.see(look(after), now=10.0)
+    following = Followed(look(before))
+    following.see(look(after), now=10.0)
     assert set(modes(following).values()) == {Mode.STRICT}
-    assert news.again == pytest.approx(10.0 + SETTLE_SECONDS)
+    assert following.again == pytest.approx(10.0 + SETTLE_SECONDS)
     following.see(look(after), now=10.0 + SETTLE_SECONDS)
     assert modes(following) == {"p0": Mode.STRICT} | {f"p{n}": Mode.PERMISSIVE for n in range(1, 1 + others)}
 
 
 def test_a_file_that_loosens_and_tightens_waits_and_holds_up_no_other() -> None:
     before = {"a.yaml": documents(of(0, "STRICT"), of(1, "PERMISSIVE")), "b.yaml": of(2, "PERMISSIVE")}
-    following = Following(look(before), now=0.0)
+    following = Followed(look(before))
     following.see(look({"a.yaml": documents(of(0, "PERMISSIVE"), of(1, "STRICT")), "b.yaml": of(2, "STRICT")}), now=1.0)
     assert modes(following) == {"p0": Mode.STRICT, "p1": Mode.PERMISSIVE, "p2": Mode.STRICT}
 
 
 def test_of_two_files_that_say_one_object_the_last_stands_while_its_removal_waits() -> None:
-    following = Following(look({"a.yaml": of(0, "PERMISSIVE"), "b.yaml": of(0, "STRICT")}), now=0.0)
+    following = Followed(look({"a.yaml": of(0, "PERMISSIVE"), "b.yaml": of(0, "STRICT")}))
     removed = look({"a.yaml": of(0, "PERMISSIVE")})
     following.see(removed, now=1.0)
     assert [each.mode for each in following.objects if isinstance(each, PeerAuthentication)][-1] is Mode.STRICT
@@ -73,7 +99,7 @@ def test_of_two_files_that_say_one_object_the_last_stands_while_its_removal_wait
 
 def test_what_nobody_can_look_at_stays_is_said_once_and_again_when_it_is_over() -> None:
     files = {"pol/a.yaml": of(0, "STRICT"), "b.yaml": of(1, "PERMISSIVE")}
-    following = Following(look(files), now=0.0)
+    following = Followed(look(files))
     gone = look({"b.yaml": of(1, "STRICT")}, unreadable="pol")
     said = [following.see(gone, now=now) for now in (1.0, 1.0 + SETTLE_SECONDS, 60.0)]
     assert modes(following) == {"p0": Mode.STRICT, "p1": Mode.STRICT}
@@ -83,7 +109,7 @@ def test_what_nobody_can_look_at_stays_is_said_once_and_again_when_it_is_over() 
 
 def test_what_waits_for_a_file_without_end_is_said_with_its_name() -> None:
     before = {"a.yaml": of(0, "STRICT"), "b.yaml": of(1, "STRICT")}
-    following = Following(look(before), now=0.0)
+    following = Followed(look(before))
     told: list[Diagnostic] = []
     for step in range(int(PATIENCE_SECONDS / 0.5) + 2):
         never_still = of(1, "STRICT") + "#" * step + "\n"
@@ -97,12 +123,12 @@ def test_what_waits_for_a_file_without_end_is_said_with_its_name() -> None:
 def test_an_edit_to_which_the_mesh_cannot_be_changed_is_left_out_with_its_reason() -> None:
     reason = Diagnostic("no", Severity.ERROR, "not here")
 
-    def accept(objects: tuple[MeshObject, ...]) -> list[Diagnostic]:
-        return [reason] if any(isinstance(o, PeerAuthentication) and o.meta.name == "p3" for o in objects) else []
+    def accept(_: MeshConfig, world: World) -> list[Diagnostic]:
+        return [reason] if Name("foo", "p3") in world.policies else []
 
     names = [f"{letter}.yaml" for letter in "abcdefgh"]
     before = look({name: of(n, "PERMISSIVE") for n, name in enumerate(names) if n != 3})
-    following = Following(before, now=0.0, accept=accept)
+    following = Followed(before, accept=accept)
     after = look({name: of(n, "STRICT") for n, name in enumerate(names)})
     news: list[News] = [following.see(after, now=now) for now in (1.0, 1.0 + SETTLE_SECONDS, 60.0)]
     assert modes(following) == {f"p{n}": Mode.STRICT for n in range(8) if n != 3}
@@ -112,15 +138,48 @@ def test_an_edit_to_which_the_mesh_cannot_be_changed_is_left_out_with_its_reason
 def test_edits_to_which_the_mesh_cannot_be_changed_together_are_all_left_out() -> None:
     reason = Diagnostic("no", Severity.ERROR, "not both")
 
-    def accept(objects: tuple[MeshObject, ...]) -> list[Diagnostic]:
-        opened = [each for each in objects if isinstance(each, PeerAuthentication) and each.mode is Mode.PERMISSIVE]
+    def accept(_: MeshConfig, world: World) -> list[Diagnostic]:
+        opened = [each for each in world.policies.values() if each.mode is Mode.PERMISSIVE]
         return [reason] if len(opened) == 2 else []
 
-    following = Following(look({"a.yaml": of(0, "STRICT"), "b.yaml": of(1, "STRICT")}), now=0.0, accept=accept)
+    following = Followed(look({"a.yaml": of(0, "STRICT"), "b.yaml": of(1, "STRICT")}), accept=accept)
     after = look({"a.yaml": of(0, "PERMISSIVE"), "b.yaml": of(1, "PERMISSIVE")})
     told = [each for now in (1.0, 1.0 + SETTLE_SECONDS, 60.0) for each in following.see(after, now=now).held]
     assert modes(following) == {"p0": Mode.STRICT, "p1": Mode.STRICT}
     assert told == [reason, reason]
+
+
+def test_an_edit_of_one_file_of_many_is_that_file_s_change_and_looks_at_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = {f"{number:03}.yaml": of(number, "PERMISSIVE") for number in range(300)}
+    first = look(before)
+    following = Followed(first)
+    edited = Look({**first.files, "007.yaml": look({"007.yaml": of(7, "STRICT")}).files["007.yaml"]})
+    seen: list[Sighting | None] = []
+    see = FollowedFile.see
+
+    def counted(file: FollowedFile, sighting: Sighting | None, *, now: float) -> bool:
+        seen.append(sighting)
+        return see(file, sighting, now=now)
+
+    monkeypatch.setattr(FollowedFile, "see", counted)
+    news = following.see(edited, now=10.0)
+    assert [(change.source, len(change.objects)) for change in news.changes] == [("file:007.yaml", 1)]
+    assert seen == [edited.files["007.yaml"]]
+    following.see(edited, now=20.0)
+    seen.clear()
+    assert following.see(edited, now=30.0) == News()
+    assert seen == [], "nothing stirs"
+
+
+def test_a_document_that_moves_to_another_file_is_one_step_in_which_it_never_goes() -> None:
+    both = documents(of(0, "STRICT"), of(1, "STRICT"))
+    following = Followed(look({"a.yaml": both, "b.yaml": of(2, "STRICT")}))
+    after = look({"a.yaml": of(1, "STRICT"), "b.yaml": documents(of(2, "STRICT"), of(0, "STRICT"))})
+    news = following.see(after, now=1.0)
+    assert {change.source for change in news.changes} == {"file:a.yaml", "file:b.yaml"}
+    assert modes(following) == {"p0": Mode.STRICT, "p1": Mode.STRICT, "p2": Mode.STRICT}
 
 
 STRICT_AND_MORE = of(0, "STRICT") + "# the end\n"
@@ -138,7 +197,7 @@ STRICT_AND_MORE = of(0, "STRICT") + "# the end\n"
     ],
 )
 def test_only_what_ends_inside_a_line_of_what_it_said_is_taken_for_unfinished(now: str, is_followed: bool) -> None:
-    following = Following(look({"a.yaml": STRICT_AND_MORE}), now=0.0)
+    following = Followed(look({"a.yaml": STRICT_AND_MORE}))
     following.see(look({"a.yaml": now}), now=10.0)
     news = following.see(look({"a.yaml": now}), now=10.0 + SETTLE_SECONDS)
     assert bool(news.held) is not is_followed
@@ -150,7 +209,7 @@ def test_only_what_ends_inside_a_line_of_what_it_said_is_taken_for_unfinished(no
 
 def test_a_folder_that_cannot_be_read_holds_what_its_own_files_said_and_nothing_of_its_namesakes() -> None:
     before = {"pol/a.yaml": of(0, "STRICT"), "policies.yaml": of(1, "STRICT")}
-    following = Following(look(before), now=0.0)
+    following = Followed(look(before))
     gone = look({"policies.yaml": of(1, "PERMISSIVE")}, unreadable="pol")
     following.see(gone, now=10.0)
     news = following.see(gone, now=20.0)

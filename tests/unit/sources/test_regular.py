@@ -21,7 +21,7 @@ from peerauth.model.schema.faults import UNREADABLE
 from peerauth.sources import regular
 from peerauth.sources.files import documents, load
 from peerauth.sources.regular import has_writer, read_named, read_regular
-from peerauth.sources.watching import Watching
+from rigs.followed import first_of
 from samples.manifests import namespace, pod
 
 AT_MOST_S = 20
@@ -58,7 +58,7 @@ async def test_what_is_no_file_is_named_wherever_it_is(folder: Path, kind: str) 
         (fault,) = load([str(folder)]).diagnostics
         assert (fault.code, fault.origin.file) == (UNREADABLE.code, str(path))
         assert kind in fault.message
-        (fault,) = (await Watching([str(folder)]).first()).diagnostics
+        (fault,) = (await first_of(folder)).held
         assert (fault.code, fault.origin.file) == (UNREADABLE.code, str(path))
         with pytest.raises(SourceError, match=f"{path} is {kind}"):
             load([str(path)])

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from peerauth.errors import SourceError
+from peerauth.model.diagnostic import Diagnostic
+from peerauth.model.mesh import MeshConfig
 from peerauth.model.schema.faults import SYNTAX, UNREADABLE
+from peerauth.model.world import World
 from peerauth.sources import watching
-from peerauth.sources.watching import Watching
-from rigs.followed import followed
+from rigs.followed import first_of, followed
 
 
 def namespaces(*names: str) -> str:
@@ -194,10 +196,10 @@ async def test_what_the_mesh_cannot_be_changed_to_is_told_and_holds_up_no_other_
     refusal = UNREADABLE.at(message="not this one")
     wrong = "wrong"
 
-    def accept(objects: object) -> list[object]:
-        return [refusal] if wrong in str(objects) else []
+    def accept(_: MeshConfig, world: World) -> list[Diagnostic]:
+        return [refusal] if wrong in world.namespaces else []
 
-    async with followed(tmp_path, accept=accept) as found:  # type: ignore[arg-type]
+    async with followed(tmp_path, accept=accept) as found:
         say(path, "one", "wrong")
         say(other, "other", "more")
         await found.until_names("one", "other", "more")
@@ -210,12 +212,13 @@ async def test_what_the_mesh_cannot_be_changed_to_is_told_and_holds_up_no_other_
 async def test_a_file_that_is_being_written_is_waited_for_at_the_start(tmp_path: Path) -> None:
     path = say(tmp_path / "a.yaml", "one")
     with path.open("a") as file:
-        start = asyncio.ensure_future(Watching([str(tmp_path)]).first())  # noqa: TID251
+        start = asyncio.ensure_future(first_of(tmp_path))  # noqa: TID251
         done, _ = await asyncio.wait([start], timeout=0.2)
         assert not done
         file.write("---\n" + namespaces("two"))
     async with asyncio.timeout(20):
-        assert len((await start).objects) == 2
+        (change,) = (await start).changes
+        assert (change.source, len(change.objects)) == (f"file:{path}", 2)
 
 
 async def test_a_file_that_stays_open_for_writing_is_refused_at_the_start_by_its_name(
@@ -224,5 +227,5 @@ async def test_a_file_that_stays_open_for_writing_is_refused_at_the_start_by_its
     monkeypatch.setattr(watching, "START_SECONDS", 0.0)
     path = say(tmp_path / "a.yaml", "one")
     with path.open("a"), pytest.raises(SourceError, match=f"{path} is open for writing") as raised:
-        await Watching([str(tmp_path)]).first()
+        await first_of(tmp_path)
     assert str(path) in raised.value.hint
