@@ -170,8 +170,7 @@ def _port_view(
 
 
 def _enforced(decision: Decision, port: int | None, captured: Captured) -> EffectiveMode | None:
-    kept_away = captured.others if port is None else captured.gap(port)
-    return decision.in_force(port) if decision.dataplane.enforces and kept_away is None else None
+    return decision.in_force(port) if decision.dataplane.enforces and captured.gap(port) is None else None
 
 
 def why_dataplane(workload: Workload, world: World) -> str:

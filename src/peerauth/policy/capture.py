@@ -70,9 +70,9 @@ class Captured(msgspec.Struct, frozen=True):
         """Whether any of the application's own ports is in a gap."""
         return self.others is not None or any(gap is not None and gap.setting for gap in self.ports.values())
 
-    def gap(self, port: int) -> Gap | None:
-        """What keeps a port away from the proxy; None if nothing does."""
-        return self.ports.get(port, self.others)
+    def gap(self, port: int | None) -> Gap | None:
+        """What keeps a port away from the proxy; None if nothing does. A port of None is all that `ports` lacks."""
+        return self.others if port is None else self.ports.get(port, self.others)
 
 
 def captured_of(workload: Workload, dataplane: Dataplane, *, mesh: MeshConfig) -> Captured:

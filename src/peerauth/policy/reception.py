@@ -60,7 +60,7 @@ def reception(client: ClientKind, server: Decision, port: int | None, *, capture
     """
     if client in TUNNELS:
         return _of_tunnel(client, server.dataplane)
-    gap = captured.others if port is None else captured.gap(port)
+    gap = captured.gap(port)
     if gap is not None or not server.dataplane.enforces:
         return Reception(Arrival.UNTOUCHED, f"the port is {gap.why}" if gap else "nothing is enforced here")
     mode = server.in_force(port)
