@@ -22,11 +22,8 @@ import argparse
 import asyncio
 import contextlib
 import json
-import os
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
@@ -35,8 +32,8 @@ import msgspec
 from bench.istiod import ISTIOD, ISTIOD_MB_FOR_EACH, RECONNECT
 from bench.scale_mesh import COMES, DISABLED, ENDPOINT_CHANGES, GOES, OF_MESH, OF_NAMESPACE, OF_WORKLOAD, Cost
 from bench.simulated_proxies import Received, SimulatedProxies
+from bench.versions import THIS, Version, versions
 
-ROOT = Path(__file__).parents[2]
 PER_NAMESPACE = 20
 QUIET_S = 0.02
 TOUCH_NO_CLIENT = (OF_MESH, OF_NAMESPACE, OF_WORKLOAD)
@@ -49,9 +46,9 @@ BESIDE_ISTIOD = ((50, 50), (500, 500))
 
 
 class Subject(NamedTuple):
-    """What is compared: a version (empty: this one) and a size."""
+    """What is compared: a version and a size."""
 
-    version: str
+    version: Version
     sidecars: int
     workloads: int
     per_namespace: int
@@ -76,14 +73,13 @@ class Bed:
 
     async def start(self, stack: contextlib.AsyncExitStack) -> None:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
-        root = Path(self.subject.version) if self.subject.version else ROOT
-        python = root / ".venv/bin/python" if self.subject.version else sys.executable
-        path = os.pathsep.join((str(root / "tests"), str(root / "src")))
+        version = self.subject.version
+        script = str(version.checkout / "tests" / "bench" / "scale_mesh.py")
         self._control = await asyncio.create_subprocess_exec(
-            *(python, root / "tests/bench/scale_mesh.py", folder, *map(str, self.subject[1:])),
+            *(version.python, script, folder, *map(str, self.subject[1:])),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": path},  # noqa: TID251
+            env=version.environment(),
             limit=1 << 26,
         )
         stack.push_async_callback(self._stop)
@@ -174,7 +170,7 @@ def report(kind: str, by_subject: Mapping[Subject, Sequence[Taken]]) -> None:
         f"{'sidecars':>9}{'workloads':>11}{'reached':>9}{'CPU ms':>9}{'ratio':>7}{'elapsed ms':>12}"
         f"{'held ms':>9}{'(CPU)':>8}{'bytes to each':>15}{'to others':>11}"
     )
-    base: dict[str, float] = {}
+    base: dict[Version, float] = {}
     for subject, taken in by_subject.items():
         processor = median(one.cost.processor for one in taken)
         each = processor / (subject.sidecars if kind == OF_MESH else 1)
@@ -185,7 +181,7 @@ def report(kind: str, by_subject: Mapping[Subject, Sequence[Taken]]) -> None:
         print(
             f"{subject.sidecars:9}{subject.workloads:11}{reached:9.0f}{processor * 1e3:9.2f}{ratio:7.2f}"
             f"{median(one.cost.elapsed for one in taken) * 1e3:12.1f}{held * 1e3:9.1f}{on_processor * 1e3:8.1f}"
-            f"{told:15.0f}{max(one.others for one in taken):11}{'  before' if subject.version else ''}"
+            f"{told:15.0f}{max(one.others for one in taken):11}  {subject.version}"
         )
 
 
@@ -202,7 +198,7 @@ def report_beside_istiod(taken: Bench) -> None:
             print(
                 f"{kind:24}{subject.sidecars:8}{theirs.kilobytes:12}{theirs.processor:8}{kilobytes:10.1f}"
                 f"{processor:9.1f}{kilobytes / theirs.kilobytes:14.4f}{processor / theirs.processor:8.3f}"
-                f"{'  before' if subject.version else ''}"
+                f"  {subject.version}"
             )
 
 
@@ -217,7 +213,7 @@ def report_started(beds: Sequence[Bed]) -> None:
         print(
             f"{sidecars:9}{workloads:11}{bed.load.processor:10.2f}{bed.load.held_processor:8.2f}"
             f"{bed.connected.elapsed:13.2f}{each:13.2f}{bed.connected.resident / 1e6:8.0f}"
-            f"{'  before' if bed.subject.version else ''}"
+            f"  {bed.subject.version}"
         )
 
 
@@ -228,7 +224,7 @@ def report_memory(beds: Sequence[Bed]) -> None:
         more = last.subject.sidecars - first.subject.sidecars
         slope = (last.connected.resident - first.connected.resident) / more / 1e6
         print(f"memory for each proxy: {slope:.3f} MB, {slope / ISTIOD_MB_FOR_EACH:.2f} of istiod's", end="")
-        print("  before" if version else "")
+        print(f"  {version}")
 
 
 async def run(subjects: Sequence[Subject], *, rounds: int, beside_istiod: bool) -> None:
@@ -246,7 +242,7 @@ async def run(subjects: Sequence[Subject], *, rounds: int, beside_istiod: bool) 
             report_memory(beds)
         for kind, by_subject in taken.items():
             if kind in TOUCH_NO_CLIENT:
-                check(kind, [one for subject, each in by_subject.items() if not subject.version for one in each])
+                check(kind, [one for subject, each in by_subject.items() if subject.version == THIS for one in each])
 
 
 def size(text: str) -> Size:
@@ -272,11 +268,10 @@ def main() -> None:
     beside, rounds = BESIDE_ISTIOD, options.rounds
     if options.quick:
         sizes, beside, rounds = ((5, 20), (10, 40)), ((5, 5), (10, 10)), 1
-    versions = ("", str(Path(options.before).resolve())) if options.before else ("",)
     for shapes, namespaces in ((sizes, 0), (beside, 5)):
         if subjects := [
             Subject(version, *each, each[0] // namespaces if namespaces else min(PER_NAMESPACE, each[0] // 2))
-            for version in versions
+            for version in versions(options.before)
             for each in shapes
         ]:
             asyncio.run(run(subjects, rounds=rounds, beside_istiod=shapes is beside))

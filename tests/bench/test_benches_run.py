@@ -11,9 +11,9 @@ import pytest
 
 FOLDER = Path(__file__).parent
 RUNNER = FOLDER.parents[1] / "tools" / "bench.py"
-NEED_ENVOY = {"ambient", "change", "node", "traffic"}
-NEED_ROOT = {"ambient", "node"}
-"""For namespaces: without them `node` does without, and `ambient` says why it measures nothing."""
+NEED_ENVOY = {"ambient", "change", "dial", "node", "traffic"}
+NEED_ROOT = {"ambient", "dial", "node"}
+"""For namespaces: without them `node` does without, and the others say why they measure nothing."""
 NAMES = sorted(path.stem.removeprefix("bench_") for path in FOLDER.glob("bench_*.py"))
 
 

@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 from peerauth.agent.netns import sockets_of
@@ -77,15 +77,21 @@ class Up:
 
 
 @contextlib.asynccontextmanager
-async def peerauth_up(state: Path, *arguments: str, sockets: Path = SOCKETS) -> AsyncIterator[Up]:
+async def peerauth_up(
+    state: Path,
+    *arguments: str,
+    sockets: Path = SOCKETS,
+    python: str = sys.executable,
+    environment: Mapping[str, str] = os.environ,  # noqa: TID251
+) -> AsyncIterator[Up]:
     """`sockets` is in another folder than the usual one for a run of its own there."""
     elsewhere = {} if sockets == SOCKETS else {"XDG_RUNTIME_DIR": str(sockets.parent)}
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", PEERAUTH, "up", *arguments, "--state", str(state)),
+        *(python, "-c", PEERAUTH, "up", *arguments, "--state", str(state)),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env=os.environ | elsewhere,  # noqa: TID251
+        env={**environment, **elsewhere},
     )
     up = Up(process, sockets)
     try:
