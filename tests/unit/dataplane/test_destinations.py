@@ -13,15 +13,20 @@ from hypothesis import strategies as st
 
 from peerauth.dataplane.envoy.captured import lead
 from peerauth.dataplane.envoy.destinations import (
+    DestinationResources,
     destination_name,
     destination_of,
     destination_resources,
 )
 from peerauth.dataplane.envoy.parts import BLACKHOLE
-from peerauth.dataplane.type_urls import CLUSTER, ENDPOINT
+from peerauth.dataplane.type_urls import CLUSTER, ENDPOINT, LISTENER
+from peerauth.model.changes import Upsert
+from peerauth.model.inventory import Service, ServicePort, Workload
+from peerauth.model.world import World
 from peerauth.policy.announced import DestinationEndpoint
-from peerauth.policy.destinations import Destination
-from peerauth.policy.outbound import Transport
+from peerauth.policy.destinations import Destination, Destinations
+from peerauth.policy.outbound import OutboundPeer, Transport
+from samples.meshes import meta, pairs
 from samples.sidecars import FINANCE
 
 addresses = st.ip_addresses().map(lambda address: address.compressed)
@@ -43,7 +48,8 @@ def test_a_name_says_where_it_leads(address: str, port: int) -> None:
         "dst|10.0.0.7:08",
         "dst|10.0.0.999:80",
         "dst|fd00::7:80",
-        "dst|[10.0.0.7]:80:80",
+        "dst|[10.0.0.7]:80",
+        "dst|[fd00::7]:80:80",
         "dst|web:80",
         "dst|10.0.0.7:80\n",
         "outbound|10.0.0.7:80",
@@ -119,3 +125,40 @@ def test_where_only_the_mesh_may_be_dialled_what_is_outside_leads_nowhere() -> N
     opened, closed = (chains(own=(), ranges=("10.0.0.0/8",), closed=closed) for closed in (False, True))
     assert {name for name in opened if opened[name] != closed[name]} == {"outside"}
     assert BLACKHOLE.encode() in closed["outside"]
+
+
+NAMES = [destination_name("10.0.0.7", 80), destination_name("fd00::7", 80), destination_name("10.96.0.1", 80)]
+
+
+def test_what_a_step_changes_is_said_by_name_and_rendered_anew_once_for_all_who_ask() -> None:
+    world = World()
+    destinations = DestinationResources(Destinations(world))
+    pod = Workload(meta("foo/web", {"app": "web"}), kind="Pod", addresses=("10.0.0.7", "fd00::7"))
+    service = Service(
+        meta("foo/web"), selector=pairs({"app": "web"}), ports=(ServicePort(80, 80),), cluster_ips=("10.96.0.1",)
+    )
+    for name in NAMES:
+        destinations.ask(name)
+    unknown = [destinations.get(CLUSTER, name) for name in NAMES]
+    assert all(unknown), "as it is, where nothing is known"
+    edits = world.apply(Upsert("test", pod), Upsert("test", service))
+    plain, secure = (OutboundPeer(pod.addresses, FINANCE, how) for how in (Transport.PLAINTEXT, Transport.MUTUAL_TLS))
+    assert destinations.update(edits, {pod.key: plain}) == set(NAMES)
+    known = [destinations.get(CLUSTER, name) for name in NAMES]
+    assert destinations.get(ENDPOINT, NAMES[2]) is not None
+    assert destinations.get(CLUSTER, NAMES[0]) is known[0]
+    assert destinations.update((), {pod.key: secure}) == set(NAMES)
+    secured = [destinations.get(CLUSTER, name) for name in NAMES]
+    assert [one != other for one, other in zip(known, secured, strict=True)] == [True, True, False]
+    destinations.drop(NAMES[0])
+    assert destinations.update((), {pod.key: plain}) == set(NAMES[1:]), "nobody asks for the first any more"
+
+
+def test_what_is_no_destination_is_asked_for_in_vain() -> None:
+    destinations = DestinationResources(Destinations(World()))
+    for name in ("dst|", "dst|web:80", "outbound|passthrough"):
+        destinations.ask(name)
+        assert destinations.get(CLUSTER, name) is None
+        destinations.drop(name)
+    assert [destinations.serves(CLUSTER, name) for name in ("dst|web:80", "outbound|passthrough")] == [True, False]
+    assert not destinations.serves(LISTENER, NAMES[0])

@@ -7,21 +7,26 @@ as it is.
 
 from __future__ import annotations
 
-import ipaddress
 import re
+from collections.abc import Iterable, Mapping
 
 from envoy.config.cluster.v3 import cluster_pb2
 
 from peerauth.dataplane.envoy import hops, parts
 from peerauth.dataplane.resources import Endpoint, serialize
 from peerauth.dataplane.type_urls import CLUSTER, ENDPOINT, TypeUrl
-from peerauth.policy.destinations import Destination
+from peerauth.model.addresses import is_address
+from peerauth.model.changes import Edit
+from peerauth.model.inventory import WorkloadKey
+from peerauth.policy.destinations import Destination, Destinations
+from peerauth.policy.outbound import OutboundPeer
 
 PREFIX = "dst|"
 ASKED_BY = f"{PREFIX}%DOWNSTREAM_LOCAL_ADDRESS%"
 """The name that a captured connection asks for, as a format string."""
 
-_NAME = re.compile(rf"{re.escape(PREFIX)}(?:\[([0-9a-f:.]{{2,45}})\]|([0-9.]{{7,15}})):([1-9][0-9]{{0,4}})")
+_IPV6 = r"\[([0-9a-f]{0,4}:[0-9a-f:.]{1,40})\]"
+_NAME = re.compile(rf"{re.escape(PREFIX)}(?:{_IPV6}|([0-9.]{{7,15}})):([1-9][0-9]{{0,4}})")
 
 
 def destination_name(address: str, port: int) -> str:
@@ -35,11 +40,7 @@ def destination_of(name: str) -> tuple[str, int] | None:
     if match is None:
         return None
     address, port = match[1] or match[2], int(match[3])
-    try:
-        ipaddress.ip_address(address)
-    except ValueError:
-        return None
-    return (address, port) if port < 1 << 16 else None
+    return (address, port) if is_address(address) and port < 1 << 16 else None
 
 
 def destination_resources(name: str, destination: Destination) -> dict[TypeUrl, bytes]:
@@ -53,3 +54,48 @@ def destination_resources(name: str, destination: Destination) -> dict[TypeUrl, 
     cluster.type = cluster_pb2.Cluster.EDS
     cluster.eds_cluster_config.eds_config.CopyFrom(parts.over_ads())
     return {CLUSTER: serialize(cluster), ENDPOINT: serialize(endpoints)}
+
+
+class DestinationResources:
+    """What clients of one kind get for the names that they ask for, rendered once for all of them, when it is asked.
+
+    A projection: `update` takes what a step did and returns the names that may stand for something else now.
+    """
+
+    def __init__(self, destinations: Destinations) -> None:
+        self._destinations = destinations
+        self._rendered: dict[str, Mapping[TypeUrl, bytes]] = {}
+
+    def serves(self, type_url: TypeUrl, name: str) -> bool:
+        """Whether a name is one of a destination at all."""
+        return type_url in {CLUSTER, ENDPOINT} and name.startswith(PREFIX)
+
+    def get(self, type_url: TypeUrl, name: str) -> bytes | None:
+        """A resource of a name; None if nothing is there."""
+        rendered = self._rendered.get(name)
+        if rendered is None:
+            rendered = self._rendered[name] = self._render(name)
+        return rendered.get(type_url)
+
+    def ask(self, name: str) -> None:
+        """Someone wants to know of a name from now on."""
+        if (where := destination_of(name)) is not None:
+            self._destinations.ask(*where)
+
+    def drop(self, name: str) -> None:
+        """Nobody wants to know of it any longer."""
+        self._rendered.pop(name, None)
+        if (where := destination_of(name)) is not None:
+            self._destinations.forget(*where)
+
+    def update(self, edits: Iterable[Edit], peers: Mapping[WorkloadKey, OutboundPeer | None]) -> frozenset[str]:
+        """Takes edits that the world has taken, and what clients are told anew of some workloads (None: nothing)."""
+        stale = frozenset(destination_name(*where) for where in self._destinations.update(edits, peers))
+        for name in stale:
+            self._rendered.pop(name, None)
+        return stale
+
+    def _render(self, name: str) -> Mapping[TypeUrl, bytes]:
+        where = destination_of(name)
+        destination = self._destinations.at(*where) if where is not None else None
+        return destination_resources(name, destination) if destination is not None else {}
