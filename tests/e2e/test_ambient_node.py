@@ -15,7 +15,7 @@ from peerauth.dataplane.ambient.node import HbonePeer
 from peerauth.dataplane.resources import LISTENER
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.connections import Arrival, ConnectionSeen, Event
-from peerauth.telemetry import parse_connection
+from peerauth.telemetry.envoy import parse_connection
 from rigs.ambientnode import OUTSIDER, Node, new_node, serving
 from rigs.clients import Connection, client_context
 from rigs.envoyrig import Authority, RunningEnvoy

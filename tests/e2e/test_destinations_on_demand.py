@@ -28,7 +28,7 @@ from peerauth.model.connections import Arrival, ConnectionSeen
 from peerauth.policy.announced import DestinationEndpoint
 from peerauth.policy.destinations import Destination
 from peerauth.policy.outbound import Transport
-from peerauth.telemetry import parse_connection
+from peerauth.telemetry.envoy import parse_connection
 from rigs.clients import Application, Connection, application
 from rigs.envoyrig import Authority, RunningEnvoy, running_envoy
 from samples.sidecars import CLIENT, FINANCE, decided, sidecar

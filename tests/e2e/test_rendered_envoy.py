@@ -17,7 +17,7 @@ from peerauth.dataplane.resources import DeclaredPort, Endpoint, Resources, Side
 from peerauth.model.connections import Arrival, ConnectionSeen, Event
 from peerauth.model.mesh import MeshConfig, TlsVersion
 from peerauth.policy.decision import Decision
-from peerauth.telemetry import PortTotal, parse_connection, totals
+from peerauth.telemetry.envoy import PortTotal, parse_connection, totals
 from rigs.clients import GREETING, Application, Connection, application, client_context, greet, loopback, tunnel
 from rigs.envoyrig import Authority, RunningEnvoy, running_envoy
 from samples.sidecars import CLIENT, FINANCE, decided, sidecar

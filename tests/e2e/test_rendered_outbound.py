@@ -18,7 +18,7 @@ from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.connections import Arrival, ConnectionSeen, Event
 from peerauth.policy.announced import DestinationEndpoint
 from peerauth.policy.outbound import Transport
-from peerauth.telemetry import parse_connection
+from peerauth.telemetry.envoy import parse_connection
 from rigs.clients import Connection, application, loopback
 from rigs.envoyrig import Authority, RunningEnvoy, running_envoy
 from samples.sidecars import CLIENT, FINANCE, decided, sidecar

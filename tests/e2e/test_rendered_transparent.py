@@ -17,7 +17,7 @@ from peerauth.dataplane.resources import Capture, DeclaredPort, Resources
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.connections import Arrival, Event
 from peerauth.policy.outbound import OutboundPeer, PortTransport, Transport
-from peerauth.telemetry import parse_connection
+from peerauth.telemetry.envoy import parse_connection
 from rigs.clients import Application, Connection, application, client_context
 from rigs.envoyrig import Authority, RunningEnvoy, running_envoy
 from samples.sidecars import CLIENT, FINANCE, decided, sidecar

@@ -1,7 +1,7 @@
 """Each folder here with a `sidecar.yaml` is a case: the sidecar to render, and beside it what it must become.
 
 After a wanted change: `pytest tests/golden --update-golden`, and read the difference. The fields of the access log are
-left out of the golden files (they are everywhere and are tested with `peerauth.telemetry`).
+left out of the golden files (they are everywhere and are tested with `telemetry.envoy`).
 """
 
 from __future__ import annotations

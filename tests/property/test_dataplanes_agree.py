@@ -35,7 +35,7 @@ from peerauth.model.peerauth import PeerAuthentication
 from peerauth.policy.decision import Dataplane, Decision, EffectiveMode
 from peerauth.policy.reception import TUNNELS, ClientKind, reception
 from peerauth.policy.resolve import resolve
-from peerauth.telemetry import parse_connection
+from peerauth.telemetry.envoy import parse_connection
 from samples.meshes import PORTS, ROOT, label_sets, policy, policy_sets
 
 KEY = WorkloadKey("foo", "w")

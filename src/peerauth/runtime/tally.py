@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 from peerauth.dataplane.envoy.accesslog import INBOUND
 from peerauth.model.connections import Arrival, ConnectionSeen, Event
-from peerauth.runtime.ztunnel_access import parse_access
-from peerauth.telemetry import parse_connection
+from peerauth.telemetry.envoy import parse_connection
+from peerauth.telemetry.ztunnel import parse_access
 
 Listener = Callable[[ConnectionSeen], None]
 

@@ -2,7 +2,7 @@
 
 `event` is `end` once for every connection that ended, whatever became of it (the listener's own log, which alone sees
 connections that no filter chain took and handshakes that failed), and `start` for those that reached the workload's
-application, when they did. The keys are a contract with `peerauth.telemetry`. The format never depends on a mode: it is
+application, when they did. The keys are a contract with `telemetry.envoy`. The format never depends on a mode: it is
 part of the listener, and a listener that changes outside its filter chains drops every connection.
 """
 

@@ -12,9 +12,9 @@ from datetime import datetime
 
 import msgspec
 
-from peerauth.errors import IdentityError
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.connections import Arrival, ConnectionSeen, Event
+from peerauth.telemetry.fields import identity_in, port_in
 
 SCOPE = "access"
 COMPLETE = "connection complete"
@@ -52,14 +52,14 @@ def parse_access(line: bytes) -> ConnectionSeen | None:
     name = said.workload if inbound else said.local_workload
     if (said.scope, said.message) != (SCOPE, COMPLETE) or not name:
         return None
-    peer = _identity(said.client if inbound else said.server)
+    peer = identity_in(said.client if inbound else said.server)
     milliseconds = _milliseconds(said.duration)
     return ConnectionSeen(
         workload=f"{said.namespace if inbound else said.local_namespace}/{name}",
         direction=said.direction,
         event=Event.END,
         arrival=_arrival(said, peer),
-        port=_port(said.authority or said.address),
+        port=port_in(said.authority or said.address),
         source=said.source,
         tunnel=bool(said.authority),
         peer=peer,
@@ -77,18 +77,6 @@ def _arrival(said: _Line, peer: SpiffeId | None) -> Arrival:
     if said.error and not said.sent and not said.received:
         return Arrival.ABANDONED  # the application was not reached, or nobody said anything
     return Arrival.MUTUAL_TLS if peer is not None else Arrival.PLAINTEXT
-
-
-def _identity(uri: str) -> SpiffeId | None:
-    try:
-        return SpiffeId.parse(uri)
-    except IdentityError:
-        return None
-
-
-def _port(address: str) -> int | None:
-    number = address.rpartition(":")[2]
-    return int(number) if number.isascii() and number.isdigit() else None
 
 
 def _milliseconds(duration: str) -> int:

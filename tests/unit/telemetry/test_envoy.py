@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from peerauth.dataplane.envoy import accesslog
 from peerauth.model.connections import Arrival, Event, Why
 from peerauth.model.inventory import WorkloadKey
-from peerauth.telemetry import PortTotal, _Line, parse_connection, totals
+from peerauth.telemetry.envoy import PortTotal, _Line, parse_connection, totals
 from samples.sidecars import CLIENT
 
 NO_CERTIFICATE = "TLS_error:|268435648:SSL_routines:OPENSSL_internal:PEER_DID_NOT_RETURN_A_CERTIFICATE:TLS_error_end"
@@ -109,6 +109,11 @@ def test_a_tunnel_is_about_the_port_that_it_asks_for() -> None:
     assert (found.tunnel, found.port, found.arrival, found.peer) == (True, 9000, Arrival.MUTUAL_TLS, CLIENT)
     refused = seen(kind="tunnel", chain="hbone", authority="10.0.0.1:9000", status=400)
     assert (refused.arrival, refused.peer) == (Arrival.REFUSED, None)
+
+
+@pytest.mark.parametrize("port", ["", "-1", "65536", "²", "0x50", "9" * 5_000])
+def test_a_port_that_cannot_be_is_not_told(port: str) -> None:
+    assert seen(kind="tunnel", chain="hbone", authority=f"10.0.0.1:{port}", status=400).port is None
 
 
 def test_outbound_only_the_verified_server_is_a_peer() -> None:

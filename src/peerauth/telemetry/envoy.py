@@ -1,4 +1,4 @@
-"""What the sidecars saw, read back: access-log lines and counters as typed values. Pure.
+"""What Envoys saw, read back: access-log lines and counters as typed values. Pure.
 
 The keys are those of `dataplane.envoy.accesslog`, the names of chains and listeners those of `dataplane.envoy.inbound`.
 Nothing is claimed beyond what the proxy verified: a certificate's name is an identity only if the handshake came to its
@@ -14,9 +14,8 @@ from collections.abc import Mapping
 import msgspec
 
 from peerauth.dataplane.envoy import accesslog, hbone, inbound
-from peerauth.errors import IdentityError
-from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.connections import Arrival, ConnectionSeen, Event, Why
+from peerauth.telemetry.fields import identity_in, port_in
 
 
 class PortTotal(msgspec.Struct, frozen=True, order=True):
@@ -39,11 +38,11 @@ def parse_connection(line: str | bytes) -> ConnectionSeen | None:
         direction=said.direction,
         event=said.event,
         arrival=arrival,
-        port=_port(said.authority if said.kind == accesslog.TUNNEL and said.authority else said.destination),
+        port=port_in(said.authority if said.kind == accesslog.TUNNEL and said.authority else said.destination),
         source=said.source or "",
         tunnel=said.kind == accesslog.TUNNEL,
         chain=said.chain or "",
-        peer=_identity(_other_end(said)) if arrival is Arrival.MUTUAL_TLS else None,
+        peer=identity_in(_other_end(said)) if arrival is Arrival.MUTUAL_TLS else None,
         why=said.why_chain or said.why_cluster,
         failure=_failure(said, arrival),
         flags="" if said.flags in {None, "-"} else str(said.flags),
@@ -174,18 +173,6 @@ def _failure(said: _Line, arrival: Arrival) -> str:
 
 def _other_end(said: _Line) -> str | None:
     return said.peer if said.direction == accesslog.INBOUND else said.upstream_peer
-
-
-def _identity(name: str | None) -> SpiffeId | None:
-    try:
-        return SpiffeId.parse(name or "")
-    except IdentityError:
-        return None
-
-
-def _port(address: str | None) -> int | None:
-    digits = (address or "").rpartition(":")[2]
-    return int(digits) if digits.isdecimal() and int(digits) < 1 << 16 else None
 
 
 def _seconds(text: str) -> float:

@@ -9,7 +9,7 @@ import pytest
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.connections import Arrival, Event
 from peerauth.runtime.tally import Tally
-from peerauth.runtime.ztunnel_access import parse_access
+from peerauth.telemetry.ztunnel import parse_access
 
 PLAINTEXT: dict[str, object] = {
     "level": "info",
@@ -64,6 +64,13 @@ def test_an_inbound_connection_is_what_the_line_shows(said: dict[str, object], a
     assert seen is not None
     assert (seen.workload, seen.direction, seen.event) == ("foo/finance", "inbound", Event.END)
     assert (seen.arrival, seen.port) == (arrival, port)
+
+
+@pytest.mark.parametrize("port", ["65536", "²", "9" * 5_000])
+def test_a_port_that_cannot_be_is_not_told(port: str) -> None:
+    seen = parse_access(encoded(TUNNEL | {"dst.hbone_addr": f"10.0.0.1:{port}"}))
+    assert seen is not None
+    assert seen.port is None
 
 
 def test_a_tunnel_says_who_came() -> None:

@@ -1,0 +1,1 @@
+"""What proxies saw, read back: the logs of Envoys and ztunnels, and Envoy's counters, as typed values. Pure."""
