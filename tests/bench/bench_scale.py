@@ -31,11 +31,10 @@ import msgspec
 
 from bench.istiod import ISTIOD, ISTIOD_MB_FOR_EACH, RECONNECT
 from bench.scale_mesh import COMES, DISABLED, ENDPOINT_CHANGES, GOES, OF_MESH, OF_NAMESPACE, OF_WORKLOAD, Cost
-from bench.simulated_proxies import Received, SimulatedProxies
+from bench.simulated_proxies import SimulatedProxies
 from bench.versions import THIS, Version, versions
 
 PER_NAMESPACE = 20
-QUIET_S = 0.02
 TOUCH_NO_CLIENT = (OF_MESH, OF_NAMESPACE, OF_WORKLOAD)
 TURNS = ((OF_MESH,), (OF_NAMESPACE,), (OF_WORKLOAD,), (DISABLED,), (GOES, COMES), (ENDPOINT_CHANGES,))
 """What takes turns with itself, and what with another."""
@@ -91,7 +90,7 @@ class Bed:
         stack.push_async_callback(self._proxies.stop)
         self.connected = await self._order({"settle": True})
         await self._proxies.ask({self._sockets[int(at)]: names for at, names in there["ask"].items()})
-        self._had = await self._quiet()
+        self._had = await self._proxies.quiet()
 
     async def take(self, kind: str, number: int) -> Taken:
         cost = await self._order({"change": kind, "number": number})
@@ -99,7 +98,7 @@ class Bed:
 
     async def end(self, kind: str) -> None:
         await self._order({"end": kind})
-        self._had = await self._quiet()
+        self._had = await self._proxies.quiet()
 
     async def reconnect(self) -> Taken:
         await self._order({"expect": True})
@@ -108,20 +107,12 @@ class Bed:
         return await self._taken(cost, concerned=range(len(self._sockets)))
 
     async def _taken(self, cost: Cost, *, concerned: Sequence[int]) -> Taken:
-        before, after = self._had, await self._quiet()
+        before, after = self._had, await self._proxies.quiet()
         self._had = after
         told = {self._sockets[each] for each in concerned}
         new = {path: after[path].payload - before[path].payload for path in self._sockets}
         others = sum(count for path, count in new.items() if path not in told)
         return Taken(cost, sum(bool(new[path]) for path in told), sum(new[path] for path in told), others)
-
-    async def _quiet(self) -> Mapping[str, Received]:
-        """What has arrived, once nothing more does: what is sent to those who are not waited for has to be seen."""
-        had: Mapping[str, Received] = {}
-        while (have := await self._proxies.received()) != had:
-            had = have
-            await asyncio.sleep(QUIET_S)
-        return have
 
     async def _order(self, order: object) -> Cost:
         assert self._control.stdin is not None

@@ -17,7 +17,9 @@ is to stay as it is.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +28,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from bench.bench_memory import resident
 from peerauth.aio import spawn
 from peerauth.dataplane.resources import LISTENER, Capture, TypeUrl
 from peerauth.model.changes import Change, Delete, MeshObject, Reset, Upsert, ref_of
@@ -60,7 +61,8 @@ Say = Callable[[int], Change]
 
 class Cost(msgspec.Struct):
     """Seconds: this process's processor time, and elapsed until acknowledged; the longest that the event loop did not
-    turn, elapsed and of its own thread's processor time. `resident` is in bytes.
+    turn, elapsed and of its own thread's processor time. `resident` is in
+    bytes, where all had to settle.
     """
 
     processor: float
@@ -155,6 +157,12 @@ class Mesh:
         return dict.fromkeys(self._users, names)
 
 
+def resident() -> int:
+    """Bytes of this process that are in memory."""
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def address_of(number: int) -> str:
     return f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
 
@@ -204,11 +212,19 @@ class Subject:
         for path, proxy in self._proxies.items():
             await self._discovery.serve(UdsBinding(Path(path), proxy, (Discovery.AGGREGATED,)))
         return {
-            "sockets": list(self._proxies),
+            "sockets": self.sockets,
             "kinds": {name: kind.concerned for name, kind in self._mesh.kinds.items()},
             "ask": self._mesh.asked(),
             "load": msgspec.to_builtins(cost),
         }
+
+    @property
+    def sockets(self) -> list[str]:
+        """One for each sidecar, in the order of the sidecars."""
+        return list(self._proxies)
+
+    async def stop(self) -> None:
+        await self._discovery.stop()
 
     async def obey(self, order: Mapping[str, object]) -> Cost:
         match order:
@@ -223,7 +239,7 @@ class Subject:
                 return Cost(0, 0, 0, 0)
             case _:
                 await self._all_heard.wait()
-                return await self._settled()
+                return msgspec.structs.replace(await self._settled(), resident=resident())
 
     async def _change(self, change: Change) -> Cost:
         self._begin()
@@ -241,7 +257,7 @@ class Subject:
     def _cost(self) -> Cost:
         self._heartbeat.end()
         processor, elapsed = time.process_time() - self._start[0], time.perf_counter() - self._start[1]
-        return Cost(processor, elapsed, self._heartbeat.held, self._heartbeat.held_processor, resident())
+        return Cost(processor, elapsed, self._heartbeat.held, self._heartbeat.held_processor)
 
     def _heard(self, proxy: ProxyKey, type_url: TypeUrl | None, _: object) -> None:
         """The listeners are the last that a sidecar speaks of when it begins a stream."""

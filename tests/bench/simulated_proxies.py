@@ -39,6 +39,7 @@ STREAM = 1
 MAX_WINDOW = (1 << 31) - 1
 METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 LONGEST_LINE = 1 << 26
+QUIET_S = 0.02
 RAW_ACK = struct.pack("!I", 100) + bytes(100)
 
 
@@ -200,6 +201,14 @@ class SimulatedProxies:
     async def received(self) -> dict[str, Received]:
         """What has arrived, by socket."""
         return await self._order({})
+
+    async def quiet(self) -> dict[str, Received]:
+        """What has arrived, once nothing more does: no one tells of what is sent to those who are not waited for."""
+        had: dict[str, Received] = {}
+        while (have := await self.received()) != had:
+            had = have
+            await asyncio.sleep(QUIET_S)
+        return have
 
     async def ask(self, names: Mapping[str, Sequence[str]]) -> None:
         """Each socket's proxy asks for clusters by name."""
