@@ -27,9 +27,10 @@ from peerauth.agent.commands import run_tool
 from peerauth.agent.netns import MeshNetwork, WorkloadNamespace
 from peerauth.dataplane.ambient.node import HbonePeer, NodeProxy, NodeWorkload, render_node
 from peerauth.dataplane.envoy.sidecar import render_sidecar
-from peerauth.dataplane.resources import Capture, DeclaredPort
+from peerauth.dataplane.resources import DeclaredPort
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.inventory import WorkloadKey
+from peerauth.model.placement import Capture
 from peerauth.policy.outbound import OutboundPeer, Transport
 from rigs.ambientnode import node_secrets
 from rigs.envoyrig import Authority

@@ -16,14 +16,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from statistics import median, quantiles
 
-import msgspec
-
 from bench.floor import FloorServer
 from peerauth.agent.envoy import EnvoyLaunch, command, find_envoy
 from peerauth.dataplane.envoy.bootstrap import Sockets, bootstrap
-from peerauth.dataplane.resources import CLUSTER, LISTENER, SECRET, Capture, Resources, TypeUrl
+from peerauth.dataplane.resources import CLUSTER, LISTENER, SECRET, Resources, TypeUrl
 from peerauth.model.changes import Reset, Upsert
 from peerauth.model.inventory import Port
+from peerauth.model.placement import Captor, Capture, Placement
 from peerauth.runtime.control_plane import ControlPlane, proxy_key
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.server import Discovery, DiscoveryServer, UdsBinding
@@ -44,12 +43,12 @@ class Plane:
     def __init__(self, address: str) -> None:
         self.cache = ResourceCache()
         self.discovery = DiscoveryServer(self.cache)
-        self.control = ControlPlane(self.cache, acknowledgements=self.discovery, capture=Capture.EXPLICIT)
+        self.control = ControlPlane(self.cache, acknowledgements=self.discovery)
         injected = namespace("foo", {"istio-injection": "enabled"})
         finance = workload("foo/finance", {"app": "finance"}, ports=(Port(8080),))
-        placed = msgspec.structs.replace(finance, addresses=(address,))
-        self.proxy = proxy_key(placed.key)
-        self.control.apply(Reset("bench", (injected, placed)), applications={placed.key: "127.0.0.1"})
+        self.proxy = proxy_key(finance.key)
+        placement = Placement(finance.key, "here", (address,), Capture.EXPLICIT, Captor.SIDECAR, "127.0.0.1")
+        self.control.apply(Reset("bench", (injected, finance, placement)))
 
     def say(self, mode: str) -> None:
         self.control.apply(Upsert("bench", policy("foo/default", mode)))

@@ -23,15 +23,18 @@ from bench.proxies import START_TIMEOUT_S, Proxies
 from bench.turns import processor_seconds
 from peerauth.agent.commands import run_tool
 from peerauth.agent.netns import MeshNetwork, unsupported
-from peerauth.dataplane.resources import CLUSTER, LISTENER, Capture
-from peerauth.model.changes import Change, Reset
+from peerauth.dataplane.ambient.nodes import Nodes
+from peerauth.dataplane.projection import Update
+from peerauth.dataplane.resources import CLUSTER, LISTENER
+from peerauth.model.changes import Change, MeshObject, Reset
 from peerauth.model.inventory import Namespace, Port, Workload, WorkloadKey
 from peerauth.model.mesh import DEFAULT_MESH
 from peerauth.model.meta import Meta
+from peerauth.model.placement import Captor, Capture, Placement
+from peerauth.policy.mesh import Step
 from peerauth.policy.outbound import identity_of
+from peerauth.policy.rollout import Orders
 from peerauth.runtime.control_plane import ControlPlane
-from peerauth.runtime.networks import Placed
-from peerauth.runtime.node_configuration import NodeConfiguration
 from peerauth.xds.wire import ProxyKey
 from rigs.ambientnode import node_secrets
 from rigs.envoyrig import Authority
@@ -87,6 +90,27 @@ class Started(NamedTuple):
     seconds: float
 
 
+class _Timed:
+    """The nodes' projection; `names` and `seconds` are those of its last update."""
+
+    def __init__(self, nodes: Nodes) -> None:
+        self._nodes = nodes
+        self.names: frozenset[str] = frozenset()
+        self.seconds = 0.0
+
+    @property
+    def visited(self) -> int:
+        return self._nodes.visited
+
+    def update(self, step: Step, orders: Orders) -> Mapping[str, Update]:
+        start = time.perf_counter()
+        news = self._nodes.update(step, orders)
+        self.seconds = time.perf_counter() - start
+        changed = (bodies for each in news.values() for bodies in each.resources.values())
+        self.names = frozenset(name for bodies in changed for name in bodies)
+        return news
+
+
 class Bed:
     """One node, of a mesh of its own. `places` are the namespaces of its workloads, by number, and of one more that
     may come later; two beds have no number in common.
@@ -94,11 +118,10 @@ class Bed:
 
     def __init__(self, folder: Path, places: Mapping[int, str], authority: Authority) -> None:
         self._proxies = Proxies(folder)
-        capture = Capture.TRANSPARENT if any(places.values()) else Capture.EXPLICIT
         discovery = self._proxies.discovery
-        self._control = ControlPlane(self._proxies.cache, acknowledgements=discovery, capture=capture)
-        self._configuration = NodeConfiguration(self._proxies.cache, proxy=NODE, mesh=self._control.mesh)
-        self._control.follow(self._configuration.take)
+        self._control = ControlPlane(self._proxies.cache, acknowledgements=discovery)
+        self._nodes = _Timed(Nodes(self._control.mesh))
+        self._control.project(self._nodes, proxy=lambda _: NODE)
         self._places = places
         self._authority = authority
         self.first, *_, self.spare = places
@@ -108,8 +131,9 @@ class Bed:
         """Starts Envoy; returns when it listens."""
         own = [local_workload(number) for number in self._places]
         secrets = node_secrets(self._authority, *(identity_of(each, mesh=DEFAULT_MESH) for each in own))
-        self._control.apply(Reset(SOURCE, (*_namespaces(remote), *own[:-1], *map(remote_workload, range(remote)))))
-        self._reconcile()
+        placements = tuple(_placement(number, path) for number, path in self._places.items())
+        objects: tuple[MeshObject, ...] = (*_namespaces(remote), *own[:-1], *map(remote_workload, range(remote)))
+        self._control.apply(Reset("machine", placements), Reset(SOURCE, objects))
         self.process = await self._proxies.connected(NODE, secrets, workers=len(os.sched_getaffinity(0)))
         await self._proxies.discovery.wait_connected(NODE)
         start = time.perf_counter()
@@ -119,30 +143,25 @@ class Bed:
         return _started(self.process, len(own) - 1, remote, seconds=time.perf_counter() - start)
 
     async def take(self, change: Change) -> Taken:
-        """Carries one change through, as the runtime's `LocalNode` does."""
+        """Carries one change through."""
         before = await self._proxies.counters(NODE, _COUNTERS)
         used = processor_seconds([self.process])
         moments = [time.perf_counter()]
         self._control.apply(change)
         moments.append(time.perf_counter())
-        names = self._reconcile()
-        moments.append(time.perf_counter())
+        names = self._nodes.names
         await self._acknowledged(names)
         moments.append(time.perf_counter())
         used = processor_seconds([self.process]) - used
         await self._accepted()
         after = await self._proxies.counters(NODE, _COUNTERS)
         draining = Draining(*(after[each] for each in DRAINING))
-        decide, render, envoy = (later - earlier for earlier, later in itertools.pairwise(moments))
-        return Taken(decide, render, envoy, used, names, after[RECEIVED] - before[RECEIVED], draining)
+        told, envoy = (later - earlier for earlier, later in itertools.pairwise(moments))
+        render = self._nodes.seconds
+        return Taken(told - render, render, envoy, used, names, after[RECEIVED] - before[RECEIVED], draining)
 
     async def stop(self) -> None:
         await self._proxies.stop()
-
-    def _reconcile(self) -> frozenset[str]:
-        known = self._control.mesh.world.workloads
-        places = {_local_key(number): Placed((), "127.0.0.1", place) for number, place in self._places.items()}
-        return self._configuration.serve({key: place for key, place in places.items() if key in known})
 
     async def _acknowledged(self, names: frozenset[str]) -> None:
         """Looks at these names alone: `wait_acked` looks at all, which at this size is more than Envoy's share."""
@@ -192,6 +211,12 @@ def local_workload(number: int) -> Workload:
     meta = Meta(key.name, key.namespace, labels=pairs({"app": key.name}))
     address = f"127.{high}.{number >> 8}.{number & 255}"
     return Workload(meta, service_account=key.name, ports=(Port(PORT),), addresses=(address,), node="here")
+
+
+def _placement(number: int, namespace: str) -> Placement:
+    capture = Capture.TRANSPARENT if namespace else Capture.EXPLICIT
+    addresses = local_workload(number).addresses
+    return Placement(_local_key(number), "here", addresses, capture, Captor.NODE, "127.0.0.1", namespace)
 
 
 def remote_workload(number: int) -> Workload:

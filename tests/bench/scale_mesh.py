@@ -29,10 +29,11 @@ from typing import NamedTuple
 import msgspec
 
 from peerauth.aio import spawn
-from peerauth.dataplane.resources import LISTENER, Capture, TypeUrl
+from peerauth.dataplane.resources import LISTENER, TypeUrl
 from peerauth.model.changes import Change, Delete, MeshObject, Reset, Upsert, ref_of
 from peerauth.model.inventory import EndpointSlice, Namespace, Port, Service, ServicePort, SliceEndpoint, Workload
 from peerauth.model.meta import Meta
+from peerauth.model.placement import Captor, Capture, Placement
 from peerauth.runtime.control_plane import ControlPlane, proxy_key
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.server import Discovery, DiscoveryServer, UdsBinding
@@ -197,7 +198,7 @@ class Subject:
         self._mesh = mesh
         cache = ResourceCache()
         self._discovery = DiscoveryServer(cache)
-        self.control = ControlPlane(cache, acknowledgements=self._discovery, capture=Capture.TRANSPARENT)
+        self.control = ControlPlane(cache, acknowledgements=self._discovery)
         sidecars = [mesh.workload(number) for number in range(mesh.sidecars)]
         self._proxies = {str(folder / f"sidecar{at}"): proxy_key(each.key) for at, each in enumerate(sidecars)}
         self._silent = {*self._proxies.values()}
@@ -208,7 +209,11 @@ class Subject:
 
     async def start(self) -> Mapping[str, object]:
         """Loads the mesh and opens the sockets; returns what there is, and what loading took."""
-        cost = await self._change(Reset(SOURCE, tuple(self._mesh.objects())))
+        sidecars = [self._mesh.workload(number) for number in range(self._mesh.sidecars)]
+        placements = (
+            Placement(each.key, "here", each.addresses, Capture.TRANSPARENT, Captor.SIDECAR) for each in sidecars
+        )
+        cost = await self._change(Reset("machine", tuple(placements)), Reset(SOURCE, tuple(self._mesh.objects())))
         for path, proxy in self._proxies.items():
             await self._discovery.serve(UdsBinding(Path(path), proxy, (Discovery.AGGREGATED,)))
         return {
@@ -241,9 +246,9 @@ class Subject:
                 await self._all_heard.wait()
                 return msgspec.structs.replace(await self._settled(), resident=resident())
 
-    async def _change(self, change: Change) -> Cost:
+    async def _change(self, *changes: Change) -> Cost:
         self._begin()
-        self.control.apply(change)
+        self.control.apply(*changes)
         return await self._settled()
 
     async def _settled(self) -> Cost:

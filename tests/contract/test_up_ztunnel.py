@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from peerauth.dataplane.resources import Capture
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.connections import Arrival
 from peerauth.model.inventory import Workload
+from peerauth.model.placement import Capture
 from peerauth.model.world import MeshObject
 from rigs.mesh_on_this_machine import CLIENT, FINANCE, WEB, Machine, hammering, machine, objects, policy, until
 from rigs.up_process import peerauth_up

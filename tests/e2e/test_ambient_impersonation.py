@@ -19,11 +19,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from peerauth.agent.commands import run_tool
 from peerauth.agent.echo import listen_tcp
 from peerauth.agent.nft import PROXY_MARK
-from peerauth.dataplane.resources import Capture
 from peerauth.identity.csr import IssuedCertificate, make_csr
 from peerauth.identity.keys import CURVE, private_key_pem
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.connections import Arrival, ConnectionSeen
+from peerauth.model.placement import Capture
 from peerauth.model.world import MeshObject
 from peerauth.probe import ClientCertificate, ProbeTarget, SocketFactory, foreign_certificate
 from peerauth.probe.credentials import client_context
@@ -178,7 +178,7 @@ async def test_an_application_that_sends_from_another_s_address_speaks_with_its_
     """Both workloads are on this node, so the proxy has both certificates."""
     async with mesh_with_an_application(tmp_path) as (running, application):
         web = running.at(WEB, ipv6=ipv6)
-        own = Path(running.mesh.places[CLIENT].namespace).name
+        own = Path(running.mesh.placement(CLIENT).network_namespace).name
         await run_tool("ip", "-n", own, "addr", "add", web, "dev", "lo", *(["nodad"] if ipv6 else []))
         for mode in (S, P, D):
             await running.load(documents(mode))

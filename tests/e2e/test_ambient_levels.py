@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from peerauth.dataplane.resources import Capture
+from peerauth.model.placement import Capture
 from peerauth.policy.reception import ClientKind
 from rigs.captures import both_captures, transparent_only
 from rigs.clients import PATIENCE_S

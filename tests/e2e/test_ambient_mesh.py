@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from peerauth.agent.admin import ask
-from peerauth.dataplane.resources import Capture
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.connections import Arrival
 from peerauth.model.inventory import Workload, WorkloadKey
+from peerauth.model.placement import Capture
 from peerauth.model.world import MeshObject
 from rigs.captures import both_captures, transparent_only
 from rigs.mesh_clients import AMBIENT, differences

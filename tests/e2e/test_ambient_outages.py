@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from peerauth.dataplane.resources import Capture
+from peerauth.model.placement import Capture
 from peerauth.model.world import MeshObject
-from peerauth.runtime.node_proxy import NODE
 from peerauth.xds.server import Discovery, UdsBinding
 from rigs.clients import serial_of
 from rigs.envoycounts import STANDS_STILL, envoy_stats, failed_handshakes
@@ -43,6 +42,12 @@ async def moved(running: Machine) -> dict[str, int]:
     return {name: found[name] for name in STANDS_STILL}
 
 
+def again(running: Machine) -> UdsBinding:
+    """The socket that the node's proxy reaches the control plane by."""
+    node = running.mesh.node()
+    return UdsBinding(node.discovery, node.key, (Discovery.AGGREGATED,))
+
+
 async def test_a_control_plane_that_goes_and_comes_back_is_noticed_by_no_one(tmp_path: Path) -> None:
     async with machine(tmp_path, capture=Capture.TRANSPARENT) as running:
         await running.load(documents(policy("foo", "STRICT", app="finance")))
@@ -54,11 +59,11 @@ async def test_a_control_plane_that_goes_and_comes_back_is_noticed_by_no_one(tmp
             await hammers[0].more(5, "refused")
             before = await moved(running)
             await running.mesh.discovery.stop(running.mesh.node().discovery)
-            await running.mesh.discovery.wait_connected(NODE, connected=False)
+            await running.mesh.discovery.wait_connected(running.mesh.node().key, connected=False)
             assert await running.reaches(FINANCE, 8080, by=CLIENT)
             assert await running.reaches(WEB, 8080)
             await hammers[0].more(5, "refused")
-            await running.mesh.discovery.serve(UdsBinding(running.mesh.node().discovery, NODE, (Discovery.AGGREGATED,)))
+            await running.mesh.discovery.serve(again(running))
             await running.mesh.ready()
             await hammers[0].more(5, "refused")
             assert await moved(running) == before
@@ -73,10 +78,10 @@ async def test_what_was_decided_while_the_control_plane_was_away_is_in_force_whe
         await running.serve(FINANCE, 8080)
         tunnel, plain = await running.dial(FINANCE, 8080, by=CLIENT), await running.dial(FINANCE, 8080)
         await running.mesh.discovery.stop(running.mesh.node().discovery)
-        await running.mesh.discovery.wait_connected(NODE, connected=False)
+        await running.mesh.discovery.wait_connected(running.mesh.node().key, connected=False)
         await running.take(documents(policy("foo", "STRICT")))
         assert await plain.echoes(), "the last good configuration stays in force"
-        await running.mesh.discovery.serve(UdsBinding(running.mesh.node().discovery, NODE, (Discovery.AGGREGATED,)))
+        await running.mesh.discovery.serve(again(running))
         await running.mesh.ready()
         assert await plain.ended()
         assert not await running.reaches(FINANCE, 8080)

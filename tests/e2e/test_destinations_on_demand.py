@@ -21,10 +21,11 @@ from peerauth.agent.netns import MeshNetwork, WorkloadNamespace, socket_in, unsu
 from peerauth.dataplane.envoy.destinations import destination_name, destination_resources
 from peerauth.dataplane.envoy.outbound import on_demand_clusters, on_demand_listeners
 from peerauth.dataplane.envoy.sidecar import render_sidecar
-from peerauth.dataplane.resources import Capture, DeclaredPort, Resources, SidecarWorkload
+from peerauth.dataplane.resources import DeclaredPort, Resources, SidecarWorkload
 from peerauth.dataplane.type_urls import CLUSTER, ENDPOINT, LISTENER
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.connections import Arrival, ConnectionSeen
+from peerauth.model.placement import Capture
 from peerauth.policy.announced import DestinationEndpoint
 from peerauth.policy.destinations import Destination
 from peerauth.policy.outbound import Transport

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from peerauth.dataplane.resources import Capture
+from peerauth.model.placement import Capture
 from peerauth.model.world import MeshObject
 from rigs.captures import both_captures
 from rigs.mesh_clients import SIDECAR, differences

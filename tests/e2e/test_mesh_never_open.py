@@ -15,8 +15,8 @@ import pytest
 
 from peerauth.agent.echo import listen_tcp
 from peerauth.agent.netns import MeshNetwork, WorkloadNamespace, sockets_of
-from peerauth.dataplane.resources import Capture
 from peerauth.model.inventory import Workload
+from peerauth.model.placement import Captor, Capture
 from peerauth.model.world import MeshObject
 from rigs.mesh_on_this_machine import (
     CLIENT,
@@ -89,7 +89,8 @@ async def through_edits_and_a_killed_proxy(running: Machine, hammers: list[Hamme
 
 async def test_explicit_capture(tmp_path: Path) -> None:
     async with machine(tmp_path) as running:
-        places = await running.network.place(dict.fromkeys((CLIENT, FINANCE, WEB), True) | {LEGACY: False})
+        captors = dict.fromkeys((CLIENT, FINANCE, WEB), Captor.SIDECAR) | {LEGACY: Captor.NOBODY}
+        places = {each.workload: each for each in await running.network.place(captors, node="local")}
         address, behind = places[FINANCE].addresses[0], places[FINANCE].application
         strict, other = Ledger(), Ledger()
         async with (
@@ -99,7 +100,7 @@ async def test_explicit_capture(tmp_path: Path) -> None:
         ):
             await asyncio.gather(*(hammer.more(5, "unreachable") for hammer in hammers))
             await running.load(example(STRICT_ON_8080[0]))
-            assert places[FINANCE] == running.mesh.places[FINANCE]
+            assert places[FINANCE] == running.mesh.placement(FINANCE)
             await refused_again(hammers)
             await through_edits_and_a_killed_proxy(running, hammers)
             await running.load(as_another_account(example(STRICT_ON_8080[0])))

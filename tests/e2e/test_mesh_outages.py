@@ -22,10 +22,11 @@ from peerauth.ca.store import open_state
 from peerauth.identity.csr import CsrRefusal, IssuedCertificate
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.inventory import Workload, WorkloadKey
+from peerauth.model.placement import Captor, Placement
 from peerauth.probe.credentials import client_context
 from peerauth.runtime import settings
 from peerauth.runtime.instance import claim
-from peerauth.runtime.networks import LoopbackNetwork, Placed
+from peerauth.runtime.networks import LoopbackNetwork
 from peerauth.runtime.node_agent import NodeAgent
 from peerauth.runtime.tally import Tally
 from peerauth.runtime.verification import probe_credentials
@@ -91,7 +92,9 @@ class Traffic:
 class Detached:
     """Agents with their Envoys in this process, the control plane in another."""
 
-    def __init__(self, folder: Path, agents: dict[WorkloadKey, NodeAgent], places: dict[WorkloadKey, Placed]) -> None:
+    def __init__(
+        self, folder: Path, agents: dict[WorkloadKey, NodeAgent], places: dict[WorkloadKey, Placement]
+    ) -> None:
         self.documents = folder / "documents"
         self.agents = agents
         self.places = places
@@ -106,7 +109,7 @@ class Detached:
 
     async def start(self) -> None:
         sockets = {key: str(agent.discovery) for key, agent in self.agents.items()}
-        proxies = tuple(Proxy(key, place, sockets.get(key, "")) for key, place in self.places.items())
+        proxies = tuple(Proxy(place, sockets.get(key, "")) for key, place in self.places.items())
         plan = msgspec.json.encode(Plan(str(self.documents), proxies)).decode()
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", control_plane_process.__name__, plan),
@@ -141,11 +144,12 @@ class Detached:
 @contextlib.asynccontextmanager
 async def detached(folder: Path, authority: CertificateAuthority) -> AsyncIterator[Detached]:
     workloads = [each for each in objects(EXAMPLE / "mesh.yaml") if isinstance(each, Workload)]
-    captured = {each.key: each.meta.namespace == "foo" for each in workloads}
+    captors = {each.key: Captor.SIDECAR if each.meta.namespace == "foo" else Captor.NOBODY for each in workloads}
     with claim(settings.from_environment().sockets) as instance:
-        places = dict(await LoopbackNetwork(instance.number).place(captured))
+        placed = await LoopbackNetwork(instance.number).place(captors, node="local")
+        places = {each.workload: each for each in placed}
         agents: dict[WorkloadKey, NodeAgent] = {}
-        for number, key in enumerate(key for key in places if captured[key]):
+        for number, key in enumerate(key for key in places if captors[key] is Captor.SIDECAR):
             identity = SpiffeId(TRUST_DOMAIN, key.namespace, key.name)
 
             async def sign(csr: bytes, identity: SpiffeId = identity) -> IssuedCertificate | CsrRefusal:

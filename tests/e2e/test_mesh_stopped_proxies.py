@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 
 from peerauth.agent.supervisor import EnvoySupervisor
+from peerauth.dataplane.envoy import sidecars
 from peerauth.dataplane.envoy.sidecar import render_sidecar
-from peerauth.dataplane.resources import LISTENER, Capture, SidecarWorkload, TypeUrl
+from peerauth.dataplane.resources import LISTENER, SidecarWorkload, TypeUrl
 from peerauth.model.diagnostic import Diagnostic
+from peerauth.model.placement import Capture
 from peerauth.policy.decision import EffectiveMode
-from peerauth.runtime import control_plane
 from peerauth.runtime.answers import Answers
 from peerauth.runtime.control_plane import proxy_key
 from peerauth.runtime.outstanding import Behind, CaughtUp
@@ -159,7 +160,7 @@ async def test_a_proxy_that_refuses_what_closes_a_port_does_not_keep_it_open(
             rendered[LISTENER]["inbound_8080"] = good.replace(b"tcp_proxy.v3.TcpProxy", b"tcp_proxy.v3.TcpCrazy")
         return rendered
 
-    monkeypatch.setattr(control_plane, "render_sidecar", spoiled)
+    monkeypatch.setattr(sidecars, "render_sidecar", spoiled)
     async with machine(tmp_path) as running:
         await running.load(example(policy("foo", P)))
         ledger = await running.serve(FINANCE, 8080, 9000)

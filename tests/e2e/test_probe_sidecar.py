@@ -16,7 +16,8 @@ from peerauth.agent.admin import ask
 from peerauth.agent.echo import EchoApplication, listen_tcp
 from peerauth.agent.netns import MeshNetwork, sockets_of, unsupported
 from peerauth.dataplane.envoy.sidecar import render_sidecar
-from peerauth.dataplane.resources import Capture, DeclaredPort, Endpoint
+from peerauth.dataplane.resources import DeclaredPort, Endpoint
+from peerauth.model.placement import Capture
 from peerauth.policy.reception import ClientKind
 from peerauth.probe import (
     Attempt,

@@ -13,9 +13,10 @@ import pytest
 
 from peerauth.agent.netns import MeshNetwork, WorkloadNamespace, socket_in, unsupported
 from peerauth.dataplane.envoy.sidecar import render_sidecar
-from peerauth.dataplane.resources import Capture, DeclaredPort, Resources
+from peerauth.dataplane.resources import DeclaredPort, Resources
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.connections import Arrival, Event
+from peerauth.model.placement import Capture
 from peerauth.policy.outbound import OutboundPeer, PortTransport, Transport
 from peerauth.telemetry.envoy import parse_connection
 from rigs.clients import Application, Connection, application, client_context

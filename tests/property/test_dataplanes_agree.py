@@ -27,11 +27,12 @@ from xds.type.matcher.v3 import matcher_pb2
 
 from peerauth.dataplane.ambient.node import NodeProxy, NodeWorkload, render_node
 from peerauth.dataplane.envoy.sidecar import render_sidecar
-from peerauth.dataplane.resources import LISTENER, Capture, DeclaredPort, Endpoint, SidecarWorkload
+from peerauth.dataplane.resources import LISTENER, DeclaredPort, Endpoint, SidecarWorkload
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.connections import Arrival
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.peerauth import PeerAuthentication
+from peerauth.model.placement import Capture
 from peerauth.policy.decision import Dataplane, Decision, EffectiveMode
 from peerauth.policy.reception import TUNNELS, ClientKind, reception
 from peerauth.policy.resolve import resolve

@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from judges.ztunnelmodel import MESH_IDENTITY, NOBODY, Connection, Ztunnel
 from peerauth.dataplane.ambient.address import Surroundings, workload_name
+from peerauth.dataplane.ambient.ztunnel import ZtunnelResources
 from peerauth.dataplane.resources import TypeUrl
 from peerauth.model.changes import Delete, MeshObject, Reset, Upsert, ref_of
 from peerauth.model.inventory import Namespace, Workload, WorkloadKey
@@ -25,7 +26,9 @@ from peerauth.model.meta import Meta
 from peerauth.model.peerauth import PeerAuthentication
 from peerauth.policy.decision import Dataplane, EffectiveMode
 from peerauth.policy.mesh import Mesh
+from peerauth.policy.rollout import Orders
 from peerauth.proto import workload_pb2
+from peerauth.runtime.publishing import put
 from peerauth.runtime.ztunnel import ALL_ZTUNNELS, ZtunnelFeed, ztunnel_key
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.session import Session
@@ -101,7 +104,9 @@ class Updates(RuleBasedStateMachine):
         self.connect()
 
     def take(self, said: MeshObject | Delete) -> None:
-        self.feed.update(self.mesh.apply(said if isinstance(said, Delete) else Upsert("test", said)))
+        step = self.mesh.apply(said if isinstance(said, Delete) else Upsert("test", said))
+        for news in self.feed.resources.update(step, Orders()).values():
+            put(self.cache, ALL_ZTUNNELS, news)
 
     def ambient(self) -> Iterator[WorkloadKey]:
         for key in self.mesh.world.workloads:
@@ -282,11 +287,11 @@ class Updates(RuleBasedStateMachine):
         for each in self.ztunnel.open - self.uncovered:
             assert each.identity or not self.closed(self.key_of(each), each.port), f"{each} is still open"
         mesh = Mesh()
-        fresh = ZtunnelFeed(ResourceCache(), mesh=mesh, around=AROUND)
-        fresh.update(mesh.apply(Reset("test", tuple(self.objects.values()))))
-        assert fresh.resources.addresses == self.feed.resources.addresses
+        fresh = ZtunnelResources(mesh, around=AROUND)
+        fresh.update(mesh.apply(Reset("test", tuple(self.objects.values()))), Orders())
+        assert fresh.addresses == self.feed.resources.addresses
         own = {name: body for name, body in self.feed.resources.policies.items() if not name.endswith("-movers")}
-        assert fresh.resources.policies == own
+        assert fresh.policies == own
 
     def policies_of(self, body: bytes) -> list[str]:
         return list(workload_pb2.Workload.FromString(body).authorization_policies)

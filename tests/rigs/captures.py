@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import pytest
 
-from peerauth.dataplane.resources import Capture
+from peerauth.model.placement import Capture
 from rigs.mesh_on_this_machine import NO_ROOT
 
 Test = TypeVar("Test", bound=Callable[..., object])

@@ -13,11 +13,9 @@ from pathlib import Path
 import msgspec
 
 from peerauth.aio import spawn
-from peerauth.dataplane.resources import Capture
-from peerauth.model.inventory import Workload, WorkloadKey
+from peerauth.model.placement import Placement
 from peerauth.model.world import Reset
 from peerauth.runtime.control_plane import ControlPlane, proxy_key
-from peerauth.runtime.networks import Placed
 from peerauth.sources.files import load
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.server import Discovery, DiscoveryServer, UdsBinding
@@ -26,8 +24,7 @@ from peerauth.xds.server import Discovery, DiscoveryServer, UdsBinding
 class Proxy(msgspec.Struct, frozen=True):
     """One workload; `socket` is empty where it has no proxy."""
 
-    key: WorkloadKey
-    place: Placed
+    placement: Placement
     socket: str = ""
 
 
@@ -42,27 +39,21 @@ async def serve(plan: Plan) -> None:
     """Until standard input ends."""
     cache = ResourceCache()
     discovery = DiscoveryServer(cache)
-    plane = ControlPlane(cache, acknowledgements=discovery, capture=Capture.EXPLICIT)
-    places = {proxy.key: proxy.place for proxy in plan.proxies}
-    with_proxy = [proxy for proxy in plan.proxies if proxy.socket]
+    plane = ControlPlane(cache, acknowledgements=discovery)
+    with_proxy = {proxy_key(proxy.placement.workload): proxy.socket for proxy in plan.proxies if proxy.socket}
+    placements = Reset("machine", tuple(proxy.placement for proxy in plan.proxies))
 
     def apply() -> None:
-        loaded = load([plan.documents])
-        placed = [
-            msgspec.structs.replace(each, addresses=places[each.key].addresses) if isinstance(each, Workload) else each
-            for each in loaded.objects
-        ]
-        applications = {key: place.application for key, place in places.items()}
-        plane.apply(Reset("files", tuple(placed)), applications=applications)
+        plane.apply(placements, Reset("files", load([plan.documents]).objects))
 
     apply()
-    for proxy in with_proxy:
-        await discovery.serve(UdsBinding(Path(proxy.socket), proxy_key(proxy.key), (Discovery.AGGREGATED,)))
+    for key, socket in with_proxy.items():
+        await discovery.serve(UdsBinding(Path(socket), key, (Discovery.AGGREGATED,)))
     async with asyncio.TaskGroup() as group:
         roll = spawn(group, plane.run(), name="control plane")
         while True:
-            for proxy in with_proxy:
-                await discovery.wait_connected(proxy_key(proxy.key))
+            for key in with_proxy:
+                await discovery.wait_connected(key)
             await plane.settled()
             print("settled", flush=True)
             if not await asyncio.to_thread(sys.stdin.readline):

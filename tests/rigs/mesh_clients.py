@@ -18,8 +18,8 @@ import msgspec
 
 from peerauth.agent.commands import run_tool
 from peerauth.agent.echo import TLS_MARKER, listen_tcp
-from peerauth.dataplane.resources import Capture
 from peerauth.model.inventory import WorkloadKey
+from peerauth.model.placement import Capture
 from peerauth.policy.reception import ClientKind
 from peerauth.probe import Attempt, ProbeTarget, SocketFactory, attempt
 from rigs.mesh_on_this_machine import CLIENT, FINANCE, WEB, Ledger, Machine, application
@@ -98,7 +98,7 @@ def _another_workload(running: Machine, key: WorkloadKey, port: int, ipv6: bool)
 
 
 def _loopback(running: Machine, key: WorkloadKey, port: int, ipv6: bool) -> str:
-    own = running.mesh.places[key].application
+    own = running.mesh.placement(key).application
     return ProbeTarget(own or ("::1" if ipv6 else "127.0.0.1"), port).authority
 
 
@@ -148,7 +148,7 @@ async def witnesses(running: Machine, ports: Iterable[tuple[WorkloadKey, int]]) 
     came: Counter[Arrival] = Counter()
     async with contextlib.AsyncExitStack() as stack:
         for key, port in ports:
-            place = running.mesh.places[key]
+            place = running.mesh.placement(key)
             at = (*place.addresses, "127.0.0.1", "::1") if _redirected(running) else (place.application,)
             for address in at:
                 listener = listen_tcp(address, port, sockets=running.network.sockets(key))
@@ -165,14 +165,14 @@ async def take_address(running: Machine, victim: WorkloadKey, *, before: Iterabl
         return
     outside = Path(running.network.outside_namespace).name
     link = json.loads(await run_tool("ip", "-n", outside, "-json", "link", "show", "dev", "eth0"))[0]["address"]
-    addresses = running.mesh.places[victim].addresses
+    addresses = running.mesh.placement(victim).addresses
     # Deprecated: no socket gets it that does not ask for it.
     how = "dev eth0 nodad valid_lft forever preferred_lft 0"
     taken = "".join(f"addr replace {each}/{128 if ':' in each else 32} {how}\n" for each in addresses)
     await run_tool("ip", "-n", outside, "-batch", "-", text=taken)
     led = "".join(f"neigh replace {address} lladdr {link} dev eth0\n" for address in addresses)
     for key in before:
-        await run_tool("ip", "-n", Path(running.mesh.places[key].namespace).name, "-batch", "-", text=led)
+        await run_tool("ip", "-n", Path(running.mesh.placement(key).network_namespace).name, "-batch", "-", text=led)
 
 
 def bound_to(address: str, sockets: SocketFactory) -> SocketFactory:

@@ -23,10 +23,10 @@ from peerauth.agent.netns import unsupported
 from peerauth.agent.supervisor import find_envoy
 from peerauth.ca.service import CertificateAuthority
 from peerauth.ca.store import open_state
-from peerauth.dataplane.resources import Capture
 from peerauth.identity.x509 import SVID_LIFETIME
 from peerauth.model.connections import ConnectionSeen
 from peerauth.model.inventory import Sidecar, WorkloadKey
+from peerauth.model.placement import Capture
 from peerauth.model.world import MeshObject, Reset
 from peerauth.probe import Credentials, SocketFactory
 from peerauth.probe.credentials import ClientCertificate, client_context
@@ -216,7 +216,7 @@ class Machine:
     async def serve(self, key: WorkloadKey, *ports: int, ledger: Ledger | None = None) -> Ledger:
         """An application behind ports of a workload, where the workload's application has to listen."""
         ledger = ledger or Ledger()
-        place = self.mesh.places[key]
+        place = self.mesh.placement(key)
         for port in ports:
             for address in (place.application,) if place.application else place.addresses:
                 listener = listen_tcp(address, port, sockets=self.network.sockets(key))
@@ -225,7 +225,7 @@ class Machine:
 
     def at(self, key: WorkloadKey, *, ipv6: bool = False) -> str:
         """A workload's address, as others dial it."""
-        return next(address for address in self.mesh.places[key].addresses if (":" in address) is ipv6)
+        return next(address for address in self.mesh.placement(key).addresses if (":" in address) is ipv6)
 
     async def dial(
         self,

@@ -35,7 +35,9 @@ from peerauth.identity.x509 import certificate_pem
 from peerauth.model.changes import Change, MeshObject, Upsert
 from peerauth.model.inventory import Namespace, Port, Workload
 from peerauth.policy.mesh import Mesh
-from peerauth.runtime.ztunnel import ZtunnelFeed, ztunnel_key
+from peerauth.policy.rollout import Orders
+from peerauth.runtime.publishing import put
+from peerauth.runtime.ztunnel import ALL_ZTUNNELS, ZtunnelFeed, ztunnel_key
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.server import DiscoveryServer, ServerCertificate, TlsBinding
 from peerauth.xds.wire import ADDRESS, AUTHORIZATION
@@ -86,7 +88,8 @@ class ZtunnelMesh:
         """Objects as a source says them; each is a step of its own."""
         for each in objects:
             change = Upsert("test", each) if not isinstance(each, Change) else each
-            self.feed.update(self.mesh.apply(change))
+            for news in self.feed.resources.update(self.mesh.apply(change), Orders()).values():
+                put(self.cache, ALL_ZTUNNELS, news)
 
     async def acknowledged(self, name: str = "finance") -> None:
         """Waits until a workload's ztunnel has everything, and fails if it refused something."""

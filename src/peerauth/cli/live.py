@@ -16,9 +16,9 @@ from peerauth.cli.proved import because, decider, proof_lines
 from peerauth.cli.render import BLANK, MODE_ROLES, Cell, Line, Role, columns, count, line, painter
 from peerauth.cli.screen import Screen
 from peerauth.cli.visible import visible
-from peerauth.dataplane.resources import Capture
 from peerauth.model.connections import Arrival, ConnectionSeen
 from peerauth.model.diagnostic import Diagnostic, Severity
+from peerauth.model.placement import Capture
 from peerauth.policy.decision import Decision
 from peerauth.policy.index import DecisionChange
 from peerauth.runtime.control_plane import Applied
@@ -209,7 +209,7 @@ def state_lines(mesh: LocalMesh, tally: Tally) -> list[Line]:
             rows.append(
                 [
                     (str(key), Role.STRONG),
-                    mesh.places[key].addresses[0],
+                    mesh.placement(key).addresses[0],
                     "others" if port is None else str(port),
                     mode_cell(decision, port),
                     *(str(seen.get(arrival, 0)) for arrival, _ in ARRIVALS),

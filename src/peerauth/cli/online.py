@@ -21,8 +21,8 @@ from peerauth.cli.outlet import LogHandler
 from peerauth.cli.proved import proof_lines
 from peerauth.cli.render import writer
 from peerauth.cli.visible import complaint
-from peerauth.dataplane.resources import Capture
 from peerauth.errors import PeerAuthError
+from peerauth.model.placement import Capture
 from peerauth.model.schema.meshconfig import go_duration
 from peerauth.runtime import probing, settings
 from peerauth.runtime.up import Options

@@ -11,13 +11,13 @@ import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
 
 from peerauth.dataplane.resources import (
-    Capture,
     DeclaredPort,
     EgressPort,
     Endpoint,
     SidecarWorkload,
 )
 from peerauth.model.inventory import EgressListener, Service, ServicePort, Workload, WorkloadKey
+from peerauth.model.placement import Capture, Placement
 from peerauth.model.world import World, target_number
 from peerauth.policy.announced import DestinationEndpoint
 from peerauth.policy.decision import Decision
@@ -28,26 +28,21 @@ DEFAULT_BIND = "127.0.0.1"
 
 def assemble(
     workload: Workload,
+    placement: Placement,
     *,
     world: World,
     decision: Decision,
-    capture: Capture,
     peers: Mapping[WorkloadKey, OutboundPeer],
-    application: str = "",
 ) -> SidecarWorkload:
-    """Everything `workload`'s sidecar depends on.
-
-    `application` is the address at which its application listens in explicit capture, where the workload's own
-    belongs to the proxy. `peers` holds every workload of the mesh as its clients see it.
-    """
-    transparent = capture is Capture.TRANSPARENT
+    """Everything `workload`'s sidecar depends on. `peers` holds every workload of the mesh as its clients see it."""
+    transparent = placement.capture is Capture.TRANSPARENT
     return SidecarWorkload(
         key=workload.key,
         identity=identity_of(workload, mesh=world.mesh),
         addresses=workload.addresses,
         decision=decision,
-        declared=tuple(_declared(workload, world=world, capture=capture, application=application)),
-        capture=capture,
+        declared=tuple(_declared(workload, placement, world=world)),
+        capture=placement.capture,
         mesh=world.mesh,
         egress=tuple(_egress(workload, world=world, peers=peers)),
         peers=_reachable(peers, by=workload.key) if transparent else (),
@@ -63,14 +58,23 @@ def _reachable(peers: Mapping[WorkloadKey, OutboundPeer], *, by: WorkloadKey) ->
     )
 
 
-def _declared(workload: Workload, *, world: World, capture: Capture, application: str) -> Iterator[DeclaredPort]:
+def namespaces_dialled(workload: Workload, *, world: World) -> frozenset[str]:
+    """The namespaces of the hosts that a workload's egress listeners name; `*` is any."""
+    sidecar = world.sidecar_of(workload)
+    listeners = (listener for listener in (sidecar.egress if sidecar else ()) if listener.port is not None)
+    named = (host.rpartition("/")[0] for listener in listeners for host in listener.hosts)
+    return frozenset(workload.meta.namespace if namespace == "." else namespace for namespace in named)
+
+
+def _declared(workload: Workload, placement: Placement, *, world: World) -> Iterator[DeclaredPort]:
+    explicit = placement.capture is Capture.EXPLICIT
     own = workload.addresses[0] if workload.addresses else ""
-    where = own if capture is Capture.TRANSPARENT else application
+    where = placement.application if explicit else own
     for port in world.declared_ports(workload):
         if port.endpoint:
             yield DeclaredPort(port.number, parse_endpoint(port.endpoint, own=where))
         else:
-            yield DeclaredPort(port.number, Endpoint(where, port.number) if capture is Capture.EXPLICIT else None)
+            yield DeclaredPort(port.number, Endpoint(where, port.number) if explicit else None)
 
 
 def parse_endpoint(text: str, *, own: str) -> Endpoint | None:

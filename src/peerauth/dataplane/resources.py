@@ -8,7 +8,6 @@ caller's. Names of types are those of the xDS protocol, version 3.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import StrEnum
 
 import msgspec
 from google.protobuf.message import Message
@@ -17,6 +16,7 @@ from peerauth.dataplane.type_urls import CLUSTER, LISTENER, SECRET, TypeUrl
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.mesh import DEFAULT_MESH, MeshConfig
+from peerauth.model.placement import Capture
 from peerauth.policy.announced import DestinationEndpoint
 from peerauth.policy.decision import Decision
 from peerauth.policy.outbound import OutboundPeer
@@ -27,17 +27,6 @@ Resources = Mapping[TypeUrl, Mapping[str, bytes]]
 """Serialized resources by type, then by name; names ascend. The bytes are the resource itself, not wrapped in an Any.
 
 Types stand in the order they must be sent in: clusters before the listeners that use them."""
-
-
-class Capture(StrEnum):
-    """How connections get to the sidecar.
-
-    EXPLICIT: it binds the workload's own address and declared ports. TRANSPARENT: the workload's network namespace
-    redirects whatever arrives or leaves.
-    """
-
-    EXPLICIT = "explicit"
-    TRANSPARENT = "transparent"
 
 
 class Endpoint(msgspec.Struct, frozen=True, order=True):

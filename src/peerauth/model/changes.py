@@ -27,11 +27,13 @@ from peerauth.model.inventory import (
 )
 from peerauth.model.mesh import DEFAULT_REVISION, Injector, MeshConfig
 from peerauth.model.peerauth import PeerAuthentication
+from peerauth.model.placement import Placement
 
 MeshObject = (
     PeerAuthentication
     | Namespace
     | Workload
+    | Placement
     | Service
     | ServiceAccount
     | EndpointSlice
@@ -67,10 +69,6 @@ def ref_of(obj: MeshObject) -> ObjectRef:
     names several.
     """
     match obj:
-        case MeshConfig():
-            return ObjectRef("MeshConfig", "", obj.revision)
-        case Injector():
-            return ObjectRef("RevisionTag", "", obj.tag) if obj.tag else ObjectRef("Injector", "", obj.revision)
         case Workload():
             return ObjectRef(obj.kind, obj.meta.namespace, obj.meta.name)
         case ApiServerTarget():
@@ -78,8 +76,20 @@ def ref_of(obj: MeshObject) -> ObjectRef:
             return ObjectRef(obj.kind, obj.meta.namespace, name)
         case PassedOver():
             return ObjectRef(f"{obj.kind}.{obj.group}", obj.meta.namespace, obj.meta.name)
+        case MeshConfig() | Injector() | Placement():
+            return _ref_of_no_document(obj)
         case _:
             return ObjectRef(type(obj).__name__, obj.meta.namespace, obj.meta.name)
+
+
+def _ref_of_no_document(obj: MeshConfig | Injector | Placement) -> ObjectRef:
+    match obj:
+        case MeshConfig():
+            return ObjectRef("MeshConfig", "", obj.revision)
+        case Injector():
+            return ObjectRef("RevisionTag", "", obj.tag) if obj.tag else ObjectRef("Injector", "", obj.revision)
+        case Placement(workload):
+            return ObjectRef("Placement", workload.namespace, f"{workload.kind}/{workload.name}")
 
 
 class Upsert(msgspec.Struct, frozen=True):

@@ -44,6 +44,7 @@ from peerauth.model.lookups import AddressIndex, WorkloadLookups
 from peerauth.model.mesh import DEFAULT_MESH, Injector, MeshConfig, Meshes
 from peerauth.model.meta import Origin, age_of
 from peerauth.model.peerauth import PeerAuthentication
+from peerauth.model.placement import Placement
 from peerauth.model.selectors import SelectorIndex
 from peerauth.model.tables import Name, Table, name_of
 
@@ -80,7 +81,8 @@ class World:
     """Everything known. The tables are read-only to everyone but `apply`.
 
     `mesh` is the configuration of the default revision among `meshes`: a mesh that is run here has one.
-    Whose word stands when two sources speak of one object is said in `changes`.
+    Whose word stands when two sources speak of one object is said in `changes`. `workloads` have the node and the
+    addresses of their placements, where there is one; what their documents say of these counts for nothing then.
     """
 
     def __init__(self) -> None:
@@ -88,6 +90,7 @@ class World:
         self.mesh: MeshConfig = DEFAULT_MESH
         self.namespaces: dict[str, Namespace] = {}
         self.workloads: Table[WorkloadKey, Workload] = Table(Workload, lambda workload: workload.key)
+        self.placements: dict[WorkloadKey, Placement] = {}
         self.policies: Table[Name, PeerAuthentication] = Table(PeerAuthentication, name_of)
         self.services: Table[Name, Service] = Table(Service, name_of)
         self.service_accounts: Table[Name, ServiceAccount] = Table(ServiceAccount, name_of)
@@ -99,6 +102,7 @@ class World:
         self.api_targets: Table[ObjectRef, ApiServerTarget] = Table(ApiServerTarget, ref_of)
         self.passed_over: Table[ObjectRef, PassedOver] = Table(PassedOver, ref_of)
         self._ledger = Ledger()
+        self._described: dict[WorkloadKey, Workload] = {}  # those with a placement, as their documents have them
         self._selecting: dict[type[MeshObject], SelectorIndex[Name]] = {
             Service: SelectorIndex(),
             Sidecar: SelectorIndex(),
@@ -124,7 +128,7 @@ class World:
 
     def apply(self, *changes: Change) -> tuple[Edit, ...]:
         """Takes changes in, as one; returns what they really changed, for those who keep something derived from it."""
-        edits = self._ledger.apply(*changes)
+        edits = self._as_placed(self._ledger.apply(*changes))
         self._services_by_name = {}
         for edit in edits:
             if edit.before is not None:
@@ -207,6 +211,42 @@ class World:
         numbers.update([listener.port for listener in sidecar.ingress] if sidecar else ())
         return tuple(sorted(numbers))
 
+    def _as_placed(self, edits: tuple[Edit, ...]) -> tuple[Edit, ...]:
+        """The edits, those of workloads as placements have them; a placement that moves a workload edits it too."""
+        moved = [side.workload for edit in edits if isinstance(side := edit.after or edit.before, Placement)]
+        if not moved and not self.placements:
+            return edits
+        described: dict[WorkloadKey, Workload | None] = {
+            key: self._described.get(key) or self.workloads[key] for key in moved if key in self.workloads
+        }
+        others: list[Edit] = []
+        for edit in edits:
+            match edit:
+                case Edit(_, _, Workload() as after):
+                    described[after.key] = after
+                case Edit(_, Workload() as before, None):
+                    described[before.key] = None
+                case _:
+                    others.append(edit)
+                    self._take_placement(edit)
+        return (*others, *(edit for key, workload in described.items() for edit in self._placed(key, workload)))
+
+    def _take_placement(self, edit: Edit) -> None:
+        if isinstance(edit.after, Placement):
+            self.placements[edit.after.workload] = edit.after
+        elif isinstance(edit.before, Placement):
+            del self.placements[edit.before.workload]
+
+    def _placed(self, key: WorkloadKey, described: Workload | None) -> Iterator[Edit]:
+        """What becomes of a workload that is described so now, or not at all."""
+        self._described.pop(key, None)
+        before, after, placement = self.workloads.get(key), described, self.placements.get(key)
+        if described is not None and placement is not None:
+            self._described[key] = described
+            after = msgspec.structs.replace(described, addresses=placement.addresses, node=placement.node)
+        if before != after:
+            yield Edit(ObjectRef(key.kind, key.namespace, key.name), before, after)
+
     def _take_meshes(self, meshes: Meshes) -> None:
         self.meshes, self.mesh = meshes, meshes.of(meshes.default)
 
@@ -231,6 +271,8 @@ class World:
                 self._take_meshes(self.meshes.without(obj))
             case Namespace():
                 del self.namespaces[obj.meta.name]
+            case Placement():
+                pass  # taken in before the edits that follow from it
             case _:
                 self._tables[type(obj)].drop(obj)
         if isinstance(obj, Service | Sidecar) and obj.selector:

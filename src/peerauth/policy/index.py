@@ -91,6 +91,13 @@ class PolicyIndex:
         """Every workload and its decision."""
         return ((key, found.decision) for key, found in self._class_of.items())
 
+    def selected(self, selector: Labels, *, namespace: str) -> Iterator[WorkloadKey]:
+        """The workloads of a namespace whose labels contain every pair of a selector; an empty one selects all."""
+        within = self._classes.in_namespace(namespace)
+        for found in self._classes.candidates(selector, namespace=namespace) if selector else within:
+            if selector <= found.key.labels:
+                yield from found.members
+
     def revisions(self) -> frozenset[str]:
         """The revisions that decide for a workload of the mesh."""
         decisions = [found.decision for found in self._classes]

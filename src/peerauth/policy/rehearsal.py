@@ -93,5 +93,8 @@ def _speakers(looser: Iterable[DecisionChange], edits: Iterable[Edit]) -> Iterat
 
 def _files_of(edit: Edit) -> Iterator[str]:
     for side in (edit.before, edit.after):
-        if side is not None:
-            yield side.origin.file if isinstance(side, MeshConfig | Injector) else side.meta.origin.file
+        match side:
+            case MeshConfig() | Injector():
+                yield side.origin.file
+            case Workload() | Namespace():
+                yield side.meta.origin.file

@@ -8,9 +8,10 @@ import socket
 from collections.abc import Iterable, Mapping
 
 from peerauth.agent.echo import EchoApplication
-from peerauth.dataplane.resources import Capture, Endpoint
+from peerauth.dataplane.resources import Endpoint
 from peerauth.errors import PlatformError
 from peerauth.model.inventory import WorkloadKey
+from peerauth.model.placement import Capture
 from peerauth.runtime.networks import Network
 
 

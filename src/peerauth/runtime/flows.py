@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 import msgspec
 
-from peerauth.dataplane.resources import Capture
 from peerauth.model.connections import Arrival, ConnectionSeen
 from peerauth.model.inventory import WorkloadKey
+from peerauth.model.placement import Capture
 from peerauth.policy.decision import EffectiveMode
 from peerauth.policy.outbound import transport_to
 from peerauth.policy.reception import ClientKind, reception
@@ -75,7 +75,7 @@ def _dialled(mesh: LocalMesh) -> Iterator[Flow]:
     for server in mesh.served():
         for client in _clients(mesh, server):
             for declared in plane.declared(server):
-                where = mesh.places[server].addresses[0]
+                where = mesh.placement(server).addresses[0]
                 yield _flow(plane, client, server, dialled=(where, declared.number), port=declared.number)
 
 
@@ -100,7 +100,8 @@ def _flow(
 
 def _listened(mesh: LocalMesh) -> Iterator[Flow]:
     plane = mesh.control_plane
-    owners = {address: key for key, place in mesh.places.items() for address in place.addresses}
+    workloads = plane.mesh.world.workloads
+    owners = {address: key for key, workload in workloads.items() for address in workload.addresses}
     for client in plane.sidecars():
         for listener in plane.egress(client):
             # With several endpoints the proxy chooses; which one it will be cannot be said beforehand.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,15 +25,16 @@ from peerauth.dataplane.resources import DeclaredPort, Endpoint
 from peerauth.errors import PlatformError
 from peerauth.identity.csr import CsrRefusal, IssuedCertificate
 from peerauth.identity.spiffe import SpiffeId
-from peerauth.model.inventory import Workload, WorkloadKey
-from peerauth.model.world import MeshObject, Reset
-from peerauth.policy.mesh import Mesh
+from peerauth.model.inventory import WorkloadKey
+from peerauth.model.placement import Captor, Placement
+from peerauth.model.world import Reset
+from peerauth.policy.decision import Dataplane, Decision
 from peerauth.policy.outbound import identity_of
 from peerauth.runtime.applications import Applications, undeclared_port
 from peerauth.runtime.control_plane import Applied, ControlPlane, proxy_key
 from peerauth.runtime.local_node import LocalNode
-from peerauth.runtime.local_ztunnel import NODE_NAME, LocalZtunnel
-from peerauth.runtime.networks import Network, Placed
+from peerauth.runtime.local_ztunnel import LocalZtunnel
+from peerauth.runtime.networks import Network
 from peerauth.runtime.node_agent import NodeAgent
 from peerauth.runtime.node_proxy import NodeProxy
 from peerauth.runtime.outstanding import Process
@@ -41,22 +42,25 @@ from peerauth.xds.cache import ResourceCache
 from peerauth.xds.server import Discovery, DiscoveryServer, UdsBinding
 from peerauth.xds.wire import ProxyKey
 
+PLACEMENTS = "this machine"
+"""The source of where workloads run."""
+
 
 class _Running(msgspec.Struct):
     """An agent at work, and what it was started for: with another of these it must be started anew."""
 
     agent: NodeAgent
     identity: SpiffeId
-    place: Placed
+    placement: Placement
     task: asyncio.Task[None]
 
 
 class LocalMesh:
     """One mesh. Use it as `async with mesh.running():`, then `apply` as often as the documents change.
 
-    `ztunnel` is a binary of Istio's ztunnel, to serve the ambient workloads instead of an Envoy; it takes transparent
-    capture. `on_line` gets every line of every access log, `on_outage` every end of a proxy and every
-    return. `folder` is private and short (Unix sockets lie in it).
+    `node` is what this machine is called in it. `ztunnel` is a binary of Istio's ztunnel, to serve ambient workloads
+    instead of an Envoy; it takes transparent capture. `on_line` gets every line of every access log, `on_outage` every
+    end of a proxy and every return. `folder` is private and short (Unix sockets lie in it).
     """
 
     def __init__(
@@ -71,10 +75,12 @@ class LocalMesh:
         on_line: Callable[[bytes], None],
         on_outage: OnOutage = untold,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        node: str = "local",
     ) -> None:
         self.network = network
         self.authority = authority
         self._folder = folder
+        self._node_name = node
         self._envoy = envoy
         self._on_line = on_line
         self._on_outage = on_outage
@@ -82,19 +88,14 @@ class LocalMesh:
         self._cache = ResourceCache()
         self.discovery = DiscoveryServer(self._cache)
         self._processes: dict[ProxyKey, EnvoySupervisor] = {}
-        self.control_plane = ControlPlane(
-            self._cache, acknowledgements=self.discovery, capture=network.capture, processes=self._process
-        )
+        self.control_plane = ControlPlane(self._cache, acknowledgements=self.discovery, processes=self._process)
         self._applications = Applications(network) if with_applications else None
         self._agents: dict[WorkloadKey, _Running] = {}
         self._node = self._envoy_node() if ztunnel is None else self._ztunnel_node(ztunnel)
         self._group: asyncio.TaskGroup | None = None
         self._applying = asyncio.Lock()
-        self._documents = Mesh()  # as they are, without places
-        self._said: dict[str, Reset] = {}
         self._unfinished: dict[str, Reset] = {}
         self._numbers = iter(range(1_000_000))
-        self.places: Mapping[WorkloadKey, Placed] = {}
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[LocalMesh]:
@@ -150,30 +151,30 @@ class LocalMesh:
         return applied
 
     async def _make_it_be(self) -> Applied:
-        self._documents.apply(*self._unfinished.values())
-        self._said.update(self._unfinished)
-        captured = {key: decision.dataplane.enforces for key, decision in self._documents.decisions.items()}
-        places = await self.network.place(captured)
-        moved = {key for key, place in places.items() if place != self.places.get(key)}
-        self.places = places
-        applied = self.control_plane.apply(
-            *(
-                Reset(source, tuple(_placed(obj, places) for obj in said.objects))
-                for source, said in self._said.items()
-                if source in self._unfinished or any(isinstance(o, Workload) and o.key in moved for o in said.objects)
-            ),
-            applications={key: place.application for key, place in places.items()},
-        )
-        await self._reconcile_agents()
-        await self._node.reconcile(places, group=self._tasks())
+        """What is decided says for whose proxy a workload is placed; what it is placed for, that proxy is told.
+
+        Who is to give an address up has done so before another is told to take it.
+        """
+        plane = self.control_plane
+        applied = plane.apply(*self._unfinished.values())
+        decided = {key: _captor(decision) for key, decision in plane.mesh.decisions.items()}
+        placements = await self.network.place(decided, node=self._node_name)
+        await self._stop_agents(placements)
+        placed = plane.apply(Reset(PLACEMENTS, placements))
+        await self._start_agents()
+        await self._node.reconcile(group=self._tasks())
         if self._applications is not None:
             await self._applications.serve(self._application_ports())
-        return applied
+        return Applied(applied.decisions, applied.proxies | placed.proxies)
 
     async def ready(self) -> None:
         """Waits until every Envoy is live and has what the control plane has for it. Raises ProxyError."""
         await asyncio.gather(self._node.ready(), *(running.agent.ready() for running in self._agents.values()))
         await self.control_plane.settled()
+
+    def placement(self, key: WorkloadKey) -> Placement:
+        """Where a workload runs here; KeyError if it does not."""
+        return self.control_plane.mesh.world.placements[key]
 
     def served(self) -> tuple[WorkloadKey, ...]:
         """The workloads that a proxy serves here: sidecars, and those of the node's proxy."""
@@ -212,9 +213,9 @@ class LocalMesh:
 
     def _envoy_node(self) -> LocalNode | LocalZtunnel:
         return LocalNode(
-            self._cache,
             self.discovery,
             plane=self.control_plane,
+            node=self._node_name,
             folder=self._folder / "node",
             envoy=self._envoy,
             sign=self._signer,
@@ -228,6 +229,7 @@ class LocalMesh:
             self._cache,
             self.discovery,
             plane=self.control_plane,
+            node=self._node_name,
             folder=self._folder / "node",
             binary=binary,
             authority=self.authority,
@@ -239,20 +241,24 @@ class LocalMesh:
     def _process(self, proxy: ProxyKey) -> Process | None:
         return self._node.process if proxy == self._node.key else self._processes.get(proxy)
 
-    async def _reconcile_agents(self) -> None:
-        wanted = {key: self._identity(key) for key in self.control_plane.sidecars()}
+    async def _stop_agents(self, placements: Iterable[Placement]) -> None:
+        """Stops those whose workload is gone, has no sidecar any more, or is another or elsewhere now."""
+        wanted = {each.workload: each for each in placements if each.captor is Captor.SIDECAR}
         for key, running in tuple(self._agents.items()):
-            if (wanted.get(key), self.places.get(key)) != (running.identity, running.place):
+            placement = wanted.get(key)
+            if placement is None or (self._identity(key), placement) != (running.identity, running.placement):
                 await self._stop(key)
-                if key not in wanted:
-                    await self.discovery.wait_connected(proxy_key(key), connected=False)
-                    self.discovery.forget(proxy_key(key))
-        for key, identity in wanted.items():
+            if placement is None:
+                await self.discovery.wait_connected(proxy_key(key), connected=False)
+                self.discovery.forget(proxy_key(key))
+
+    async def _start_agents(self) -> None:
+        for key in self.control_plane.sidecars():
             if key not in self._agents:
-                await self._start(key, identity)
+                await self._start(key, self._identity(key))
 
     async def _start(self, key: WorkloadKey, identity: SpiffeId) -> None:
-        place = self.places[key]
+        placement = self.placement(key)
         agent = NodeAgent(
             key,
             identity=identity,
@@ -261,7 +267,7 @@ class LocalMesh:
             sign=self._signer(identity),
             on_line=self._on_line,
             on_outage=self._on_outage,
-            network_namespace=place.namespace,
+            network_namespace=placement.network_namespace,
             now=self._now,
         )
         await agent.open()
@@ -271,7 +277,7 @@ class LocalMesh:
             await agent.close()
             raise
         task = spawn(self._tasks(), agent.run(), name=f"{key}: agent")
-        self._agents[key] = _Running(agent, identity, place, task)
+        self._agents[key] = _Running(agent, identity, placement, task)
         self._processes[proxy_key(key)] = agent.supervisor
 
     def _tasks(self) -> asyncio.TaskGroup:
@@ -304,13 +310,17 @@ class LocalMesh:
             spare = undeclared_port(self.network.capture, (port.number for port in declared))
             if spare is not None:
                 declared.append(DeclaredPort(spare))
-            own = self.places[key].application or workload.addresses[0]
+            own = self.placement(key).application or workload.addresses[0]
             found[key] = tuple(port.endpoint or Endpoint(own, port.number) for port in declared)
         return found
 
 
-def _placed(obj: MeshObject, places: Mapping[WorkloadKey, Placed]) -> MeshObject:
-    """The object with the node and the addresses it has on this machine, whatever its document says."""
-    if not isinstance(obj, Workload):
-        return obj
-    return msgspec.structs.replace(obj, addresses=places[obj.key].addresses, node=NODE_NAME)
+def _captor(decision: Decision) -> Captor:
+    """Whose proxy is to capture the traffic of a workload about which this was decided."""
+    match decision.dataplane:
+        case Dataplane.SIDECAR:
+            return Captor.SIDECAR
+        case Dataplane.AMBIENT:
+            return Captor.NODE
+        case _:
+            return Captor.NOBODY

@@ -8,7 +8,7 @@ its node. The key that signs tokens is made for the run, and nobody else has it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -28,17 +28,13 @@ from peerauth.errors import PlatformError
 from peerauth.identity.keys import CURVE
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.inventory import WorkloadKey
-from peerauth.policy.decision import Dataplane
-from peerauth.policy.mesh import Step
-from peerauth.policy.strictness import closed_by
+from peerauth.model.placement import Captor
 from peerauth.runtime.control_plane import ControlPlane
-from peerauth.runtime.networks import Placed
 from peerauth.runtime.ztunnel import ZtunnelFeed, ztunnel_key
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.server import DiscoveryServer, ServerCertificate, TlsBinding
-from peerauth.xds.wire import ADDRESS, AUTHORIZATION
+from peerauth.xds.wire import ADDRESS, AUTHORIZATION, ProxyKey
 
-NODE_NAME = "local"
 HOSTNAME = "control-plane.peerauth.internal"
 NAMESPACE, SERVICE_ACCOUNT = "istio-system", "ztunnel"
 TOKEN_LIFETIME = timedelta(hours=24)
@@ -47,12 +43,11 @@ RENEWAL_SECONDS = 3600.0
 
 
 class LocalZtunnel:
-    """One ztunnel for all ambient workloads that have a place here. `reconcile` after every change of the world.
+    """One ztunnel for all ambient workloads that are placed on a node. `reconcile` after every change.
 
     To be made before the world has anything in it. `folder` is private to this run and short enough for sockets.
     """
 
-    key = ztunnel_key(NODE_NAME)
     title = "ztunnel"
 
     def __init__(
@@ -61,6 +56,7 @@ class LocalZtunnel:
         discovery: DiscoveryServer,
         *,
         plane: ControlPlane,
+        node: str,
         folder: Path,
         binary: Path,
         authority: CertificateAuthority,
@@ -68,6 +64,8 @@ class LocalZtunnel:
         on_outage: OnOutage = untold,
         now: Callable[[], datetime],
     ) -> None:
+        self.key = ztunnel_key(node)
+        self._node = node
         self._discovery = discovery
         self._folder = folder
         self._binary = binary
@@ -76,7 +74,7 @@ class LocalZtunnel:
         self._on_outage = on_outage
         self._now = now
         self._feed = ZtunnelFeed(cache, mesh=plane.mesh)
-        plane.follow(self._take)
+        plane.project(self._feed.resources, proxy=ProxyKey, members=lambda _: (self.key,))
         self._plane = plane
         self._token_key = ec.generate_private_key(CURVE)
         self._serving: ServingCertificate | None = None
@@ -90,25 +88,29 @@ class LocalZtunnel:
         """The workloads that ztunnel serves."""
         return self._workloads
 
-    async def reconcile(self, places: Mapping[WorkloadKey, Placed], *, group: asyncio.TaskGroup) -> None:
-        """Hands over the namespaces of the ambient workloads that have one.
+    async def reconcile(self, *, group: asyncio.TaskGroup) -> None:
+        """Hands over the namespaces of the ambient workloads that are placed here.
 
         What the control plane says of them has been told before, by `ControlPlane.apply`.
         """
-        ambient = self._plane.ambient()
-        wanted = tuple(key for key, place in sorted(places.items()) if place.namespace and key in ambient)
-        self._workloads = wanted
+        world = self._plane.mesh.world
+        here = {
+            key: placement.network_namespace
+            for key, placement in sorted(world.placements.items())
+            if placement.node == self._node and placement.captor is Captor.NODE and placement.network_namespace
+        }
+        self._workloads = tuple(here)
         self._zds.serve(
             NodeWorkload(
-                uid=places[key].namespace,
+                uid=namespace,
                 name=key.name,
                 namespace=key.namespace,
-                service_account=self._plane.mesh.world.workloads[key].service_account,
-                network_namespace=places[key].namespace,
+                service_account=world.workloads[key].service_account,
+                network_namespace=namespace,
             )
-            for key in wanted
+            for key, namespace in here.items()
         )
-        if self._task is None and wanted:
+        if self._task is None and here:
             launch = await self._prepare()
             self.supervisor = Supervisor(launch, on_line=self._on_line, on_outage=self._on_outage)
             self._task = spawn(group, self._run(self.supervisor), name="ztunnel")
@@ -126,11 +128,6 @@ class LocalZtunnel:
     def process(self) -> Supervisor[ZtunnelLaunch] | None:
         """Ztunnel's process, once there is an ambient workload."""
         return self.supervisor
-
-    def _take(self, step: Step) -> None:
-        news = self._feed.update(step)
-        told = {AUTHORIZATION: news.policies.keys(), ADDRESS: news.addresses.keys()}
-        self._plane.outstanding.tell(self.key, told, closes=closed_by(step.decisions, on=Dataplane.AMBIENT))
 
     def stop(self) -> None:
         """Begins to end ztunnel, if it runs; its task group waits for it."""
@@ -163,7 +160,7 @@ class LocalZtunnel:
         )
         launch = ZtunnelLaunch(
             binary=self._binary,
-            node=NODE_NAME,
+            node=self._node,
             control_plane=f"127.0.0.1:{port}",
             hostname=HOSTNAME,
             roots=self._folder / "roots.pem",
@@ -192,7 +189,7 @@ class LocalZtunnel:
 
     def _write_credentials(self, launch: ZtunnelLaunch) -> None:
         identity = SpiffeId(self._authority.trust_domain, NAMESPACE, SERVICE_ACCOUNT)
-        caller = Caller(identity, NODE_NAME)
+        caller = Caller(identity, self._node)
         token = issue_token(caller, key=self._token_key, now=self._now(), lifetime=TOKEN_LIFETIME)
         replace_file(launch.token, token.encode())
         replace_file(launch.roots, self._authority.roots_pem)

@@ -12,25 +12,15 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Protocol, Self
 
-import msgspec
-
 from peerauth.agent.netns import MeshNetwork, WorkloadNamespace, sockets_of
-from peerauth.dataplane.resources import Capture
 from peerauth.model.inventory import WorkloadKey
+from peerauth.model.placement import Captor, Capture, Placement
 from peerauth.probe import SocketFactory
 from peerauth.runtime.placement import LoopbackPlan
 
 
-class Placed(msgspec.Struct, frozen=True):
-    """Where one workload lives: its addresses, its application's (empty: the same), its namespace's path or empty."""
-
-    addresses: tuple[str, ...]
-    application: str = ""
-    namespace: str = ""
-
-
 class Network(Protocol):
-    """Gives workloads places; an async context manager that takes them back. Raises PlatformError."""
+    """Places workloads on this machine; an async context manager that takes all back. Raises PlatformError."""
 
     capture: Capture
 
@@ -39,10 +29,8 @@ class Network(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-    async def place(self, workloads: Mapping[WorkloadKey, bool]) -> Mapping[WorkloadKey, Placed]:
-        """The place of each workload (True: a proxy of ours captures its traffic); keeps those that have one, frees
-        those that are gone.
-        """
+    async def place(self, workloads: Mapping[WorkloadKey, Captor], *, node: str) -> tuple[Placement, ...]:
+        """Places each workload for whoever is to capture its traffic; keeps those that are so, frees what is gone."""
         ...
 
     def sockets(self, key: WorkloadKey) -> SocketFactory:
@@ -75,12 +63,19 @@ class LoopbackNetwork:
     ) -> None:
         pass
 
-    async def place(self, workloads: Mapping[WorkloadKey, bool]) -> Mapping[WorkloadKey, Placed]:
+    async def place(self, workloads: Mapping[WorkloadKey, Captor], *, node: str) -> tuple[Placement, ...]:
         """Two loopback addresses each; without a proxy the application has the workload's own."""
-        return {
-            key: Placed((place.address,), place.application if workloads[key] else place.address)
+        return tuple(
+            Placement(
+                key,
+                node,
+                (place.address,),
+                self.capture,
+                workloads[key],
+                application=place.address if workloads[key] is Captor.NOBODY else place.application,
+            )
             for key, place in self._plan.place(workloads).items()
-        }
+        )
 
     def sockets(self, key: WorkloadKey) -> SocketFactory:
         """Ordinary sockets: every workload is on this machine's loopback."""
@@ -121,20 +116,24 @@ class NamespaceNetwork:
     ) -> None:
         await self._network.__aexit__(kind, error, trace)
 
-    async def place(self, workloads: Mapping[WorkloadKey, bool]) -> Mapping[WorkloadKey, Placed]:
+    async def place(self, workloads: Mapping[WorkloadKey, Captor], *, node: str) -> tuple[Placement, ...]:
         """A namespace each; one whose redirection is to change is made anew, closed first."""
+        redirected = {key: captor is not Captor.NOBODY for key, captor in sorted(workloads.items())}
         for key, (namespace, captured) in tuple(self._made.items()):
-            if workloads.get(key) is not captured:
+            if redirected.get(key) is not captured:
                 del self._made[key]
                 await self._network.remove(namespace)
-        for key, captured in sorted(workloads.items()):
+        for key, captured in redirected.items():
             if key not in self._made:
                 self._times[key] += 1
                 # A path never comes to mean another namespace: a proxy that knows it could still be in the old one.
                 again = f"-{self._times[key]}" if self._times[key] > 1 else ""
                 name = f"{key.namespace}/{key.name}-{key.kind.lower()}{again}"
                 self._made[key] = (await self._network.add(name, capture=captured), captured)
-        return {key: Placed(made.addresses, namespace=made.path) for key, (made, _) in self._made.items()}
+        return tuple(
+            Placement(key, node, made.addresses, self.capture, workloads[key], network_namespace=made.path)
+            for key, (made, _) in sorted(self._made.items())
+        )
 
     def sockets(self, key: WorkloadKey) -> SocketFactory:
         """Sockets that belong to the workload's namespace."""

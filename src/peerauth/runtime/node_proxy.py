@@ -27,7 +27,10 @@ from peerauth.xds.cache import ResourceCache
 from peerauth.xds.server import Discovery, DiscoveryServer, UdsBinding
 from peerauth.xds.wire import ProxyKey
 
-NODE = ProxyKey("node~local")
+
+def node_key(node: str) -> ProxyKey:
+    """The node id of a node's Envoy."""
+    return ProxyKey(f"node~{node}")
 
 
 class _Held(msgspec.Struct):
@@ -38,12 +41,13 @@ class _Held(msgspec.Struct):
 class NodeProxy:
     """One node's agent. `run` keeps everything going until it is cancelled; `hold` says for which identities.
 
-    `folder` is private to this run and short enough for sockets. `sign` gives the signer of an identity. `on_line`
-    gets each line of the access log.
+    `key` is who it is to the discovery server. `folder` is private to this run and short enough for sockets. `sign`
+    gives the signer of an identity. `on_line` gets each line of the access log.
     """
 
     def __init__(
         self,
+        key: ProxyKey,
         *,
         folder: Path,
         envoy: Path,
@@ -52,6 +56,7 @@ class NodeProxy:
         on_outage: OnOutage = untold,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        self.key = key
         self.discovery = folder / "xds.sock"
         self._secrets = folder / "sds.sock"
         sockets = Sockets(admin=str(folder / "admin.sock"), xds=str(self.discovery), sds=str(self._secrets))
@@ -67,7 +72,7 @@ class NodeProxy:
                 name="node proxy",
                 binary=envoy,
                 bootstrap=folder / "bootstrap.json",
-                configuration=bootstrap(NODE, cluster="node", sockets=sockets),
+                configuration=bootstrap(key, cluster="node", sockets=sockets),
                 admin=folder / "admin.sock",
                 log=folder / "envoy.log",
                 # Both ends of a tunnel within the node are this one process.
@@ -79,7 +84,7 @@ class NodeProxy:
 
     async def open(self) -> None:
         """Opens the socket that the Envoy gets its certificates from. Raises PlatformError; ends with `run`."""
-        await self._server.serve(UdsBinding(self._secrets, NODE, (Discovery.SECRETS,)))
+        await self._server.serve(UdsBinding(self._secrets, self.key, (Discovery.SECRETS,)))
 
     async def run(self) -> None:
         """Keeps the certificates current and the Envoy running; on the way out all is stopped."""
@@ -121,7 +126,7 @@ class NodeProxy:
             return  # `run` does it
         for identity in self._held.keys() - self._wanted:
             self._held.pop(identity).task.cancel()
-            self._cache.update(NODE, SECRET, {}, removed=[identity.uri])
+            self._cache.update(self.key, SECRET, {}, removed=[identity.uri])
         for identity in sorted(self._wanted - self._held.keys()):
             certificate = WorkloadCertificate(
                 identity,
@@ -134,4 +139,4 @@ class NodeProxy:
             self._held[identity] = _Held(certificate, task)
 
     def _publish(self, name: str, secret: bytes) -> None:
-        self._cache.update(NODE, SECRET, {name: secret})
+        self._cache.update(self.key, SECRET, {name: secret})

@@ -54,7 +54,7 @@ def describe(mesh: LocalMesh, *, paths: tuple[str, ...], authority: Path) -> Run
         authority=str(authority.resolve()),
         outside=mesh.network.outside_namespace,
         workloads=tuple(
-            RunningWorkload(key, mesh.places[key].addresses, tuple(port.number for port in plane.declared(key)))
+            RunningWorkload(key, mesh.placement(key).addresses, tuple(port.number for port in plane.declared(key)))
             for key in mesh.served()
         ),
     )

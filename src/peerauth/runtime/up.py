@@ -21,12 +21,12 @@ from peerauth.agent.outage import Outage
 from peerauth.agent.supervisor import find_envoy
 from peerauth.aio import spawn
 from peerauth.ca.service import CertificateAuthority
-from peerauth.dataplane.resources import Capture
 from peerauth.errors import SourceError
 from peerauth.identity.x509 import SVID_LIFETIME, Issuer
 from peerauth.model.connections import ConnectionSeen
 from peerauth.model.diagnostic import Diagnostic, Severity
 from peerauth.model.mesh import meshes_of
+from peerauth.model.placement import Capture
 from peerauth.model.source import News, Source
 from peerauth.probe import Credentials
 from peerauth.runtime.answers import Answers

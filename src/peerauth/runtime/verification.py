@@ -124,7 +124,7 @@ def ports_to_prove(mesh: LocalMesh) -> tuple[PortToProve, ...]:
         declared = [port.number for port in plane.declared(key)]
         spare = undeclared_port(mesh.network.capture, declared)
         for number in [*declared, *([] if spare is None else [spare])]:
-            address = mesh.places[key].addresses[0]
+            address = mesh.placement(key).addresses[0]
             found.append(PortToProve(key, address, number, number in declared, plane.mesh.decisions.decision(key)))
     return tuple(found)
 

@@ -1,8 +1,8 @@
 """The mesh's ztunnels: who they are, what they are told, and which identities they may have certificates for.
 
 Composes the resources (`dataplane.ambient.ztunnel`), the cache that the discovery server reads, the certificate service
-and the tokens that both know their callers by. The owner of the mesh calls `update` with each step; sockets are the
-caller's (`DiscoveryServer.serve_tls`).
+and the tokens that both know their callers by. The owner of the mesh publishes `resources` for `ALL_ZTUNNELS`; sockets
+are the caller's (`DiscoveryServer.serve_tls`).
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from peerauth.ca.grpc_service import CertificateService
 from peerauth.ca.node_token import check_token
 from peerauth.ca.service import CertificateAuthority
 from peerauth.dataplane.ambient.address import Surroundings
-from peerauth.dataplane.ambient.ztunnel import ResourceChange, ZtunnelResources
+from peerauth.dataplane.ambient.ztunnel import EVERY_ZTUNNEL, ZtunnelResources
 from peerauth.dataplane.resources import TypeUrl
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.policy.decision import Dataplane
-from peerauth.policy.mesh import Mesh, Step
+from peerauth.policy.mesh import Mesh
 from peerauth.policy.outbound import identity_of
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.server import Authenticator, Unauthenticated, bearer_token
 from peerauth.xds.stream import Context
-from peerauth.xds.wire import ADDRESS, AUTHORIZATION, ZTUNNEL_NODE, ProxyKey
+from peerauth.xds.wire import ADDRESS, ZTUNNEL_NODE, ProxyKey
 
-ALL_ZTUNNELS = ProxyKey("all ztunnels")
+ALL_ZTUNNELS = ProxyKey(EVERY_ZTUNNEL)
 """The group whose resources every ztunnel has."""
 
 
@@ -42,21 +42,13 @@ def ztunnel_key(node: str) -> ProxyKey:
 
 
 class ZtunnelFeed:
-    """What ztunnels are told of one mesh; `resources` is for reading."""
+    """What ztunnels are told of one mesh: `resources`, and what goes with which name."""
 
     def __init__(self, cache: ResourceCache, *, mesh: Mesh, around: Surroundings = IN_KUBERNETES) -> None:
         self.resources = ZtunnelResources(mesh, around=around)
         self._cache = cache
         self._mesh = mesh
         cache.relate(ALL_ZTUNNELS, self._related)
-
-    def update(self, step: Step) -> ResourceChange:
-        """Tells the ztunnels what follows from a step that the mesh has taken already."""
-        news = self.resources.update(step)
-        for type_url, bodies in ((AUTHORIZATION, news.policies), (ADDRESS, news.addresses)):
-            present = {name: body for name, body in bodies.items() if body is not None}
-            self._cache.update(ALL_ZTUNNELS, type_url, present, removed=bodies.keys() - present.keys())
-        return news
 
     def placed(self, node: str) -> frozenset[SpiffeId]:
         """The identities of the ambient workloads that run on a node: all that its proxy may have certificates for."""

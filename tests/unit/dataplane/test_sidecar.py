@@ -23,12 +23,12 @@ from peerauth.dataplane.envoy.sidecar import render_sidecar
 from peerauth.dataplane.resources import (
     CLUSTER,
     LISTENER,
-    Capture,
     DeclaredPort,
     EgressPort,
     Endpoint,
     SidecarWorkload,
 )
+from peerauth.model.placement import Capture
 from peerauth.policy.announced import DestinationEndpoint
 from peerauth.policy.decision import EffectiveMode
 from peerauth.policy.outbound import OutboundPeer, Transport

@@ -13,9 +13,10 @@ from envoy.extensions.transport_sockets.tls.v3 import common_pb2, tls_pb2
 from peerauth.dataplane.ambient.node import HbonePeer, NodeProxy, NodeWorkload, render_node
 from peerauth.dataplane.envoy import tls
 from peerauth.dataplane.envoy.sidecar import render_sidecar
-from peerauth.dataplane.resources import CLUSTER, LISTENER, Capture, EgressPort, Resources
+from peerauth.dataplane.resources import CLUSTER, LISTENER, EgressPort, Resources
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.mesh import DEFAULT_MESH
+from peerauth.model.placement import Capture
 from peerauth.policy.announced import DestinationEndpoint
 from peerauth.policy.outbound import OutboundPeer, Transport
 from samples.sidecars import CLIENT, FINANCE, decided, sidecar

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import NamedTuple
+
 import msgspec
 
 from peerauth.dataplane.ambient.address import Surroundings
 from peerauth.dataplane.ambient.authorization import movers_name, policy_name_of
-from peerauth.dataplane.ambient.ztunnel import ResourceChange, ZtunnelResources
+from peerauth.dataplane.ambient.ztunnel import EVERY_ZTUNNEL, ZtunnelResources
+from peerauth.dataplane.projection import Update
+from peerauth.dataplane.type_urls import ADDRESS, AUTHORIZATION
 from peerauth.model.changes import Change, Delete, MeshObject, Upsert, ref_of
 from peerauth.model.inventory import EndpointSlice, Port, Service, ServicePort, SliceEndpoint, Workload
 from peerauth.policy.mesh import Mesh
+from peerauth.policy.rollout import Orders
 from peerauth.proto import workload_pb2 as pb
 from samples.meshes import meta, namespace, pairs, policy
 
@@ -31,6 +37,13 @@ HOST = "foo/bank.foo.svc.cluster.local"
 AMBIENT = namespace("foo", {"istio.io/dataplane-mode": "ambient"})
 
 
+class ResourceChange(NamedTuple):
+    """What one step changed, by resource name; a body of None is a resource that is gone."""
+
+    policies: Mapping[str, bytes | None]
+    addresses: Mapping[str, bytes | None]
+
+
 class Told:
     """A mesh and what ztunnels are told of it."""
 
@@ -41,7 +54,9 @@ class Told:
             self.apply(each)
 
     def apply(self, said: MeshObject | Change) -> ResourceChange:
-        return self.resources.update(self.mesh.apply(said if isinstance(said, Change) else Upsert("test", said)))
+        step = self.mesh.apply(said if isinstance(said, Change) else Upsert("test", said))
+        told = self.resources.update(step, Orders()).get(EVERY_ZTUNNEL, Update())
+        return ResourceChange(told.resources.get(AUTHORIZATION, {}), told.resources.get(ADDRESS, {}))
 
     def workload(self, name: str = UID) -> pb.Workload:
         return pb.Address.FromString(self.resources.addresses[name]).workload

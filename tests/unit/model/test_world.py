@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,6 +24,7 @@ from peerauth.model.inventory import (
 )
 from peerauth.model.mesh import DEFAULT_MESH, Injector, MeshConfig
 from peerauth.model.meta import Origin, age_of
+from peerauth.model.placement import Captor, Capture, Placement
 from peerauth.model.tables import Name
 from peerauth.model.world import DeclaredPort, World
 from samples.meshes import ROOT, changes, meta, namespace, objects, pairs, policy, workload
@@ -210,3 +212,63 @@ def test_lookups_agree_with_looking_at_everything(history: list[Change]) -> None
         root = [s for s in sidecars if not s.selector and s.meta.namespace == world.mesh.root_namespace]
         expected = min(selecting or broad or root, key=lambda one: age_of(one.meta), default=None)
         assert world.sidecar_of(found) == expected
+
+
+FINANCE_KEY = WorkloadKey("foo", "finance")
+BY_DOCUMENT = Workload(FINANCE.meta, addresses=("10.0.0.1",), node="by document")
+
+
+def at(address: str) -> Placement:
+    return Placement(FINANCE_KEY, "here", (address,), Capture.EXPLICIT)
+
+
+def placed_at(address: str) -> Workload:
+    return Workload(FINANCE.meta, addresses=(address,), node="here")
+
+
+def test_a_workload_is_where_its_placement_says_whichever_came_first() -> None:
+    for order in ((BY_DOCUMENT, at("127.0.0.1")), (at("127.0.0.1"), BY_DOCUMENT)):
+        world = World()
+        edits = [edit for said in order for edit in world.apply(Upsert("test", said))]
+        assert world.workloads[FINANCE_KEY] == placed_at("127.0.0.1")
+        assert world.placements == {FINANCE_KEY: at("127.0.0.1")}
+        assert [edit.after for edit in edits if edit.ref.kind == "Pod"][-1] == placed_at("127.0.0.1")
+
+
+def test_a_placement_that_moves_a_workload_is_an_edit_of_the_workload_too() -> None:
+    world = world_of(BY_DOCUMENT, at("127.0.0.1"))
+    edits = world.apply(Upsert("test", at("127.0.0.2")))
+    assert {edit.ref: (edit.before, edit.after) for edit in edits} == {
+        ref_of(at("")): (at("127.0.0.1"), at("127.0.0.2")),
+        ref_of(FINANCE): (placed_at("127.0.0.1"), placed_at("127.0.0.2")),
+    }
+
+
+def test_a_placement_that_moves_nothing_edits_itself_alone() -> None:
+    world = world_of(BY_DOCUMENT, at("127.0.0.1"))
+    edits = world.apply(Upsert("test", msgspec.structs.replace(at("127.0.0.1"), captor=Captor.SIDECAR)))
+    assert [edit.ref for edit in edits] == [ref_of(at(""))]
+
+
+def test_without_its_placement_a_workload_is_where_its_document_says() -> None:
+    world = world_of(at("127.0.0.1"))
+    world.apply(Upsert("documents", BY_DOCUMENT))
+    world.apply(Reset("test"))
+    assert world.workloads[FINANCE_KEY] == BY_DOCUMENT
+    assert world.placements == {}
+
+
+def test_a_document_that_says_another_address_of_a_placed_workload_changes_nothing() -> None:
+    world = world_of(BY_DOCUMENT, at("127.0.0.1"))
+    assert world.apply(Upsert("test", Workload(FINANCE.meta, addresses=("10.0.0.9",)))) == ()
+    world.apply(Delete("test", ref_of(at(""))))
+    assert world.workloads[FINANCE_KEY].addresses == ("10.0.0.9",)
+
+
+def test_a_placement_outlives_its_workload_and_is_not_one() -> None:
+    world = world_of(BY_DOCUMENT, at("127.0.0.1"))
+    [gone] = world.apply(Delete("test", ref_of(FINANCE)))
+    assert (gone.before, gone.after) == (placed_at("127.0.0.1"), None)
+    assert not world.workloads
+    world.apply(Upsert("test", BY_DOCUMENT))
+    assert world.workloads[FINANCE_KEY] == placed_at("127.0.0.1")

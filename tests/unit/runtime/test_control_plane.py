@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-import msgspec
 import pytest
 
 from peerauth.aio import spawn
-from peerauth.dataplane.resources import CLUSTER, LISTENER, Capture
+from peerauth.dataplane.resources import CLUSTER, LISTENER
 from peerauth.model.changes import Change, Delete, ObjectRef, Reset, Upsert
-from peerauth.model.inventory import Port, Workload, WorkloadKey
+from peerauth.model.inventory import Port, WorkloadKey
 from peerauth.model.mesh import MeshConfig
+from peerauth.model.placement import Captor, Capture, Placement
 from peerauth.policy.decision import EffectiveMode
 from peerauth.runtime import control_plane
 from peerauth.runtime.control_plane import ControlPlane, proxy_key
@@ -27,9 +27,10 @@ WEB = WorkloadKey("foo", "web")
 LEDGER = WorkloadKey("foo", "ledger")
 
 
-def placed(name: str, address: str) -> Workload:
+def placed(name: str, address: str) -> Reset:
+    """What the source of a workload of its own says: that it is there, and where."""
     made = workload(f"foo/{name}", {"app": name}, ports=(Port(8080), Port(9000)))
-    return msgspec.structs.replace(made, addresses=(address,))
+    return Reset(name, (made, Placement(made.key, "here", (address,), Capture.TRANSPARENT, Captor.SIDECAR)))
 
 
 def says(mode: str, **ports: str) -> Change:
@@ -61,11 +62,9 @@ async def plane(
 ) -> AsyncIterator[ControlPlane]:
     """finance and web, both with sidecars; finance is DISABLE. Nothing is in flight to wait for."""
     monkeypatch.setattr(control_plane, "IN_FLIGHT_SECONDS", 0)
-    made = ControlPlane(
-        cache, acknowledgements=proxies, capture=Capture.TRANSPARENT, processes=proxies.process, sleep=clock.sleep
-    )
-    mesh = (namespace("foo", {"istio-injection": "enabled"}), placed("finance", "10.0.0.1"), placed("web", "10.0.0.2"))
-    made.apply(Reset("test", mesh))
+    made = ControlPlane(cache, acknowledgements=proxies, processes=proxies.process, sleep=clock.sleep)
+    injected = Upsert("test", namespace("foo", {"istio-injection": "enabled"}))
+    made.apply(injected, placed("finance", "10.0.0.1"), placed("web", "10.0.0.2"))
     made.apply(says("DISABLE"))
     async with asyncio.TaskGroup() as group:
         running = spawn(group, made.run(), name="control plane")
@@ -163,7 +162,7 @@ async def test_a_stage_does_not_wait_for_that_of_another_workload(
 ) -> None:
     """Each has its own five seconds, from when its change was taken in."""
     plane.apply(Upsert("test", policy("foo/ledger", "DISABLE", selector={"app": "ledger"})))
-    plane.apply(Upsert("test", placed("ledger", "10.0.0.3")))
+    plane.apply(placed("ledger", "10.0.0.3"))
     proxies.connect(proxy_key(LEDGER))
     await settled(plane)
     proxies.still.add(proxy_key(WEB))
@@ -196,7 +195,7 @@ async def test_a_workload_that_goes_away_during_a_stage_ends_it(
     proxies.still.add(proxy_key(WEB))
     plane.apply(says("STRICT"))
     await idle()
-    plane.apply(Delete("test", ObjectRef("Pod", "foo", "finance")))
+    plane.apply(Delete("finance", ObjectRef("Pod", "foo", "finance")))
     proxies.go_on(proxy_key(WEB))
     await settled(plane)
     assert plane.sidecars() == (WEB,)
@@ -243,7 +242,7 @@ async def test_an_edit_of_the_mesh_configuration_reaches_the_clients(plane: Cont
     for auto_mtls in (False, True):
         before = versions(cache, WEB)
         applied = plane.apply(Upsert("test", MeshConfig(enable_auto_mtls=auto_mtls)))
-        assert WEB in applied.proxies
+        assert proxy_key(WEB) in applied.proxies
         assert versions(cache, WEB) != before
 
 
@@ -256,7 +255,7 @@ async def test_a_policy_that_changes_nothing_reaches_no_proxy(plane: ControlPlan
 async def test_only_the_selected_workload_is_told_when_clients_need_not_change(plane: ControlPlane) -> None:
     plane.apply(says("PERMISSIVE"))
     await settled(plane)
-    assert plane.apply(says("STRICT")).proxies == {FINANCE}
+    assert plane.apply(says("STRICT")).proxies == {proxy_key(FINANCE)}
 
 
 async def test_a_workload_that_leaves_the_mesh_keeps_no_configuration(

@@ -14,12 +14,11 @@ import pytest
 
 from peerauth.aio import spawn
 from peerauth.ca.service import CertificateAuthority
-from peerauth.dataplane.resources import Capture
-from peerauth.model.inventory import Namespace, Workload
-from peerauth.model.world import Reset, Upsert
+from peerauth.model.inventory import Namespace, Workload, WorkloadKey
+from peerauth.model.placement import Captor, Capture, Placement
+from peerauth.model.world import MeshObject, Reset, Upsert
 from peerauth.runtime.control_plane import ControlPlane
-from peerauth.runtime.local_ztunnel import NODE_NAME, LocalZtunnel
-from peerauth.runtime.networks import Placed
+from peerauth.runtime.local_ztunnel import LocalZtunnel
 from peerauth.runtime.outstanding import Behind, CaughtUp
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.server import DiscoveryServer
@@ -89,7 +88,6 @@ async def served(folder: Path) -> AsyncIterator[tuple[LocalZtunnel, ControlPlane
     plane = ControlPlane(
         cache,
         acknowledgements=discovery,
-        capture=Capture.TRANSPARENT,
         processes=lambda _: node.process,
         sleep=lambda seconds: asyncio.sleep(seconds / 10),
     )
@@ -98,6 +96,7 @@ async def served(folder: Path) -> AsyncIterator[tuple[LocalZtunnel, ControlPlane
         cache,
         discovery,
         plane=plane,
+        node="here",
         folder=folder / "node",
         binary=binary,
         authority=authority,
@@ -114,27 +113,28 @@ async def served(folder: Path) -> AsyncIterator[tuple[LocalZtunnel, ControlPlane
         await discovery.stop()
 
 
-def ambient(*names: str) -> Reset:
-    """Workloads of an ambient namespace."""
-    workloads = (
-        Workload(meta(f"foo/{name}"), addresses=(f"10.0.0.{number}",), node=NODE_NAME)
-        for number, name in enumerate(names, start=1)
-    )
-    return Reset("test", (Namespace(meta("foo", {"istio.io/dataplane-mode": "ambient"})), *workloads))
-
-
-def namespace(path: Path) -> str:
-    """A file that stands for a network namespace."""
-    path.touch()
-    return str(path)
+def ambient(*names: str, folder: Path) -> Reset:
+    """Workloads of an ambient namespace, placed for the node's proxy; files stand for their network namespaces."""
+    objects: list[MeshObject] = [Namespace(meta("foo", {"istio.io/dataplane-mode": "ambient"}))]
+    for number, name in enumerate(names, start=1):
+        (folder / name).touch()
+        placement = Placement(
+            WorkloadKey("foo", name),
+            "here",
+            (f"10.0.0.{number}",),
+            Capture.TRANSPARENT,
+            Captor.NODE,
+            network_namespace=str(folder / name),
+        )
+        objects += [Workload(meta(f"foo/{name}")), placement]
+    return Reset("test", tuple(objects))
 
 
 async def test_it_is_ready_when_it_has_the_workloads_and_what_is_said_of_them(tmp_path: Path) -> None:
     async with served(tmp_path) as (node, plane, group):
         for names in (("finance",), ("finance", "web"), ("web",)):
-            plane.apply(ambient(*names))
-            places = {key: Placed((), namespace=namespace(tmp_path / key.name)) for key in plane.mesh.world.workloads}
-            await node.reconcile(places, group=group)
+            plane.apply(ambient(*names, folder=tmp_path))
+            await node.reconcile(group=group)
             async with asyncio.timeout(20):
                 await node.ready()
             assert [key.name for key in node.workloads()] == list(names)
@@ -151,9 +151,8 @@ async def test_one_that_stands_still_while_a_port_is_closed_is_ended_and_starts_
     async with served(tmp_path) as (node, plane, group):
         said: asyncio.Queue[Behind | CaughtUp] = asyncio.Queue()
         plane.outstanding.follow(said.put_nowait)
-        plane.apply(ambient("finance"))
-        places = {key: Placed((), namespace=namespace(tmp_path / key.name)) for key in plane.mesh.world.workloads}
-        await node.reconcile(places, group=group)
+        plane.apply(ambient("finance", folder=tmp_path))
+        await node.reconcile(group=group)
         await soon("ztunnel has all", node.ready())
         assert node.process is not None
         with stopped(node.process.pid):
@@ -168,7 +167,7 @@ async def test_one_that_stands_still_while_a_port_is_closed_is_ended_and_starts_
 
 async def test_without_ambient_workloads_nothing_is_started(tmp_path: Path) -> None:
     async with served(tmp_path) as (node, _, group):
-        await node.reconcile({}, group=group)
+        await node.reconcile(group=group)
         await node.ready()
         assert node.supervisor is None
         assert not (tmp_path / "node").exists()

@@ -1,4 +1,4 @@
-"""Everything the mesh's ztunnels are told, kept up to date edit by edit: a state machine without I/O.
+"""Everything the mesh's ztunnels are told, kept up to date step by step: a projection.
 
 All ztunnels are told the same. Each needs all addresses to reach them; each gets all policies too, because which
 workloads are its own is decided by its own settings, and a policy that it lacked would be an open door.
@@ -23,8 +23,15 @@ from peerauth.dataplane.ambient.address import (
     workload_address,
     workload_name,
 )
-from peerauth.dataplane.ambient.authorization import class_policy, movers_name, movers_policy, policy_name_of
+from peerauth.dataplane.ambient.authorization import (
+    class_policy,
+    movers_name,
+    movers_policy,
+    policy_name_of,
+)
 from peerauth.dataplane.ambient.lookup import NOWHERE, Lookup, Place
+from peerauth.dataplane.projection import Update
+from peerauth.dataplane.type_urls import ADDRESS, AUTHORIZATION
 from peerauth.model.changes import Edit
 from peerauth.model.inventory import EndpointSlice, Service, Workload, WorkloadKey
 from peerauth.model.mesh import Injector, MeshConfig
@@ -33,13 +40,11 @@ from peerauth.model.world import target_number
 from peerauth.policy.decision import Dataplane
 from peerauth.policy.index import DecisionChange
 from peerauth.policy.mesh import Mesh, Step
+from peerauth.policy.rollout import Orders
+from peerauth.policy.strictness import closed_by
 
-
-class ResourceChange(msgspec.Struct, frozen=True):
-    """What one step changed, by resource name; a body of None is a resource that is gone."""
-
-    policies: Mapping[str, bytes | None] = {}
-    addresses: Mapping[str, bytes | None] = {}
+EVERY_ZTUNNEL = "all ztunnels"
+"""Who reads what is published: there is one group."""
 
 
 class _Stale(msgspec.Struct):
@@ -58,6 +63,7 @@ class ZtunnelResources:
     """
 
     def __init__(self, mesh: Mesh, *, around: Surroundings) -> None:
+        self.visited = 0
         self.policies: dict[str, bytes] = {}
         self.addresses: dict[str, bytes] = {}
         self.lookup = Lookup()
@@ -69,8 +75,8 @@ class ZtunnelResources:
         self._members: dict[str, dict[WorkloadKey, None]] = {}
         self._movers: dict[str, dict[WorkloadKey, None]] = {}
 
-    def update(self, step: Step) -> ResourceChange:
-        """Takes one step of the mesh; returns the resources that it made different."""
+    def update(self, step: Step, orders: Orders) -> Mapping[str, Update]:
+        """What is new for all ztunnels. Nothing is staged: clients tunnel to an ambient workload under every mode."""
         stale = _Stale()
         for change in step.decisions:
             self._take_decision(change, stale)
@@ -94,7 +100,14 @@ class ZtunnelResources:
             name = service_name(service, around=self._around)
             before_addresses[name] = self.addresses.get(name)
             self._describe_service(service, name)
-        return ResourceChange(_news(before_policies, self.policies), _news(before_addresses, self.addresses))
+        self.visited = len(stale.workloads) + len(stale.services) + len(stale.policies) + len(stale.movers)
+        changed = {
+            AUTHORIZATION: _news(before_policies, self.policies),
+            ADDRESS: _news(before_addresses, self.addresses),
+        }
+        if not any(changed.values()):
+            return {}
+        return {EVERY_ZTUNNEL: Update(changed, tuple(closed_by(step.decisions, on=Dataplane.AMBIENT)))}
 
     def workloads_on(self, node: str) -> tuple[WorkloadKey, ...]:
         """The workloads of a node, whatever their data plane."""
@@ -128,9 +141,8 @@ class ZtunnelResources:
                     pass
 
     def _behind(self, service: Service) -> Iterator[WorkloadKey]:
-        for workload in self._world.workloads.in_namespace(service.meta.namespace).values():
-            if service.selector and service.selector <= workload.meta.labels:
-                yield workload.key
+        if service.selector:
+            yield from self._decisions.selected(service.selector, namespace=service.meta.namespace)
         for slice_ in self._world.endpoint_slices.in_namespace(service.meta.namespace).values():
             if slice_.service == service.meta.name:
                 yield from self._listed(slice_)

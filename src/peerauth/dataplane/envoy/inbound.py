@@ -21,7 +21,8 @@ from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 from google.protobuf import duration_pb2
 
 from peerauth.dataplane.envoy import accesslog, hbone, parts, tls
-from peerauth.dataplane.resources import Capture, DeclaredPort, Endpoint, SidecarWorkload
+from peerauth.dataplane.resources import DeclaredPort, Endpoint, SidecarWorkload
+from peerauth.model.placement import Capture
 from peerauth.policy.decision import Dataplane, EffectiveMode
 
 ANY = "any"

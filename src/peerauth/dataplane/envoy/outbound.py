@@ -26,8 +26,9 @@ from xds.type.matcher.v3 import matcher_pb2
 from peerauth.dataplane.envoy import accesslog, filterstate, hops, matching, parts, tls
 from peerauth.dataplane.envoy.captured import REMEMBER_SOURCE, lead
 from peerauth.dataplane.envoy.hbone import MAX_STREAMS, http2_options
-from peerauth.dataplane.resources import Capture, EgressPort, SidecarWorkload
+from peerauth.dataplane.resources import EgressPort, SidecarWorkload
 from peerauth.identity.spiffe import SpiffeId
+from peerauth.model.placement import Capture
 from peerauth.policy.outbound import OutboundPeer, Transport
 
 VIRTUAL_OUTBOUND = "virtualOutbound"

@@ -1,4 +1,4 @@
-"""The node's configuration in the cache is what rendering everything anew would give, at the cost of what changed."""
+"""What nodes are told is what rendering everything anew would give, at the cost of what changed."""
 
 from __future__ import annotations
 
@@ -11,23 +11,21 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from peerauth.dataplane.ambient.node import HbonePeer, NodeProxy, NodeWorkload, render_node
 from peerauth.dataplane.ambient.node_mesh import MeshListener
-from peerauth.dataplane.resources import CLUSTER, LISTENER
+from peerauth.dataplane.ambient.nodes import Nodes
+from peerauth.dataplane.resources import TypeUrl
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.changes import Change, Delete, Upsert, ref_of
 from peerauth.model.inventory import IngressListener, Port, Service, ServicePort, Sidecar, Workload, WorkloadKey
 from peerauth.model.mesh import DEFAULT_MESH
 from peerauth.model.meta import Meta
+from peerauth.model.placement import Captor, Capture, Placement
 from peerauth.model.world import MeshObject
 from peerauth.policy.decision import Dataplane
 from peerauth.policy.mesh import Mesh
 from peerauth.policy.outbound import identity_of
-from peerauth.runtime.networks import Placed
-from peerauth.runtime.node_configuration import NodeConfiguration
-from peerauth.xds.cache import ResourceCache
-from peerauth.xds.wire import ProxyKey
+from peerauth.policy.rollout import Orders
 from samples.meshes import namespace, pairs, policy
 
-PROXY = ProxyKey("node~test")
 ALIASED = msgspec.structs.replace(DEFAULT_MESH, trust_domain_aliases=("old.example",))
 MOVED = msgspec.structs.replace(DEFAULT_MESH, trust_domain="new.example")
 NUMBERS = st.integers(1, 4)
@@ -40,29 +38,28 @@ def workload(number: int, account: str, address: str, dataplane: str, port: int)
     return Workload(meta, service_account=account, ports=(Port(port),), addresses=(address,))
 
 
-def held(cache: ResourceCache) -> dict[str, dict[str, bytes]]:
-    return {
-        kind: {name: resource.body for name, resource in sorted(cache.view(PROXY).by_type.get(kind, {}).items())}
-        for kind in (CLUSTER, LISTENER)
-    }
+def key(number: int) -> WorkloadKey:
+    return WorkloadKey("foo", f"w{number}")
+
+
+def placed(number: int, node: str, path: str, captor: Captor = Captor.NODE) -> Placement:
+    capture = Capture.TRANSPARENT if path else Capture.EXPLICIT
+    return Placement(key(number), node, (f"10.0.1.{number}",), capture, captor, "127.0.0.1", path)
 
 
 class Following(RuleBasedStateMachine):
-    """A node that follows a world of four workloads, some of them its own."""
+    """Two nodes of a mesh of four workloads, placed on one of them or on neither."""
 
     @initialize(peopled=st.booleans())
     def begin(self, peopled: bool) -> None:
         self.mesh = Mesh()
-        self.cache = ResourceCache()
-        self.node = NodeConfiguration(self.cache, proxy=PROXY, mesh=self.mesh)
-        self.places: dict[WorkloadKey, Placed] = {}
-        self.started = False
+        self.nodes = Nodes(self.mesh)
+        self.held: dict[str, dict[TypeUrl, dict[str, bytes]]] = {}
         self.say(namespace("foo", {"istio.io/dataplane-mode": "ambient"}))
         if peopled:
             for number in range(1, 4):
                 self.say(workload(number, "a", f"10.0.0.{number}", "", 8080))
-                self.a_workload_gets_a_place(number, "/run/netns/one")
-            self.the_node_serves()
+                self.a_workload_is_placed(number, "one", "/run/netns/one", Captor.NODE)
 
     def say(self, obj: MeshObject) -> None:
         self.apply(Upsert("test", obj))
@@ -71,7 +68,16 @@ class Following(RuleBasedStateMachine):
         self.apply(Delete("test", ref_of(obj)))
 
     def apply(self, change: Change) -> None:
-        self.node.take(self.mesh.apply(change))
+        for node, news in self.nodes.update(self.mesh.apply(change), Orders()).items():
+            assert news.resources, "what is the same is not told"
+            for kind, bodies in news.resources.items():
+                held = self.held.setdefault(node, {}).setdefault(kind, {})
+                for name, body in bodies.items():
+                    assert held.get(name) != body, "what is the same is not told"
+                    if body is None:
+                        del held[name]
+                    else:
+                        held[name] = body
 
     @rule(
         number=NUMBERS,
@@ -111,50 +117,43 @@ class Following(RuleBasedStateMachine):
         assert isinstance(mesh, type(DEFAULT_MESH))
         self.say(mesh)
 
-    @rule(number=NUMBERS, namespace=st.sampled_from(["", "/run/netns/one", "/run/netns/two"]))
-    def a_workload_gets_a_place(self, number: int, namespace: str) -> None:
-        self.places[WorkloadKey("foo", f"w{number}")] = Placed((), "127.0.0.1", namespace)
+    @rule(
+        number=NUMBERS,
+        node=st.sampled_from(["one", "two"]),
+        path=st.sampled_from(["", "/run/netns/one", "/run/netns/two"]),
+        captor=st.sampled_from([Captor.NODE, Captor.NODE, Captor.SIDECAR, Captor.NOBODY]),
+    )
+    def a_workload_is_placed(self, number: int, node: str, path: str, captor: Captor) -> None:
+        self.say(placed(number, node, path, captor))
 
     @rule(number=NUMBERS)
     def a_workload_loses_its_place(self, number: int) -> None:
-        self.places.pop(WorkloadKey("foo", f"w{number}"), None)
-
-    @rule()
-    def the_node_serves(self) -> None:
-        before = held(self.cache)
-        said = self.node.serve(self.places)
-        after = held(self.cache)
-        wanted = self.from_nothing()
-        self.started |= bool(wanted.workloads)
-        if wanted.workloads:
-            assert after == {kind: dict(bodies) for kind, bodies in render_node(wanted).items()}
-        assert said == {
-            name
-            for kind in after
-            for name in before[kind].keys() | after[kind].keys()
-            if before[kind].get(name) != after[kind].get(name)
-        }
-        assert self.node.identities() == {each.identity for each in wanted.workloads}
-        assert self.node.serve(self.places) == frozenset(), "what is the same is not pushed"
+        if key(number) in self.mesh.world.placements:
+            self.unsay(self.mesh.world.placements[key(number)])
 
     @invariant()
-    def nothing_is_said_of_workloads_to_a_node_that_has_none(self) -> None:
-        if hasattr(self, "node") and not self.started:
-            assert held(self.cache) == {CLUSTER: {}, LISTENER: {}}
+    def each_node_has_what_rendering_it_anew_gives(self) -> None:
+        for node in ("one", "two") if hasattr(self, "mesh") else ():
+            wanted = self.from_nothing(node)
+            resources = render_node(wanted) if wanted.workloads else {}
+            held = {kind: bodies for kind, bodies in self.held.get(node, {}).items() if bodies}
+            assert held == resources, "and one that has no workloads is told nothing"
+            assert self.nodes.identities(node) == {each.identity for each in wanted.workloads}
+            assert self.nodes.workloads(node) == tuple(each.key for each in wanted.workloads)
 
-    def from_nothing(self) -> NodeProxy:
-        """What the node is, read from the world as a whole."""
+    def from_nothing(self, node: str) -> NodeProxy:
+        """What a node is, read from the world as a whole."""
         world, found, peers = self.mesh.world, list[NodeWorkload](), list[HbonePeer]()
-        for key, each in sorted(world.workloads.items()):
-            decision, identity = self.mesh.decisions.decision(key), identity_of(each, mesh=world.mesh)
+        for each_key, each in sorted(world.workloads.items()):
+            decision, identity = self.mesh.decisions.decision(each_key), identity_of(each, mesh=world.mesh)
             if decision.dataplane is not Dataplane.NONE:
                 peers.append(HbonePeer(identity, each.addresses))
-            place = self.places.get(key)
-            if place is not None and decision.dataplane is Dataplane.AMBIENT:
+            place = world.placements.get(each_key)
+            here = place is not None and place.node == node and place.captor is Captor.NODE
+            if place is not None and here and decision.dataplane is Dataplane.AMBIENT:
                 ports = tuple(port.number for port in world.declared_ports(each))
-                found.append(
-                    NodeWorkload(key, identity, each.addresses, decision, place.namespace, ports, place.application)
-                )
+                at = place.network_namespace
+                found.append(NodeWorkload(each_key, identity, each.addresses, decision, at, ports, place.application))
         return NodeProxy(tuple(found), tuple(peers), world.mesh)
 
 

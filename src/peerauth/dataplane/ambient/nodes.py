@@ -1,0 +1,184 @@
+"""What the nodes' proxies are told, kept up to date step by step: a projection, made of pieces rendered once each.
+
+A node serves the ambient workloads that are placed on it where its proxy captures their connections; one that has none
+is told nothing. A policy's change costs its workload's piece, a workload of another node its identity's piece of the
+mesh listener, whatever else the node or the mesh holds. Nothing is staged: clients speak HBONE to an ambient workload
+under every mode, so no mode has to wait for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from peerauth.dataplane.ambient.node import MeshListener, NodeWorkload, render_mesh, render_source, render_workload
+from peerauth.dataplane.ambient.node_values import HbonePeer
+from peerauth.dataplane.projection import Update, difference, is_of_mesh, spoken_of
+from peerauth.dataplane.resources import Resources, TypeUrl
+from peerauth.identity.spiffe import SpiffeId
+from peerauth.model.inventory import Workload, WorkloadKey
+from peerauth.model.mesh import MeshConfig
+from peerauth.model.placement import Captor
+from peerauth.policy.decision import Dataplane, Decision
+from peerauth.policy.mesh import Mesh, Step
+from peerauth.policy.outbound import identity_of, takes_hbone
+from peerauth.policy.rollout import Orders
+from peerauth.policy.strictness import tightened
+
+Piece = WorkloadKey | SpiffeId | None
+"""What a part of a node's configuration belongs to: a workload of it, an identity of it, or (None) the mesh."""
+
+
+class Nodes:
+    """All nodes of one mesh, by name."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self.visited = 0
+        self._mesh = mesh
+        self._nodes: dict[str, _Node] = {}
+        self._node_of: dict[WorkloadKey, str] = {}
+        self._peers = MeshListener()
+        self._shared: Resources = {}  # made of the peers, while any node has workloads
+
+    def workloads(self, node: str) -> tuple[WorkloadKey, ...]:
+        """The workloads that a node's proxy serves, by name."""
+        return tuple(sorted(self._nodes[node].workloads)) if node in self._nodes else ()
+
+    def identities(self, node: str) -> frozenset[SpiffeId]:
+        """The identities that a node's proxy needs certificates for: those of its own workloads."""
+        return self._nodes[node].identities() if node in self._nodes else frozenset()
+
+    def update(self, step: Step, orders: Orders) -> Mapping[str, Update]:
+        """What is new for each node's proxy."""
+        anew = is_of_mesh(step)
+        self.visited = 0
+        if self._renew_peers(step, anew=anew):
+            self._shared = {}
+        touched = {*self._nodes} if anew or not self._shared else set[str]()
+        for key in sorted(set(self._stale(step, anew=anew))):
+            if key in self._node_of or self._is_placed(key):
+                self.visited += 1
+                touched |= self._renew(key, anew=anew)
+        news = {name: self._taken(name, anew=anew) for name in sorted(touched)}
+        return {name: said for name, said in news.items() if said.resources}
+
+    def _stale(self, step: Step, *, anew: bool) -> Iterator[WorkloadKey]:
+        if anew:
+            yield from self._node_of
+        yield from (change.key for change in step.decisions)
+        for edit in step.edits:
+            for side in (edit.before, edit.after):
+                yield from spoken_of(side, self._mesh)
+
+    def _renew(self, key: WorkloadKey, *, anew: bool) -> set[str]:
+        """Serves a workload as it is now, where it is now; returns the nodes that this touches."""
+        wanted = self._workload(key)
+        was, now = self._node_of.pop(key, None), self._mesh.world.placements[key].node if wanted else None
+        if was is not None and was != now:
+            self._nodes[was].drop(key)
+        if wanted is not None and now is not None:
+            self._node_of[key] = now
+            self._nodes.setdefault(now, _Node()).serve(wanted, mesh=self._mesh.world.mesh, anew=anew)
+        return {name for name in (was, now) if name is not None}
+
+    def _taken(self, name: str, *, anew: bool) -> Update:
+        """Completes a node's step with what its workloads share, and takes what is new."""
+        node = self._nodes[name]
+        if node.workloads and not self._shared:
+            self._shared = render_mesh(self._peers)
+        node.share(self._shared, mesh=self._mesh.world.mesh, anew=anew)
+        if not node.workloads:
+            del self._nodes[name]
+        return node.taken()
+
+    def _is_placed(self, key: WorkloadKey) -> bool:
+        placement = self._mesh.world.placements.get(key)
+        return placement is not None and placement.captor is Captor.NODE
+
+    def _workload(self, key: WorkloadKey) -> NodeWorkload | None:
+        """An ambient workload that is placed where the node's proxy captures its connections."""
+        world = self._mesh.world
+        workload = world.workloads.get(key)
+        if workload is None or not self._is_placed(key):
+            return None
+        decision, placement = self._mesh.decisions.decision(key), world.placements[key]
+        if decision.dataplane is not Dataplane.AMBIENT:
+            return None
+        return NodeWorkload(
+            key,
+            identity_of(workload, mesh=world.mesh),
+            workload.addresses,
+            decision,
+            placement.network_namespace,
+            ports=tuple(sorted({port.number for port in world.declared_ports(workload)})),
+            application=placement.application,
+        )
+
+    def _renew_peers(self, step: Step, *, anew: bool) -> bool:
+        """The mesh as workloads of nodes may dial it; whether it is another now."""
+        stale = {
+            change.key for change in step.decisions if _is_tunnelled_to(change.old) != _is_tunnelled_to(change.new)
+        }
+        sides = (side for edit in step.edits for side in (edit.before, edit.after))
+        stale.update(side.key for side in sides if isinstance(side, Workload))
+        if anew:
+            stale.update(self._mesh.world.workloads)
+        return sum(self._peers.put(key, self._peer(key)) for key in sorted(stale)) > 0
+
+    def _peer(self, key: WorkloadKey) -> HbonePeer | None:
+        world = self._mesh.world
+        workload = world.workloads.get(key)
+        if workload is None or not workload.addresses or not takes_hbone(self._mesh.decisions.decision(key)):
+            return None
+        return HbonePeer(identity_of(workload, mesh=world.mesh), workload.addresses)
+
+
+class _Node:
+    """One node's pieces, and what has become of them since they were `taken` last."""
+
+    def __init__(self) -> None:
+        self.workloads: dict[WorkloadKey, NodeWorkload] = {}
+        self._pieces: dict[Piece, Resources] = {}
+        self._changed: dict[TypeUrl, dict[str, bytes | None]] = {}
+        self._closes: list[str] = []
+
+    def identities(self) -> frozenset[SpiffeId]:
+        return frozenset(workload.identity for workload in self.workloads.values())
+
+    def serve(self, wanted: NodeWorkload, *, mesh: MeshConfig, anew: bool) -> None:
+        had = self.workloads.get(wanted.key)
+        if had == wanted and not anew:
+            return
+        if had is not None:
+            self._closes += [f"{wanted.key} {change}" for change in tightened(had.decision, wanted.decision)]
+        self.workloads[wanted.key] = wanted
+        self._put(wanted.key, render_workload(wanted, mesh=mesh))
+
+    def drop(self, key: WorkloadKey) -> None:
+        self._closes.append(f"{key}: no longer served by this proxy")
+        del self.workloads[key]
+        self._put(key, {})
+
+    def share(self, shared: Resources, *, mesh: MeshConfig, anew: bool) -> None:
+        """What the workloads have in common: a piece for each identity of theirs, and the mesh."""
+        if anew and self.workloads:
+            self._closes.append("another mesh configuration")
+        had, wanted = {piece for piece in self._pieces if isinstance(piece, SpiffeId)}, self.identities()
+        for identity in sorted(had | wanted if anew else had ^ wanted):
+            self._put(identity, render_source(identity, mesh=mesh) if identity in wanted else {})
+        self._put(None, shared if self.workloads else {})
+
+    def taken(self) -> Update:
+        news = Update(self._changed, tuple(self._closes))
+        self._changed, self._closes = {}, []
+        return news
+
+    def _put(self, piece: Piece, resources: Resources) -> None:
+        """Replaces one piece; what it does not have any more is gone."""
+        for kind, bodies in difference(self._pieces.pop(piece, {}), resources).items():
+            self._changed.setdefault(kind, {}).update(bodies)
+        if resources:
+            self._pieces[piece] = resources
+
+
+def _is_tunnelled_to(decision: Decision | None) -> bool:
+    return decision is not None and takes_hbone(decision)
