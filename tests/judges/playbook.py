@@ -23,6 +23,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from peerauth.dataplane.type_urls import LISTENER, TypeUrl
 from peerauth.xds import wire
 from peerauth.xds.cache import ResourceCache
+from peerauth.xds.dialect import ENVOY, Dialect
 from peerauth.xds.session import Session
 from peerauth.xds.wire import Close, CloseCode, Command, ProxyKey, SecondChance, Send, Variant
 from rigs.destinations import Source
@@ -121,7 +122,12 @@ class Playbook:
     """A session, a cache behind it, and the conversation so far."""
 
     def __init__(
-        self, variant: Variant, view: Mapping[TypeUrl, Mapping[str, bytes]], *, only: TypeUrl | None = None
+        self,
+        variant: Variant,
+        view: Mapping[TypeUrl, Mapping[str, bytes]],
+        *,
+        dialect: Dialect = ENVOY,
+        only: TypeUrl | None = None,
     ) -> None:
         self.variant = variant
         self.source = Source()
@@ -129,7 +135,7 @@ class Playbook:
         self.cache.replace(PROXY, view)
         self.cache.on_demand(PROXY, self.source)
         self._view = self.cache.open(PROXY, lambda: None)
-        self.session = Session(PROXY, variant=variant, view=self._view, only=only)
+        self.session = Session(PROXY, variant=variant, dialect=dialect, view=self._view, only=only)
         self.records: list[Command] = []
         self._closed: CloseCode | None = None
         self._closing_is_expected = False

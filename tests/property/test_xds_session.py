@@ -17,8 +17,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from peerauth.dataplane.type_urls import CLUSTER, LISTENER, SECRET, TypeUrl
-from peerauth.xds import session as session_module
+from peerauth.xds import order
+from peerauth.xds.answer import Clearance
 from peerauth.xds.cache import ResourceCache
+from peerauth.xds.delivery import Delivery
+from peerauth.xds.dialect import ENVOY
+from peerauth.xds.names import Stage
 from peerauth.xds.session import Session
 from peerauth.xds.status import ProxyRecord
 from peerauth.xds.wire import (
@@ -32,11 +36,14 @@ from peerauth.xds.wire import (
     Send,
     Variant,
 )
+from rigs.destinations import Source
 
 PROXY = ProxyKey("proxy")
 TYPES = (CLUSTER, LISTENER, SECRET)
 SECRETS = ("default", "ROOTCA", "other")
 CLUSTERS = st.sets(st.sampled_from(["c0", "c1"]))
+DESTINATIONS = ("dst|a", "dst|b")
+ALL = Clearance(changes=True, asked=True, removals=True)
 MAX_STEPS = 400  # to come to rest; a loop of refusals would never
 
 Held = dict[TypeUrl, dict[str, bytes]]
@@ -56,6 +63,11 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
     return clusters, listeners
 
 
+def state_of(delivery: Delivery) -> tuple[dict[str, str], dict[str, str], dict[str, str], dict[str, Stage]]:
+    names = delivery.names
+    return dict(names.has), dict(names.refuses), dict(names.sent), dict(names.pending())
+
+
 def dangling(held: Held) -> bool:
     uses = {body.partition(b"=")[2].partition(b",")[0].decode() for body in held[LISTENER].values()}
     return not uses <= held[CLUSTER].keys()
@@ -66,9 +78,11 @@ class Dialogue(RuleBasedStateMachine):
 
     @initialize(first=snapshots(), before=snapshots(), secrets=st.dictionaries(st.sampled_from(SECRETS), st.just(b"k")))
     def begin(self, first: Snapshot, before: Snapshot, secrets: dict[str, bytes]) -> None:
-        self.patience = mock.patch.object(session_module, "MAX_OVERTAKEN", 10**9)
+        self.patience = mock.patch.object(order, "MAX_OVERTAKEN", 10**9)
         self.patience.start()
-        self.cache = ResourceCache()
+        self.cache, self.source = ResourceCache(), Source()
+        self.cache.on_demand(PROXY, self.source)
+        self.dialled: set[str] = set()
         self.view_becomes(first)
         clusters, listeners = before
         self.held: Held = {CLUSTER: dict(clusters), LISTENER: {}, SECRET: secrets}
@@ -86,7 +100,7 @@ class Dialogue(RuleBasedStateMachine):
 
     def connect(self) -> None:
         self.view = self.cache.open(PROXY, lambda: None)
-        self.session = Session(PROXY, variant=self.variant, view=self.view)
+        self.session = Session(PROXY, variant=self.variant, dialect=ENVOY, view=self.view)
         self.record = ProxyRecord()
         self.record.opened(1)
         self.inbox: deque[bytes] = deque()
@@ -102,6 +116,8 @@ class Dialogue(RuleBasedStateMachine):
         first = type_url not in self.spoken
         self.spoken.add(type_url)
         names = tuple(sorted(self.wanted)) if type_url == SECRET else ()
+        if type_url == CLUSTER and self.dialled:
+            names = ("*", *sorted(self.dialled))
         if self.variant is Variant.STATE:
             state = discovery_pb2.DiscoveryRequest(
                 type_url=type_url,
@@ -155,6 +171,9 @@ class Dialogue(RuleBasedStateMachine):
         assert type_url in self.spoken
         if type_url == SECRET:
             assert bodies.keys() <= self.wanted, "a resource was sent that the client did not ask for"
+        for name in bodies.keys() & DESTINATIONS:
+            assert name in self.dialled, "what is on demand was sent unasked"
+            assert self.held[type_url].get(name) != bodies[name], "what the client has was sent again"
         self.unacknowledged[type_url] += 1
         assert self.unacknowledged[type_url] == 1, "at most one answer of a type is unacknowledged"
 
@@ -255,7 +274,32 @@ class Dialogue(RuleBasedStateMachine):
         self.view.close()
         self.connect()
 
+    @precondition(lambda self: self.variant is Variant.DELTA)
+    @rule(name=st.sampled_from(DESTINATIONS), content=st.sampled_from(["good", "fine", "bad", None]))
+    def destination_becomes(self, name: str, content: str | None) -> None:
+        self.source.put({(CLUSTER, name): f"{name}={content}".encode() if content else None})
+        self.cache.changed(self.source, [name])
+
+    @precondition(lambda self: self.variant is Variant.DELTA)
+    @rule(name=st.sampled_from(DESTINATIONS))
+    def client_dials(self, name: str) -> None:
+        """As Envoy does: a name is asked for once, and on every later stream again."""
+        if name not in self.dialled:
+            self.session_hears_of_it()
+            self.dialled.add(name)
+            self.ask(CLUSTER, subscribe=(name,))
+
     # --- what must hold ----------------------------------------------------------------------------------------------
+
+    @invariant()
+    def to_ask_what_there_is_to_say_changes_nothing(self) -> None:
+        """And what is asked holds whenever it is asked: `plan` and the questions of the order between types."""
+        for delivery in self.session._deliveries.values() if hasattr(self, "session") else ():
+            before = state_of(delivery)
+            plan = delivery.plan(ALL)
+            delivery.settled(), delivery.busy(), delivery.introduces()
+            assert (delivery.plan(ALL), state_of(delivery)) == (plan, before)
+            assert not plan.adds.keys() & set(plan.drops)
 
     @invariant()
     def what_was_acknowledged_is_what_the_client_has(self) -> None:
@@ -291,9 +335,13 @@ class Dialogue(RuleBasedStateMachine):
 
     def check_converged(self, type_url: TypeUrl) -> None:
         view = {name: resource.body for name, resource in self.cache.view(PROXY).by_type.get(type_url, {}).items()}
+        dialled = {name: body for name in self.dialled if (body := self.source.bodies.get((type_url, name)))}
         if type_url == SECRET:
             view = {name: body for name, body in view.items() if name in self.wanted}
-        held = self.held[type_url]
+        held = {name: body for name, body in self.held[type_url].items() if name not in DESTINATIONS}
+        for name in self.dialled if type_url == CLUSTER else ():
+            has, wanted = self.held[CLUSTER].get(name), dialled.get(name)
+            assert has == wanted or (wanted is not None and b"bad" in wanted), f"{name} is not what it is to be"
         bad = any(b"bad" in body for body in view.values())
         if bad and self.variant is Variant.STATE and type_url not in self.based:
             return  # refused as a whole, and without knowing what the client has nothing less can be sent

@@ -31,6 +31,7 @@ from peerauth.proto import workload_pb2
 from peerauth.runtime.publishing import put
 from peerauth.runtime.ztunnel import ALL_ZTUNNELS, ZtunnelFeed, ztunnel_key
 from peerauth.xds.cache import ResourceCache
+from peerauth.xds.dialect import ZTUNNEL
 from peerauth.xds.session import Session
 from peerauth.xds.wire import (
     ADDRESS,
@@ -126,7 +127,7 @@ class Updates(RuleBasedStateMachine):
 
     def connect(self, *, addresses_first: bool = True) -> None:
         self.view = self.cache.open(PROXY, lambda: None)
-        self.session = Session(PROXY, variant=Variant.DELTA, view=self.view)
+        self.session = Session(PROXY, variant=Variant.DELTA, dialect=ZTUNNEL, view=self.view)
         self.inbox: deque[bytes] = deque()
         self.unasked = list(TYPES if addresses_first else reversed(TYPES))
         self.ask()

@@ -1,6 +1,8 @@
-"""Values of one type's dialogue: what differs, what of it may go out now, and the answer that is on its way."""
+"""Values of one type's dialogue: what there is to say, what of it may go out now, and the answer that is on its way."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import msgspec
 
@@ -9,20 +11,12 @@ from peerauth.xds.wire import Resource
 ABSENT = ""  # the version of a name that does not exist
 
 
-class Answer(msgspec.Struct):
-    """A response on its way. `versions` is what it changes for the client; `trial`: part of a refused answer, alone."""
+class InFlight(msgspec.Struct, frozen=True):
+    """An answer that the client has yet to take or refuse. `trial`: part of a refused answer, alone."""
 
     nonce: str
-    versions: dict[str, str]
-    resources: dict[str, Resource]
+    resources: Mapping[str, Resource]
     trial: bool
-
-
-class Plan(msgspec.Struct, frozen=True):
-    """The names that differ between the client and the view, before anything holds them back; sorted."""
-
-    adds: list[str]
-    drops: list[str]
 
 
 class Clearance(msgspec.Struct, frozen=True):
@@ -31,3 +25,15 @@ class Clearance(msgspec.Struct, frozen=True):
     changes: bool
     asked: bool
     removals: bool
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What can be said now: names to send and to take away. Nothing has to be said of those in `quiet` (to versions).
+
+    `partial`: there is more to send, which something holds back.
+    """
+
+    adds: Mapping[str, Resource]
+    drops: tuple[str, ...]
+    quiet: Mapping[str, str] = {}
+    partial: bool = False

@@ -23,6 +23,7 @@ import msgspec
 from peerauth.dataplane.type_urls import SECRET, TypeUrl
 from peerauth.errors import PlatformError
 from peerauth.xds.cache import ResourceCache
+from peerauth.xds.dialect import dialect_of
 from peerauth.xds.session import Session
 from peerauth.xds.status import Answer, Nack, ProxyRecord, ProxyStatus
 from peerauth.xds.stream import Context, drive
@@ -261,7 +262,7 @@ class DiscoveryServer:
 
         wake = asyncio.Event()
         view = self._cache.open(proxy, wake.set)
-        session = Session(proxy, variant=variant, view=view, only=only)
+        session = Session(proxy, variant=variant, dialect=dialect_of(proxy), view=view, only=only)
         record.opened(number)
         self._tell(proxy)
         try:

@@ -20,10 +20,15 @@ Related = Callable[[str], Collection[str]]
 
 
 class SubscriptionChange(msgspec.Struct, frozen=True):
-    """What one request changed. `asked` names are answered even when nothing about them is new."""
+    """What one request changed. `asked` names are answered even when nothing about them is new.
+
+    `doubtful`: those of the dropped that a wildcard still covers. They are answered, as the client cannot know whether
+    it does.
+    """
 
     asked: frozenset[str] = frozenset()
     dropped: frozenset[str] = frozenset()
+    doubtful: frozenset[str] = frozenset()
     wildcard_began: bool = False
     wildcard_ended: bool = False
 
@@ -32,11 +37,13 @@ class SubscriptionChange(msgspec.Struct, frozen=True):
 class Subscription:
     """The names of one type on one stream. `legacy_wildcard`: an empty first request means everything.
 
-    `home` is a name that nothing is sent under and whose company the client has without asking: a ztunnel waits for
-    the workloads of its own node, and never asks for them.
+    `related` says what goes with a name; where it is None names come alone. `home` is a name that nothing is sent under
+    and whose company the client has without asking: a ztunnel waits for the workloads of its own node, and never asks
+    for them.
     """
 
     legacy_wildcard: bool
+    related: Related | None = None
     home: str = ""
     wildcard: bool = False
     names: set[str] = field(default_factory=set)
@@ -67,11 +74,11 @@ class Subscription:
         self._begun = True
         self.names |= asked
         self.names -= gone
-        # Subscribing again to a name is how a client asks for it again; dropping a name that the wildcard still covers
-        # is answered too, because the client cannot know whether it does.
+        # Subscribing again to a name is how a client asks for it again.
         return SubscriptionChange(
-            asked=frozenset(asked),
+            asked=frozenset(asked) | self._bring_along(asked),
             dropped=frozenset(gone),
+            doubtful=frozenset(gone if self.wildcard else ()),
             wildcard_began=self.wildcard and not had,
             wildcard_ended=had and not self.wildcard,
         )
@@ -80,29 +87,28 @@ class Subscription:
         """These names are as if they had never been asked for."""
         self.names.difference_update(names)
 
-    def bring_along(self, asked: Collection[str], related: Related) -> frozenset[str]:
+    def follow(self) -> None:
+        """Subscribes to what is new behind names asked for earlier: a service's new workload needs no asking."""
+        if self.related is not None and not self.wildcard:
+            self._leaders &= self.names
+            self.names |= self._neighbours(self.related)
+            for name in self._leaders:
+                self.names.update(self.related(name))
+
+    def _bring_along(self, asked: Collection[str]) -> frozenset[str]:
         """Subscribes to what goes with the names asked for; returns what did. Everything needs no company.
 
         ztunnel asks for an address and waits until that very name is answered: what has the address is sent under
         its own name, and the name asked for, which nothing has, comes back as removed in the same answer.
         """
-        if self.wildcard:
+        if self.related is None or self.wildcard:
             return frozenset()
-        leaders = {name: names for name in asked if (names := related(name))}
-        along = frozenset(other for names in leaders.values() for other in names) | (
-            self._neighbours(related) - self.names
-        )
+        leaders = {name: names for name in asked if (names := self.related(name))}
+        along = frozenset(other for names in leaders.values() for other in names)
+        along |= self._neighbours(self.related) - self.names
         self._leaders.update(leaders)
         self.names |= along
         return along
-
-    def follow(self, related: Related) -> None:
-        """Subscribes to what is new behind names asked for earlier: a service's new workload needs no asking."""
-        if not self.wildcard:
-            self._leaders &= self.names
-            self.names |= self._neighbours(related)
-            for name in self._leaders:
-                self.names.update(related(name))
 
     def _neighbours(self, related: Related) -> frozenset[str]:
         return frozenset(related(self.home)) if self.home else frozenset()
@@ -110,7 +116,7 @@ class Subscription:
     def _become(self, *, wildcard: bool, names: set[str]) -> SubscriptionChange:
         change = SubscriptionChange(
             asked=frozenset(names - self.names),
-            dropped=frozenset(self.names - names),
+            dropped=frozenset(() if wildcard else self.names - names),
             wildcard_began=wildcard and not self.wildcard,
             wildcard_ended=self.wildcard and not wildcard,
         )

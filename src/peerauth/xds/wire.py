@@ -18,15 +18,11 @@ import msgspec
 from envoy.service.discovery.v3 import discovery_pb2
 from google.rpc import status_pb2
 
-from peerauth.dataplane.type_urls import ADDRESS, AUTHORIZATION, CLUSTER, ENDPOINT, LISTENER, ROUTE, WORKLOAD, TypeUrl
+from peerauth.dataplane.type_urls import ADDRESS, AUTHORIZATION, ENDPOINT, ROUTE, WORKLOAD, TypeUrl
 
 __all__ = ["ADDRESS", "AUTHORIZATION", "ENDPOINT", "ROUTE", "WORKLOAD"]
 
 ProxyKey = NewType("ProxyKey", str)
-
-# A first request that names nothing means "everything" for these, and their state-of-the-world answers are complete:
-# what is missing from them does not exist. For all other types a resource is only ever asked for by name.
-FULL_STATE_TYPES = frozenset({CLUSTER, LISTENER, AUTHORIZATION, ADDRESS, WORKLOAD})
 
 # What the node ids of ztunnels start with, and the keys that they are known by here.
 ZTUNNEL_NODE = "ztunnel~"

@@ -45,8 +45,9 @@ def binding(issuer: Issuer, cache: ResourceCache, address: str = "127.0.0.1:0") 
         token = bearer_token(context)
         if not token.startswith("node-"):
             return Unauthenticated("no token")
-        cache.share(ProxyKey(token), group=GROUP)
-        return ProxyKey(token)
+        proxy = ProxyKey(f"ztunnel~{token}")
+        cache.share(proxy, group=GROUP)
+        return proxy
 
     return TlsBinding(address, lambda: ServerCertificate(shown.chain, shown.key), authenticate)
 
@@ -103,7 +104,7 @@ async def test_a_token_decides_whose_resources_a_stream_gets_and_a_group_shares_
     async with channel(port, issuer) as client:
         for token in ("Bearer node-1", "bearer node-2"):
             assert [each.name for each in (await ask(client, token)).resources] == ["pod"]
-        assert set(server.status()) == {"node-1", "node-2"}
+        assert set(server.status()) == {"ztunnel~node-1", "ztunnel~node-2"}
 
 
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Basic node-1", "node-1", "Bearer other"])

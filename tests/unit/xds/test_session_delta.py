@@ -7,11 +7,16 @@ from dataclasses import replace
 from judges.playbook import PROXY, Playbook, Says, ack, change, nack, request, response, subscribe, version_of
 from peerauth.dataplane.type_urls import ADDRESS, AUTHORIZATION, CLUSTER, LISTENER, SECRET, TypeUrl
 from peerauth.xds import wire
+from peerauth.xds.dialect import ZTUNNEL
 from peerauth.xds.wire import CloseCode, RecordAck, RecordHeld, RecordNack, SecondChance, Variant
 
 
 def delta(view: dict[TypeUrl, dict[str, bytes]] | None = None) -> Playbook:
     return Playbook(Variant.DELTA, view or {})
+
+
+def ztunnel(view: dict[TypeUrl, dict[str, bytes]]) -> Playbook:
+    return Playbook(Variant.DELTA, view, dialect=ZTUNNEL)
 
 
 def test_first_wildcard_request_gets_everything_and_the_ack_is_recorded() -> None:
@@ -227,13 +232,13 @@ def test_leaving_the_wildcard_keeps_the_names() -> None:
 
 
 def test_star_subscribed_and_unsubscribed_at_once_is_no_wildcard() -> None:
-    playbook = delta({ADDRESS: {"pod": b"1"}})
+    playbook = ztunnel({ADDRESS: {"pod": b"1"}})
     (playbook >> wildcardless()).quiet()
     playbook >> subscribe(ADDRESS, "pod") << response(ADDRESS, {"pod": b"1"})
 
 
 def test_ztunnel_resumes_its_demands_by_listing_them_as_held() -> None:
-    playbook = delta({ADDRESS: {"pod": b"1", "other": b"2", "asked": b"3"}})
+    playbook = ztunnel({ADDRESS: {"pod": b"1", "other": b"2", "asked": b"3"}})
     playbook >> wildcardless(pod=b"old", gone=b"x", asked=b"")
     playbook << response(ADDRESS, {"pod": b"1", "asked": b"3"}, removed=["gone"])
 
@@ -326,14 +331,14 @@ def test_listeners_are_not_held_back_for_ever_by_restless_clusters() -> None:
 
 
 def test_addresses_wait_for_the_policies_that_they_name() -> None:
-    playbook = delta({ADDRESS: {"pod": b"1"}, AUTHORIZATION: {"strict": b"2"}})
+    playbook = ztunnel({ADDRESS: {"pod": b"1"}, AUTHORIZATION: {"strict": b"2"}})
     (playbook >> request(ADDRESS)).quiet()
     playbook >> request(AUTHORIZATION) << response(AUTHORIZATION, {"strict": b"2"})
     playbook.quiet() >> ack(AUTHORIZATION) << response(ADDRESS, {"pod": b"1"})
 
 
 def test_addresses_wait_while_a_policy_is_refused() -> None:
-    playbook = delta({ADDRESS: {"pod": b"1"}, AUTHORIZATION: {"strict": b"2"}})
+    playbook = ztunnel({ADDRESS: {"pod": b"1"}, AUTHORIZATION: {"strict": b"2"}})
     playbook >> request(ADDRESS) >> request(AUTHORIZATION)
     playbook << response(AUTHORIZATION, {"strict": b"2"}) >> nack(AUTHORIZATION, "bad CIDR")
     playbook.quiet() >> change(AUTHORIZATION, {"strict": b"3"}) << response(AUTHORIZATION, {"strict": b"3"})
@@ -341,7 +346,7 @@ def test_addresses_wait_while_a_policy_is_refused() -> None:
 
 
 def test_policies_are_removed_after_the_addresses_that_named_them() -> None:
-    playbook = delta({ADDRESS: {"pod": b"1"}, AUTHORIZATION: {"strict": b"2"}})
+    playbook = ztunnel({ADDRESS: {"pod": b"1"}, AUTHORIZATION: {"strict": b"2"}})
     playbook >> request(AUTHORIZATION) << response(AUTHORIZATION, {"strict": b"2"}) >> ack(AUTHORIZATION)
     playbook >> request(ADDRESS) << response(ADDRESS, {"pod": b"1"}) >> ack(ADDRESS)
     playbook.together(change(AUTHORIZATION, {}), change(ADDRESS, {"pod": b"3"}))

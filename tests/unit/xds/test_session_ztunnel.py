@@ -9,6 +9,7 @@ import pytest
 
 from judges.playbook import PROXY, Playbook, Says, ack, change, nack, request, response, subscribe
 from peerauth.dataplane.type_urls import ADDRESS, AUTHORIZATION, TypeUrl
+from peerauth.xds.dialect import ZTUNNEL
 from peerauth.xds.wire import CloseCode, ProxyKey, Variant, speaks_for
 
 POD, OTHER, SERVICE = "c//Pod/foo/a", "c//Pod/foo/b", "foo/bank.foo.svc.cluster.local"
@@ -31,7 +32,7 @@ def relations() -> Relations:
 
 @pytest.fixture
 def playbook(relations: Relations) -> Playbook:
-    made = Playbook(Variant.DELTA, {ADDRESS: {POD: b"1", OTHER: b"2", SERVICE: b"3"}})
+    made = Playbook(Variant.DELTA, {ADDRESS: {POD: b"1", OTHER: b"2", SERVICE: b"3"}}, dialect=ZTUNNEL)
     made.cache.relate(PROXY, relations)
     return made
 
@@ -107,6 +108,6 @@ def test_a_ztunnel_may_call_itself_by_its_pod_and_nobody_else_may_call_itself_a_
     assert speaks_for("ztunnel~10.0.0.1~ztunnel-x.istio-system~istio-system.svc.cluster.local", proxy)
     assert not speaks_for("sidecar~10.0.0.1~a.foo~foo.svc", proxy)
     assert not speaks_for("ztunnel~10.0.0.1~a.foo~foo.svc", ProxyKey("sidecar~a"))
-    playbook = Playbook(Variant.DELTA, {})
+    playbook = Playbook(Variant.DELTA, {}, dialect=ZTUNNEL)
     playbook >> request(ADDRESS, node="ztunnel~x")
     assert playbook.closed is CloseCode.PERMISSION_DENIED

@@ -10,6 +10,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 
 from peerauth.dataplane.type_urls import LISTENER
 from peerauth.xds.cache import ResourceCache, StreamView
+from peerauth.xds.dialect import ENVOY
 from peerauth.xds.session import Session
 from peerauth.xds.stream import drive
 from peerauth.xds.wire import Command, Event, ProxyKey, Variant
@@ -51,7 +52,7 @@ class Overheard(Session):
     """Notes what it is told; a little after a refusal the view changes unheard."""
 
     def __init__(self, cache: ResourceCache, view: StreamView) -> None:
-        super().__init__(PROXY, variant=Variant.DELTA, view=view)
+        super().__init__(PROXY, variant=Variant.DELTA, dialect=ENVOY, view=view)
         self._cache = cache
         self.heard: list[str] = []
 
