@@ -18,12 +18,12 @@ from statistics import median, quantiles
 
 from bench.floor import FloorServer
 from peerauth.agent.envoy import EnvoyLaunch, command, find_envoy
+from peerauth.control.plane import ControlPlane, proxy_key
 from peerauth.dataplane.envoy.bootstrap import Sockets, bootstrap
 from peerauth.dataplane.resources import CLUSTER, LISTENER, SECRET, Resources, TypeUrl
 from peerauth.model.changes import Reset, Upsert
 from peerauth.model.inventory import Port
 from peerauth.model.placement import Captor, Capture, Placement
-from peerauth.runtime.control_plane import ControlPlane, proxy_key
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.server import Discovery, DiscoveryServer, UdsBinding
 from peerauth.xds.wire import ProxyKey, Resource, encode_delta

@@ -23,6 +23,7 @@ from bench.proxies import START_TIMEOUT_S, Proxies
 from bench.turns import processor_seconds
 from peerauth.agent.commands import run_tool
 from peerauth.agent.netns import MeshNetwork, unsupported
+from peerauth.control.plane import ControlPlane
 from peerauth.dataplane.ambient.nodes import Nodes
 from peerauth.dataplane.projection import Update
 from peerauth.dataplane.resources import CLUSTER, LISTENER
@@ -34,7 +35,6 @@ from peerauth.model.placement import Captor, Capture, Placement
 from peerauth.policy.mesh import Step
 from peerauth.policy.outbound import identity_of
 from peerauth.policy.rollout import Orders
-from peerauth.runtime.control_plane import ControlPlane
 from peerauth.xds.wire import ProxyKey
 from rigs.ambientnode import node_secrets
 from rigs.envoyrig import Authority

@@ -29,12 +29,12 @@ from typing import NamedTuple
 import msgspec
 
 from peerauth.aio import spawn
+from peerauth.control.plane import ControlPlane, proxy_key
 from peerauth.dataplane.resources import LISTENER, TypeUrl
 from peerauth.model.changes import Change, Delete, MeshObject, Reset, Upsert, ref_of
 from peerauth.model.inventory import EndpointSlice, Namespace, Port, Service, ServicePort, SliceEndpoint, Workload
 from peerauth.model.meta import Meta
 from peerauth.model.placement import Captor, Capture, Placement
-from peerauth.runtime.control_plane import ControlPlane, proxy_key
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.server import Discovery, DiscoveryServer, UdsBinding
 from peerauth.xds.wire import ProxyKey

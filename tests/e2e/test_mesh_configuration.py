@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from peerauth.agent.echo import listen_tcp
+from peerauth.local.flows import prove_flows
 from peerauth.model.connections import Arrival, ConnectionSeen
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.placement import Capture
-from peerauth.runtime.flows import prove_flows
 from rigs.clients import loopback
 from rigs.mesh_on_this_machine import (
     CLIENT,

@@ -12,11 +12,11 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import ConnectionTerminated, DataReceived, ResponseReceived, StreamEnded, StreamReset
 
+from peerauth.control.plane import proxy_key
 from peerauth.dataplane.resources import LISTENER
 from peerauth.model.connections import Arrival
 from peerauth.model.placement import Capture
 from peerauth.policy.decision import EffectiveMode
-from peerauth.runtime.control_plane import proxy_key
 from rigs.clients import GREETING, Connection
 from rigs.mesh_on_this_machine import (
     CLIENT,

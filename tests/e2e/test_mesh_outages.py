@@ -21,15 +21,15 @@ from peerauth.ca.service import CertificateAuthority
 from peerauth.ca.store import open_state
 from peerauth.identity.csr import CsrRefusal, IssuedCertificate
 from peerauth.identity.spiffe import SpiffeId
+from peerauth.local.instance import claim
+from peerauth.local.networks import LoopbackNetwork
+from peerauth.local.proof import probe_credentials
+from peerauth.local.sidecar_agent import SidecarAgent
+from peerauth.local.tally import Tally
 from peerauth.model.inventory import Workload, WorkloadKey
 from peerauth.model.placement import Captor, Placement
 from peerauth.probe.credentials import client_context
 from peerauth.runtime import settings
-from peerauth.runtime.instance import claim
-from peerauth.runtime.networks import LoopbackNetwork
-from peerauth.runtime.node_agent import NodeAgent
-from peerauth.runtime.tally import Tally
-from peerauth.runtime.verification import probe_credentials
 from rigs import control_plane_process
 from rigs.clients import Connection, serial_of
 from rigs.control_plane_process import Plan, Proxy
@@ -93,7 +93,7 @@ class Detached:
     """Agents with their Envoys in this process, the control plane in another."""
 
     def __init__(
-        self, folder: Path, agents: dict[WorkloadKey, NodeAgent], places: dict[WorkloadKey, Placement]
+        self, folder: Path, agents: dict[WorkloadKey, SidecarAgent], places: dict[WorkloadKey, Placement]
     ) -> None:
         self.documents = folder / "documents"
         self.agents = agents
@@ -148,14 +148,14 @@ async def detached(folder: Path, authority: CertificateAuthority) -> AsyncIterat
     with claim(settings.from_environment().sockets) as instance:
         placed = await LoopbackNetwork(instance.number).place(captors, node="local")
         places = {each.workload: each for each in placed}
-        agents: dict[WorkloadKey, NodeAgent] = {}
+        agents: dict[WorkloadKey, SidecarAgent] = {}
         for number, key in enumerate(key for key in places if captors[key] is Captor.SIDECAR):
             identity = SpiffeId(TRUST_DOMAIN, key.namespace, key.name)
 
             async def sign(csr: bytes, identity: SpiffeId = identity) -> IssuedCertificate | CsrRefusal:
                 return await authority.sign(csr, caller=identity)
 
-            agents[key] = NodeAgent(
+            agents[key] = SidecarAgent(
                 key,
                 identity=identity,
                 folder=instance.folder / str(number),

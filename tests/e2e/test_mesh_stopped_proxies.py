@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from peerauth.agent.supervisor import EnvoySupervisor
+from peerauth.control.outstanding import Behind, CaughtUp
+from peerauth.control.plane import proxy_key
 from peerauth.dataplane.envoy import sidecars
 from peerauth.dataplane.envoy.sidecar import render_sidecar
 from peerauth.dataplane.resources import LISTENER, SidecarWorkload, TypeUrl
@@ -22,8 +24,6 @@ from peerauth.model.diagnostic import Diagnostic
 from peerauth.model.placement import Capture
 from peerauth.policy.decision import EffectiveMode
 from peerauth.runtime.answers import Answers
-from peerauth.runtime.control_plane import proxy_key
-from peerauth.runtime.outstanding import Behind, CaughtUp
 from peerauth.xds.wire import ProxyKey
 from rigs.captures import transparent_only
 from rigs.mesh_on_this_machine import (

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from peerauth.ca.store import open_state
-from peerauth.runtime.verification import probe_credentials
+from peerauth.local.proof import probe_credentials
 from rigs.mesh_on_this_machine import EXAMPLE
 from rigs.up_process import PEERAUTH, Up, peerauth_up
 

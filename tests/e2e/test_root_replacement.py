@@ -15,9 +15,9 @@ from cryptography import x509
 from peerauth.agent.admin import ask
 from peerauth.ca.store import open_state
 from peerauth.identity.x509 import Issuer
+from peerauth.local.proof import probe_credentials
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.placement import Capture
-from peerauth.runtime.verification import probe_credentials
 from rigs.envoycounts import envoy_stats, failed_handshakes
 from rigs.mesh_on_this_machine import (
     CLIENT,

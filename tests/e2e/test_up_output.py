@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from peerauth.runtime.running_mesh import RunningMesh, find
+from peerauth.local.running_mesh import RunningMesh, find
 from rigs.clients import loopback
 from rigs.mesh_on_this_machine import FINANCE, policy
 from rigs.up_process import AT_MOST_S, PEERAUTH, SOCKETS, answered, eventually, example_documents, plaintext_is

@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from judges.ztunnelmodel import MESH_IDENTITY, NOBODY, Connection, Ztunnel
+from peerauth.control.publishing import put
+from peerauth.control.ztunnels import ALL_ZTUNNELS, ZtunnelFeed, ztunnel_key
 from peerauth.dataplane.ambient.address import Surroundings, workload_name
 from peerauth.dataplane.ambient.ztunnel import ZtunnelResources
 from peerauth.dataplane.resources import TypeUrl
@@ -28,8 +30,6 @@ from peerauth.policy.decision import Dataplane, EffectiveMode
 from peerauth.policy.mesh import Mesh
 from peerauth.policy.rollout import Orders
 from peerauth.proto import workload_pb2
-from peerauth.runtime.publishing import put
-from peerauth.runtime.ztunnel import ALL_ZTUNNELS, ZtunnelFeed, ztunnel_key
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.dialect import ZTUNNEL
 from peerauth.xds.session import Session

@@ -13,9 +13,9 @@ from pathlib import Path
 import msgspec
 
 from peerauth.aio import spawn
+from peerauth.control.plane import ControlPlane, proxy_key
 from peerauth.model.placement import Placement
 from peerauth.model.world import Reset
-from peerauth.runtime.control_plane import ControlPlane, proxy_key
 from peerauth.sources.files import load
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.server import Discovery, DiscoveryServer, UdsBinding

@@ -23,7 +23,13 @@ from peerauth.agent.netns import unsupported
 from peerauth.agent.supervisor import find_envoy
 from peerauth.ca.service import CertificateAuthority
 from peerauth.ca.store import open_state
+from peerauth.control.plane import Applied
 from peerauth.identity.x509 import SVID_LIFETIME
+from peerauth.local.instance import claim
+from peerauth.local.mesh import LocalMesh
+from peerauth.local.networks import LoopbackNetwork, NamespaceNetwork, Network
+from peerauth.local.proof import probe_credentials
+from peerauth.local.tally import Tally
 from peerauth.model.connections import ConnectionSeen
 from peerauth.model.inventory import Sidecar, WorkloadKey
 from peerauth.model.placement import Capture
@@ -31,12 +37,6 @@ from peerauth.model.world import MeshObject, Reset
 from peerauth.probe import Credentials, SocketFactory
 from peerauth.probe.credentials import ClientCertificate, client_context
 from peerauth.runtime import settings
-from peerauth.runtime.control_plane import Applied
-from peerauth.runtime.instance import claim
-from peerauth.runtime.local_mesh import LocalMesh
-from peerauth.runtime.networks import LoopbackNetwork, NamespaceNetwork, Network
-from peerauth.runtime.tally import Tally
-from peerauth.runtime.verification import probe_credentials
 from peerauth.sources.files import collect, load
 from peerauth.sources.reader import read_stream
 from rigs.clients import Connection, loopback

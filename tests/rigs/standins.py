@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection
 
+from peerauth.control.outstanding import Heard
 from peerauth.dataplane.type_urls import LISTENER, TypeUrl
-from peerauth.runtime.outstanding import Heard
 from peerauth.xds.cache import ResourceCache, StreamView
 from peerauth.xds.status import Answer
 from peerauth.xds.wire import ProxyKey, Resource

@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 from peerauth.agent.netns import sockets_of
+from peerauth.local.running_mesh import RunningMesh, find
 from peerauth.runtime import settings
-from peerauth.runtime.running_mesh import RunningMesh, find
 from rigs.clients import Connection
 from rigs.mesh_on_this_machine import DOCUMENTED_BIND, EXAMPLE, FINANCE, policy
 

@@ -29,6 +29,8 @@ from peerauth.ca.attest import Caller
 from peerauth.ca.node_token import issue_token
 from peerauth.ca.service import CertificateAuthority
 from peerauth.ca.serving import make_serving_certificate
+from peerauth.control.publishing import put
+from peerauth.control.ztunnels import ALL_ZTUNNELS, ZtunnelFeed, ztunnel_key
 from peerauth.identity.keys import CURVE
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.identity.x509 import certificate_pem
@@ -36,8 +38,6 @@ from peerauth.model.changes import Change, MeshObject, Upsert
 from peerauth.model.inventory import Namespace, Port, Workload
 from peerauth.policy.mesh import Mesh
 from peerauth.policy.rollout import Orders
-from peerauth.runtime.publishing import put
-from peerauth.runtime.ztunnel import ALL_ZTUNNELS, ZtunnelFeed, ztunnel_key
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.server import DiscoveryServer, ServerCertificate, TlsBinding
 from peerauth.xds.wire import ADDRESS, AUTHORIZATION

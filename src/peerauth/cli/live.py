@@ -16,16 +16,16 @@ from peerauth.cli.proved import because, decider, proof_lines
 from peerauth.cli.render import BLANK, MODE_ROLES, Cell, Line, Role, columns, count, line, painter
 from peerauth.cli.screen import Screen
 from peerauth.cli.visible import visible
+from peerauth.control.plane import Applied
+from peerauth.local.flows import FlowReport
+from peerauth.local.mesh import LocalMesh
+from peerauth.local.proof import PortReport
+from peerauth.local.tally import Tally
 from peerauth.model.connections import Arrival, ConnectionSeen
 from peerauth.model.diagnostic import Diagnostic, Severity
 from peerauth.model.placement import Capture
 from peerauth.policy.decision import Decision
 from peerauth.policy.index import DecisionChange
-from peerauth.runtime.control_plane import Applied
-from peerauth.runtime.flows import FlowReport
-from peerauth.runtime.local_mesh import LocalMesh
-from peerauth.runtime.tally import Tally
-from peerauth.runtime.verification import PortReport
 
 ARRIVALS = (
     (Arrival.PLAINTEXT, "plaintext"),

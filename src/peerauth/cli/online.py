@@ -22,12 +22,12 @@ from peerauth.cli.proved import proof_lines
 from peerauth.cli.render import writer
 from peerauth.cli.visible import complaint
 from peerauth.errors import PeerAuthError
+from peerauth.local.proof import report_document
 from peerauth.model.placement import Capture
 from peerauth.model.schema.meshconfig import go_duration
 from peerauth.runtime import probing, settings
 from peerauth.runtime.up import Options
 from peerauth.runtime.up import up as run_up
-from peerauth.runtime.verification import report_document
 
 FINE, REFUTED, BAD_INPUT = 0, 1, 2
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from peerauth.cli.render import BLANK, MODE_ROLES, Cell, Line, Role, columns, count, line
+from peerauth.local.flows import FlowReport
+from peerauth.local.proof import PortReport
 from peerauth.policy.decision import EffectiveMode, Reason
 from peerauth.policy.reception import ClientKind
 from peerauth.probe import Outcome, ProbeVerdict
-from peerauth.runtime.flows import FlowReport
-from peerauth.runtime.verification import PortReport
 
 HEADINGS = {
     ClientKind.PLAINTEXT: "plain",

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from peerauth.aio import spawn
+from peerauth.control.outstanding import PATIENCE_SECONDS, Behind, CaughtUp
+from peerauth.local.mesh import LocalMesh
 from peerauth.model.diagnostic import Diagnostic, Severity
-from peerauth.runtime.local_mesh import LocalMesh
-from peerauth.runtime.outstanding import PATIENCE_SECONDS, Behind, CaughtUp
 from peerauth.xds.on_demand import MOST_ASKED
 from peerauth.xds.status import Nack
 from peerauth.xds.wire import ProxyKey

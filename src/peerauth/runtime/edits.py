@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
+from peerauth.control.plane import Applied
 from peerauth.errors import PlatformError
+from peerauth.local.mesh import LocalMesh
 from peerauth.model.diagnostic import Diagnostic, Severity
 from peerauth.model.mesh import MeshConfig
 from peerauth.model.source import News
 from peerauth.model.world import Reset, World
-from peerauth.runtime.control_plane import Applied
-from peerauth.runtime.local_mesh import LocalMesh
 
 
 class Listener(Protocol):

@@ -9,17 +9,17 @@ from typing import Protocol
 
 from peerauth.agent.netns import sockets_of
 from peerauth.errors import PeerAuthError, SourceError
+from peerauth.local.networks import ordinary_socket
+from peerauth.local.proof import PortReport, PortToProve, probe_credentials, prove
+from peerauth.local.running_mesh import RunningMesh, find
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.world import Reset
 from peerauth.policy.decision import Dataplane
 from peerauth.policy.mesh import Mesh
 from peerauth.probe import ClientCertificate, Credentials, foreign_certificate
 from peerauth.runtime.authority import AuthorityFolder, now
-from peerauth.runtime.networks import ordinary_socket
-from peerauth.runtime.running_mesh import RunningMesh, find
 from peerauth.runtime.settings import Settings
 from peerauth.runtime.up import has_errors
-from peerauth.runtime.verification import PortReport, PortToProve, probe_credentials, prove
 from peerauth.sources import files
 
 

@@ -21,8 +21,16 @@ from peerauth.agent.outage import Outage
 from peerauth.agent.supervisor import find_envoy
 from peerauth.aio import spawn
 from peerauth.ca.service import CertificateAuthority
+from peerauth.control.plane import Applied
 from peerauth.errors import SourceError
 from peerauth.identity.x509 import SVID_LIFETIME, Issuer
+from peerauth.local.flows import FlowReport, prove_flows
+from peerauth.local.instance import Instance, claim
+from peerauth.local.mesh import LocalMesh
+from peerauth.local.networks import LoopbackNetwork, NamespaceNetwork
+from peerauth.local.proof import PortReport, ports_to_prove, probe_credentials, prove
+from peerauth.local.running_mesh import RunningMesh, describe, publish
+from peerauth.local.tally import Tally
 from peerauth.model.connections import ConnectionSeen
 from peerauth.model.diagnostic import Diagnostic, Severity
 from peerauth.model.mesh import meshes_of
@@ -31,17 +39,9 @@ from peerauth.model.source import News, Source
 from peerauth.probe import Credentials
 from peerauth.runtime.answers import Answers
 from peerauth.runtime.authority import AuthorityFolder, follow_authority, now
-from peerauth.runtime.control_plane import Applied
 from peerauth.runtime.edits import stays_one_mesh, take_edits
-from peerauth.runtime.flows import FlowReport, prove_flows
-from peerauth.runtime.instance import Instance, claim
-from peerauth.runtime.local_mesh import LocalMesh
-from peerauth.runtime.networks import LoopbackNetwork, NamespaceNetwork
-from peerauth.runtime.running_mesh import RunningMesh, describe, publish
 from peerauth.runtime.settings import Settings
-from peerauth.runtime.tally import Tally
 from peerauth.runtime.upkeep import Upkeep
-from peerauth.runtime.verification import PortReport, ports_to_prove, probe_credentials, prove
 from peerauth.sources.watching import Paths
 
 

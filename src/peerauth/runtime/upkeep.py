@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Protocol
 
 from peerauth.errors import PlatformError
+from peerauth.local.instance import Instance
+from peerauth.local.mesh import LocalMesh
 from peerauth.model.diagnostic import Diagnostic, Severity
-from peerauth.runtime.instance import Instance
-from peerauth.runtime.local_mesh import LocalMesh
 
 LOOK_SECONDS = 2.0
 TRY_AGAIN = 2

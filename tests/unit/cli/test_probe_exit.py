@@ -8,13 +8,13 @@ import pytest
 from click.testing import CliRunner
 
 from peerauth.cli.main import cli
+from peerauth.local.proof import PortReport
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.peerauth import Mode
 from peerauth.policy.decision import Dataplane, Decision, EffectiveMode, Level, Reason, Verdict
 from peerauth.policy.reception import ClientKind
 from peerauth.probe import Attempt, Outcome, Refusal, judge_port
 from peerauth.runtime import probing
-from peerauth.runtime.verification import PortReport
 
 REASON = Reason(Level.NAMESPACE, Mode.STRICT, Verdict.DECIDES, policy="foo/default")
 ACCEPTED = Attempt(ClientKind.MTLS, Outcome.ACCEPTED, "answered")

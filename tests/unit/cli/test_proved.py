@@ -9,14 +9,14 @@ import msgspec
 
 from peerauth.cli.proved import HEADINGS, LEGEND, WORDS, decider, proof_lines
 from peerauth.cli.render import plain
+from peerauth.local.flows import Flow, FlowReport
+from peerauth.local.proof import PortReport, report_document
 from peerauth.model.connections import Arrival
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.peerauth import Mode
 from peerauth.policy.decision import Dataplane, Decision, EffectiveMode, Level, Reason, Verdict
 from peerauth.policy.reception import ClientKind
 from peerauth.probe import Attempt, Outcome, Refusal, judge_port
-from peerauth.runtime.flows import Flow, FlowReport
-from peerauth.runtime.verification import PortReport, report_document
 
 FINANCE = WorkloadKey("foo", "finance")
 STRICT = Reason(Level.NAMESPACE, Mode.STRICT, Verdict.DECIDES, policy="foo/default")

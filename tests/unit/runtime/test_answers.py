@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import cast
 
+from peerauth.local.mesh import LocalMesh
 from peerauth.model.diagnostic import Diagnostic
 from peerauth.runtime.answers import Answers
-from peerauth.runtime.local_mesh import LocalMesh
 from peerauth.xds.status import ProxyStatus
 from peerauth.xds.wire import ProxyKey
 

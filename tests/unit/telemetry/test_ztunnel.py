@@ -7,8 +7,8 @@ import json
 import pytest
 
 from peerauth.identity.spiffe import SpiffeId
+from peerauth.local.tally import Tally
 from peerauth.model.connections import Arrival, Event
-from peerauth.runtime.tally import Tally
 from peerauth.telemetry.ztunnel import parse_access
 
 PLAINTEXT: dict[str, object] = {

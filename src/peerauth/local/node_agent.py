@@ -38,7 +38,7 @@ class _Held(msgspec.Struct):
     task: asyncio.Task[None]
 
 
-class NodeProxy:
+class NodeAgent:
     """One node's agent. `run` keeps everything going until it is cancelled; `hold` says for which identities.
 
     `key` is who it is to the discovery server. `folder` is private to this run and short enough for sockets. `sign`

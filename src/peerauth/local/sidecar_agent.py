@@ -16,16 +16,16 @@ from peerauth.agent.outage import OnOutage, untold
 from peerauth.agent.sds import Signer, WorkloadCertificate
 from peerauth.agent.supervisor import EnvoyLaunch, EnvoySupervisor
 from peerauth.aio import spawn
+from peerauth.control.plane import proxy_key
 from peerauth.dataplane.envoy.bootstrap import Sockets, bootstrap
 from peerauth.dataplane.resources import SECRET
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.inventory import WorkloadKey
-from peerauth.runtime.control_plane import proxy_key
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.server import Discovery, DiscoveryServer, UdsBinding
 
 
-class NodeAgent:
+class SidecarAgent:
     """One sidecar's agent. `run` keeps everything going until it is cancelled; `ready` waits for a live Envoy.
 
     `folder` is private to this run and short enough for sockets. `on_line` gets each line of the access

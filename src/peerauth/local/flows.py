@@ -11,6 +11,9 @@ from collections.abc import Iterator
 
 import msgspec
 
+from peerauth.control.plane import ControlPlane
+from peerauth.local.mesh import LocalMesh
+from peerauth.local.tally import Tally
 from peerauth.model.connections import Arrival, ConnectionSeen
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.placement import Capture
@@ -18,9 +21,6 @@ from peerauth.policy.decision import EffectiveMode
 from peerauth.policy.outbound import transport_to
 from peerauth.policy.reception import ClientKind, reception
 from peerauth.probe import Attempt, Credentials, Outcome, ProbeTarget, attempt, outcome_of
-from peerauth.runtime.control_plane import ControlPlane
-from peerauth.runtime.local_mesh import LocalMesh
-from peerauth.runtime.tally import Tally
 
 LOG_SECONDS = 3.0
 """Envoy flushes its access log ten times a second; this is for a machine that is busy."""

@@ -14,12 +14,12 @@ import pytest
 
 from peerauth.aio import spawn
 from peerauth.ca.service import CertificateAuthority
+from peerauth.control.outstanding import Behind, CaughtUp
+from peerauth.control.plane import ControlPlane
+from peerauth.local.ztunnel import LocalZtunnel
 from peerauth.model.inventory import Namespace, Workload, WorkloadKey
 from peerauth.model.placement import Captor, Capture, Placement
 from peerauth.model.world import MeshObject, Reset, Upsert
-from peerauth.runtime.control_plane import ControlPlane
-from peerauth.runtime.local_ztunnel import LocalZtunnel
-from peerauth.runtime.outstanding import Behind, CaughtUp
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.server import DiscoveryServer
 from rigs.bounded import soon
@@ -75,7 +75,7 @@ def now() -> datetime:
 @pytest.fixture(autouse=True)
 def any_port_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """The stand-in takes no port of the machine, where a real ztunnel may be at work."""
-    monkeypatch.setattr("peerauth.runtime.local_ztunnel.require_free_port", lambda: None)
+    monkeypatch.setattr("peerauth.local.ztunnel.require_free_port", lambda: None)
 
 
 @asynccontextmanager

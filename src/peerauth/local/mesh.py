@@ -21,23 +21,23 @@ from peerauth.agent.supervisor import EnvoySupervisor, Supervisor
 from peerauth.agent.ztunnel import ZtunnelLaunch
 from peerauth.aio import spawn
 from peerauth.ca.service import CertificateAuthority
+from peerauth.control.outstanding import Process
+from peerauth.control.plane import Applied, ControlPlane, proxy_key
 from peerauth.dataplane.resources import DeclaredPort, Endpoint
 from peerauth.errors import PlatformError
 from peerauth.identity.csr import CsrRefusal, IssuedCertificate
 from peerauth.identity.spiffe import SpiffeId
+from peerauth.local.applications import Applications, undeclared_port
+from peerauth.local.networks import Network
+from peerauth.local.node import LocalNode
+from peerauth.local.node_agent import NodeAgent
+from peerauth.local.sidecar_agent import SidecarAgent
+from peerauth.local.ztunnel import LocalZtunnel
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.placement import Captor, Placement
 from peerauth.model.world import Reset
 from peerauth.policy.decision import Dataplane, Decision
 from peerauth.policy.outbound import identity_of
-from peerauth.runtime.applications import Applications, undeclared_port
-from peerauth.runtime.control_plane import Applied, ControlPlane, proxy_key
-from peerauth.runtime.local_node import LocalNode
-from peerauth.runtime.local_ztunnel import LocalZtunnel
-from peerauth.runtime.networks import Network
-from peerauth.runtime.node_agent import NodeAgent
-from peerauth.runtime.node_proxy import NodeProxy
-from peerauth.runtime.outstanding import Process
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.server import Discovery, DiscoveryServer, UdsBinding
 from peerauth.xds.wire import ProxyKey
@@ -49,7 +49,7 @@ PLACEMENTS = "this machine"
 class _Running(msgspec.Struct):
     """An agent at work, and what it was started for: with another of these it must be started anew."""
 
-    agent: NodeAgent
+    agent: SidecarAgent
     identity: SpiffeId
     placement: Placement
     task: asyncio.Task[None]
@@ -190,7 +190,7 @@ class LocalMesh:
         """What the proxy of all ambient workloads is called."""
         return self._node.title
 
-    def node(self) -> NodeProxy:
+    def node(self) -> NodeAgent:
         """The Envoy of all ambient workloads; for a mesh without a ztunnel."""
         if not isinstance(self._node, LocalNode):
             raise RuntimeError("ambient workloads are served by a ztunnel here")
@@ -202,7 +202,7 @@ class LocalMesh:
             raise RuntimeError("there is no ztunnel here")
         return self._node.supervisor
 
-    def agents(self) -> Mapping[WorkloadKey, NodeAgent]:
+    def agents(self) -> Mapping[WorkloadKey, SidecarAgent]:
         """The agents at work, by workload."""
         return {key: running.agent for key, running in sorted(self._agents.items())}
 
@@ -259,7 +259,7 @@ class LocalMesh:
 
     async def _start(self, key: WorkloadKey, identity: SpiffeId) -> None:
         placement = self.placement(key)
-        agent = NodeAgent(
+        agent = SidecarAgent(
             key,
             identity=identity,
             folder=self._folder / str(next(self._numbers)),

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import msgspec
 
+from peerauth.local.mesh import LocalMesh
 from peerauth.model.inventory import WorkloadKey
-from peerauth.runtime.local_mesh import LocalMesh
 
 FILE = "mesh.json"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from peerauth.local.loopback import LoopbackPlan
 from peerauth.model.inventory import WorkloadKey
-from peerauth.runtime.placement import LoopbackPlan
 
 KEYS = st.sets(st.integers(0, 600).map(lambda n: WorkloadKey("foo", f"w{n}")), max_size=300)
 

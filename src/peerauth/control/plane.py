@@ -16,6 +16,8 @@ from typing import TypeVar
 import msgspec
 
 from peerauth.aio import spawn
+from peerauth.control.outstanding import Acknowledgements, Outstanding, Process
+from peerauth.control.publishing import Publisher
 from peerauth.dataplane.envoy.sidecars import Sidecars
 from peerauth.dataplane.projection import Projection
 from peerauth.dataplane.resources import DeclaredPort, EgressPort
@@ -25,8 +27,6 @@ from peerauth.policy.decision import Dataplane, Decision
 from peerauth.policy.index import DecisionChange
 from peerauth.policy.mesh import Mesh, Step
 from peerauth.policy.rollout import Orders, Rollout, Round
-from peerauth.runtime.outstanding import Acknowledgements, Outstanding, Process
-from peerauth.runtime.publishing import Publisher
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.wire import ProxyKey
 

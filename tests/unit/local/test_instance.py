@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from peerauth.errors import PlatformError
-from peerauth.runtime.instance import LIMIT, claim
+from peerauth.local.instance import LIMIT, claim
 
 
 def test_two_runs_get_different_numbers_and_folders(tmp_path: Path) -> None:

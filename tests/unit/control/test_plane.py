@@ -8,15 +8,15 @@ from collections.abc import AsyncIterator
 import pytest
 
 from peerauth.aio import spawn
+from peerauth.control import plane as control_plane
+from peerauth.control.outstanding import Behind, CaughtUp
+from peerauth.control.plane import ControlPlane, proxy_key
 from peerauth.dataplane.resources import CLUSTER, LISTENER
 from peerauth.model.changes import Change, Delete, ObjectRef, Reset, Upsert
 from peerauth.model.inventory import Port, WorkloadKey
 from peerauth.model.mesh import MeshConfig
 from peerauth.model.placement import Captor, Capture, Placement
 from peerauth.policy.decision import EffectiveMode
-from peerauth.runtime import control_plane
-from peerauth.runtime.control_plane import ControlPlane, proxy_key
-from peerauth.runtime.outstanding import Behind, CaughtUp
 from peerauth.xds.cache import ResourceCache
 from rigs.bounded import idle, soon
 from rigs.standins import Clock, Process, Proxies

@@ -13,10 +13,10 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from peerauth.agent.netns import MeshNetwork, WorkloadNamespace, sockets_of
+from peerauth.local.loopback import LoopbackPlan
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.placement import Captor, Capture, Placement
 from peerauth.probe import SocketFactory
-from peerauth.runtime.placement import LoopbackPlan
 
 
 class Network(Protocol):

@@ -24,13 +24,13 @@ from peerauth.ca.keyfiles import make_private_folder, replace_file
 from peerauth.ca.node_token import issue_token
 from peerauth.ca.service import CertificateAuthority
 from peerauth.ca.serving import ServingCertificate
+from peerauth.control.plane import ControlPlane
+from peerauth.control.ztunnels import ZtunnelFeed, ztunnel_key
 from peerauth.errors import PlatformError
 from peerauth.identity.keys import CURVE
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.placement import Captor
-from peerauth.runtime.control_plane import ControlPlane
-from peerauth.runtime.ztunnel import ZtunnelFeed, ztunnel_key
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.server import DiscoveryServer, ServerCertificate, TlsBinding
 from peerauth.xds.wire import ADDRESS, AUTHORIZATION, ProxyKey

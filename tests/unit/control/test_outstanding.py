@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from peerauth.aio import spawn
+from peerauth.control.outstanding import PATIENCE_SECONDS, Behind, CaughtUp, Outstanding
 from peerauth.dataplane.type_urls import CLUSTER, LISTENER
-from peerauth.runtime.outstanding import PATIENCE_SECONDS, Behind, CaughtUp, Outstanding
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.wire import ProxyKey
 from rigs.bounded import idle, soon

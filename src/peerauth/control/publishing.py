@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Generic, TypeVar
 
+from peerauth.control.outstanding import Outstanding
 from peerauth.dataplane.projection import Projection, Update
 from peerauth.dataplane.resources import TypeUrl
 from peerauth.policy.mesh import Step
 from peerauth.policy.rollout import Orders
-from peerauth.runtime.outstanding import Outstanding
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.wire import ProxyKey
 

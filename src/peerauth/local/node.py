@@ -11,13 +11,13 @@ from peerauth.agent.outage import OnOutage
 from peerauth.agent.sds import Signer
 from peerauth.agent.supervisor import EnvoySupervisor
 from peerauth.aio import spawn
+from peerauth.control.plane import ControlPlane
 from peerauth.dataplane.ambient.nodes import Nodes
 from peerauth.dataplane.resources import CLUSTER, LISTENER
 from peerauth.errors import PlatformError
 from peerauth.identity.spiffe import SpiffeId
+from peerauth.local.node_agent import NodeAgent, node_key
 from peerauth.model.inventory import WorkloadKey
-from peerauth.runtime.control_plane import ControlPlane
-from peerauth.runtime.node_proxy import NodeProxy, node_key
 from peerauth.xds.server import Discovery, DiscoveryServer, UdsBinding
 
 
@@ -44,7 +44,7 @@ class LocalNode:
         self._discovery = discovery
         self._resources = Nodes(plane.mesh)
         plane.project(self._resources, proxy=node_key)
-        self.proxy = NodeProxy(
+        self.proxy = NodeAgent(
             self.key, folder=folder, envoy=envoy, sign=sign, on_line=on_line, on_outage=on_outage, now=now
         )
         self._task: asyncio.Task[None] | None = None

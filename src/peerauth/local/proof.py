@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from peerauth.identity.keys import CURVE, private_key_pem
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.identity.x509 import Issuer, build_svid, certificate_pem
+from peerauth.local.applications import undeclared_port
+from peerauth.local.mesh import LocalMesh
 from peerauth.model.inventory import WorkloadKey
 from peerauth.policy.decision import Decision, EffectiveMode, Reason
 from peerauth.policy.reception import ClientKind
@@ -31,8 +33,6 @@ from peerauth.probe import (
     foreign_certificate,
     judge_port,
 )
-from peerauth.runtime.applications import undeclared_port
-from peerauth.runtime.local_mesh import LocalMesh
 
 PROBE_NAMESPACE = "peerauth"
 PROBE_ACCOUNT = "probe"

@@ -6,9 +6,9 @@ import os
 import stat
 from pathlib import Path
 
+from peerauth.local.instance import claim
+from peerauth.local.running_mesh import FILE, RunningMesh, RunningWorkload, find, publish
 from peerauth.model.inventory import WorkloadKey
-from peerauth.runtime.instance import claim
-from peerauth.runtime.running_mesh import FILE, RunningMesh, RunningWorkload, find, publish
 
 MESH = RunningMesh(
     pid=os.getpid(),

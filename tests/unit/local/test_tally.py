@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
+from peerauth.local.tally import Tally
 from peerauth.model.connections import Arrival, ConnectionSeen
-from peerauth.runtime.tally import Tally
 
 
 def line(*, event: str, chain: str, direction: str = "inbound", flags: str = "-") -> bytes:
