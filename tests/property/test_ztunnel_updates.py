@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from judges.ztunnelmodel import MESH_IDENTITY, NOBODY, Connection, Ztunnel
 from peerauth.control.publishing import put
 from peerauth.control.ztunnels import ALL_ZTUNNELS, ZtunnelFeed, ztunnel_key
-from peerauth.dataplane.ambient.address import Surroundings, workload_name
+from peerauth.dataplane.ambient.address import ClusterNames, workload_name
 from peerauth.dataplane.ambient.ztunnel import ZtunnelResources
 from peerauth.dataplane.resources import TypeUrl
 from peerauth.model.changes import Delete, MeshObject, Reset, Upsert, ref_of
@@ -46,7 +46,7 @@ from peerauth.xds.wire import (
 from samples.meshes import PORTS, ROOT, label_sets, meta, pairs, policies
 
 PROXY = ztunnel_key("n1")
-AROUND = Surroundings()
+HERE = ClusterNames()
 TYPES = (ADDRESS, AUTHORIZATION)
 KEYS = [WorkloadKey("foo", "a"), WorkloadKey("foo", "b"), WorkloadKey("bar", "a")]
 NAMESPACES = [Namespace(meta(name, {"istio.io/dataplane-mode": "ambient"})) for name in (ROOT, "foo", "bar")]
@@ -59,7 +59,7 @@ def address_of(key: WorkloadKey) -> str:
 
 
 def uid(key: WorkloadKey) -> str:
-    return workload_name(key, around=AROUND)
+    return workload_name(key, cluster=HERE)
 
 
 def pod(key: WorkloadKey, labels: dict[str, str]) -> Workload:
@@ -97,7 +97,7 @@ class Updates(RuleBasedStateMachine):
     def start_control_plane(self) -> None:
         """A new process: it knows what the sources say, and nothing else."""
         self.mesh, self.cache = Mesh(), ResourceCache()
-        self.feed = ZtunnelFeed(self.cache, mesh=self.mesh, around=AROUND)
+        self.feed = ZtunnelFeed(self.cache, mesh=self.mesh, cluster=HERE)
         self.cache.share(PROXY, group=ALL_ZTUNNELS)
         for each in self.objects.values():
             self.take(each)
@@ -278,8 +278,8 @@ class Updates(RuleBasedStateMachine):
     def check_at_rest(self) -> None:
         assert self.ztunnel.workloads.keys() == {uid(key) for key in self.mesh.world.workloads}
         held = {name for body in self.ztunnel.workloads.values() for name in self.policies_of(body)}
-        movers = {name for name in self.ztunnel.policies if name.endswith("-movers")}
-        assert self.ztunnel.policies.keys() - movers == held, "a policy outlived those that named it"
+        relabelled = {name for name in self.ztunnel.policies if name.endswith("-relabelled")}
+        assert self.ztunnel.policies.keys() - relabelled == held, "a policy outlived those that named it"
         for key in self.ambient():
             for port in PORTS:
                 plaintext = self.ztunnel.connection(uid(key), port, NOBODY)
@@ -288,10 +288,10 @@ class Updates(RuleBasedStateMachine):
         for each in self.ztunnel.open - self.uncovered:
             assert each.identity or not self.closed(self.key_of(each), each.port), f"{each} is still open"
         mesh = Mesh()
-        fresh = ZtunnelResources(mesh, around=AROUND)
+        fresh = ZtunnelResources(mesh, cluster=HERE)
         fresh.update(mesh.apply(Reset("test", tuple(self.objects.values()))), Orders())
         assert fresh.addresses == self.feed.resources.addresses
-        own = {name: body for name, body in self.feed.resources.policies.items() if not name.endswith("-movers")}
+        own = {name: body for name, body in self.feed.resources.policies.items() if not name.endswith("-relabelled")}
         assert fresh.policies == own
 
     def policies_of(self, body: bytes) -> list[str]:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from judges.ztunnelmodel import MESH_IDENTITY, NOBODY, Ztunnel
-from peerauth.dataplane.ambient.address import Surroundings, workload_address, workload_name
+from peerauth.dataplane.ambient.address import ClusterNames, workload_address, workload_name
 from peerauth.dataplane.ambient.authorization import class_policy, policy_name_of
 from peerauth.model.inventory import Workload
 from peerauth.model.mesh import DEFAULT_MESH
@@ -18,7 +18,7 @@ from peerauth.policy.resolve import resolve
 from peerauth.xds.wire import ADDRESS, AUTHORIZATION
 from samples.meshes import PORTS, ROOT, label_sets, pairs, policy, policy_sets, workload
 
-AROUND = Surroundings()
+HERE = ClusterNames()
 EVERY_PORT = (1, *PORTS, 15000)
 SELECTED = {"app": "x"}
 
@@ -27,11 +27,11 @@ def ztunnel_with(where: Workload, decision: Decision) -> Ztunnel:
     """A ztunnel that was told of one workload and of what was decided about it."""
     name = policy_name_of(where)
     body = workload_address(
-        where, dataplane=decision.dataplane, policies=[name], backends=(), mesh=DEFAULT_MESH, around=AROUND
+        where, dataplane=decision.dataplane, policies=[name], backends=(), mesh=DEFAULT_MESH, cluster=HERE
     )
     model = Ztunnel()
     model.take(AUTHORIZATION, {name: class_policy(name, decision)}, ())
-    model.take(ADDRESS, {workload_name(where.key, around=AROUND): body}, ())
+    model.take(ADDRESS, {workload_name(where.key, cluster=HERE): body}, ())
     return model
 
 
@@ -39,7 +39,7 @@ def check(where: Workload, said: list[PeerAuthentication]) -> None:
     labels, namespace = where.meta.labels, where.meta.namespace
     decision = resolve(labels, namespace, policies=said, root_namespace=ROOT, dataplane=Dataplane.AMBIENT)
     model = ztunnel_with(where, decision)
-    uid = workload_name(where.key, around=AROUND)
+    uid = workload_name(where.key, cluster=HERE)
     for port in EVERY_PORT:
         closed = decision.mode_of(port) is EffectiveMode.STRICT
         assert model.dial(uid, port, NOBODY) is not closed, f"plaintext to {port}, {decision.mode_of(port)}"

@@ -17,7 +17,7 @@ from peerauth.ca.attest import Caller
 from peerauth.ca.grpc_service import CertificateService
 from peerauth.ca.node_token import check_token
 from peerauth.ca.service import CertificateAuthority
-from peerauth.dataplane.ambient.address import Surroundings
+from peerauth.dataplane.ambient.address import ClusterNames
 from peerauth.dataplane.ambient.ztunnel import EVERY_ZTUNNEL, ZtunnelResources
 from peerauth.dataplane.resources import TypeUrl
 from peerauth.identity.spiffe import SpiffeId
@@ -33,7 +33,7 @@ ALL_ZTUNNELS = ProxyKey(EVERY_ZTUNNEL)
 """The group whose resources every ztunnel has."""
 
 
-IN_KUBERNETES = Surroundings()
+IN_KUBERNETES = ClusterNames()
 
 
 def ztunnel_key(node: str) -> ProxyKey:
@@ -44,8 +44,8 @@ def ztunnel_key(node: str) -> ProxyKey:
 class ZtunnelFeed:
     """What ztunnels are told of one mesh: `resources`, and what goes with which name."""
 
-    def __init__(self, cache: ResourceCache, *, mesh: Mesh, around: Surroundings = IN_KUBERNETES) -> None:
-        self.resources = ZtunnelResources(mesh, around=around)
+    def __init__(self, cache: ResourceCache, *, mesh: Mesh, cluster: ClusterNames = IN_KUBERNETES) -> None:
+        self.resources = ZtunnelResources(mesh, cluster=cluster)
         self._cache = cache
         self._mesh = mesh
         cache.relate(ALL_ZTUNNELS, self._related)

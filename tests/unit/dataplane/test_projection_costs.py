@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from peerauth.dataplane.ambient.address import Surroundings
+from peerauth.dataplane.ambient.address import ClusterNames
 from peerauth.dataplane.ambient.node_mesh import MESH
 from peerauth.dataplane.ambient.nodes import Nodes
 from peerauth.dataplane.ambient.ztunnel import ZtunnelResources
@@ -33,7 +33,7 @@ class Bed:
         self.rollout = Rollout(self.mesh, is_live=lambda _: True)
         self.sidecars = Sidecars(self.mesh, self.rollout)
         self.nodes = Nodes(self.mesh)
-        self.ztunnel = ZtunnelResources(self.mesh, around=Surroundings())
+        self.ztunnel = ZtunnelResources(self.mesh, cluster=ClusterNames())
         objects: list[MeshObject] = []
         for ten in range(size // PER_NAMESPACE):
             objects += [namespace(f"side-{ten}", {"istio-injection": "enabled"})]

@@ -6,10 +6,10 @@ import pytest
 
 from peerauth.dataplane.ambient.authorization import (
     class_policy,
-    movers_name,
-    movers_policy,
     policy_name,
     policy_name_of,
+    relabelled_name,
+    relabelled_policy,
 )
 from peerauth.model.inventory import Workload
 from peerauth.policy.decision import Dataplane, Decision, EffectiveMode, PortDecision
@@ -74,13 +74,13 @@ def test_a_name_is_of_the_namespace_and_all_labels_and_tells_pairs_apart() -> No
     assert policy_name_of(workload("foo/any", {"a": "bc"})) == names[2]
 
 
-def test_movers_are_denied_by_address_in_both_families_and_never_without_one() -> None:
+def test_the_relabelled_are_denied_by_address_in_both_families_and_never_without_one() -> None:
     placed = Workload(meta("foo/a"), addresses=("10.0.0.1", "fd00::1"))
     nowhere = Workload(meta("foo/b"))
     open_one = Workload(meta("foo/c"), addresses=("10.0.0.3",))
     said = [(placed, decided(STRICT, p80=PERMISSIVE)), (nowhere, decided(STRICT)), (open_one, decided(PERMISSIVE))]
-    policy = pb.Authorization.FromString(movers_policy("foo", said))
-    assert f"{policy.namespace}/{policy.name}" == movers_name("foo")
+    policy = pb.Authorization.FromString(relabelled_policy("foo", said))
+    assert f"{policy.namespace}/{policy.name}" == relabelled_name("foo")
     assert policy.scope == pb.NAMESPACE
     match = the_match(policy)
     assert [(len(each.address), each.length) for each in match.destination_ips] == [(4, 32), (16, 128)]
@@ -90,5 +90,5 @@ def test_movers_are_denied_by_address_in_both_families_and_never_without_one() -
 def test_a_mover_without_an_address_or_a_demand_hides_none_that_comes_after_it() -> None:
     last = Workload(meta("foo/c"), addresses=("10.0.0.3",))
     for first in ((Workload(meta("foo/a")), decided(STRICT)), (Workload(meta("foo/b")), decided(PERMISSIVE))):
-        policy = pb.Authorization.FromString(movers_policy("foo", [first, (last, decided(STRICT))]))
+        policy = pb.Authorization.FromString(relabelled_policy("foo", [first, (last, decided(STRICT))]))
         assert [bytes(each.address) for each in the_match(policy).destination_ips] == [bytes([10, 0, 0, 3])]

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from peerauth.dataplane.ambient.address import Surroundings
-from peerauth.dataplane.ambient.authorization import movers_name, policy_name_of
+from peerauth.dataplane.ambient.address import ClusterNames
+from peerauth.dataplane.ambient.authorization import policy_name_of, relabelled_name
 from peerauth.dataplane.ambient.ztunnel import EVERY_ZTUNNEL, ZtunnelResources
 from peerauth.dataplane.projection import Update
 from peerauth.dataplane.type_urls import ADDRESS, AUTHORIZATION
@@ -49,7 +49,7 @@ class Told:
 
     def __init__(self, *said: MeshObject) -> None:
         self.mesh = Mesh()
-        self.resources = ZtunnelResources(self.mesh, around=Surroundings())
+        self.resources = ZtunnelResources(self.mesh, cluster=ClusterNames())
         for each in said:
             self.apply(each)
 
@@ -120,10 +120,13 @@ def test_a_workload_whose_labels_change_is_remembered_until_it_goes() -> None:
     told = Told(AMBIENT, FINANCE)
     moved = msgspec.structs.replace(FINANCE, meta=meta("foo/finance", {"app": "other"}))
     news = told.apply(moved)
-    assert set(news.policies) == {policy_name_of(FINANCE), policy_name_of(moved), movers_name("foo")}
+    assert set(news.policies) == {policy_name_of(FINANCE), policy_name_of(moved), relabelled_name("foo")}
     assert news.policies[policy_name_of(FINANCE)] is None
-    assert movers_name("foo") in told.apply(policy("foo/all", "STRICT")).policies
-    assert told.apply(Delete("test", ref_of(moved))).policies == {policy_name_of(moved): None, movers_name("foo"): None}
+    assert relabelled_name("foo") in told.apply(policy("foo/all", "STRICT")).policies
+    assert told.apply(Delete("test", ref_of(moved))).policies == {
+        policy_name_of(moved): None,
+        relabelled_name("foo"): None,
+    }
 
 
 def test_a_service_that_comes_changes_or_goes_changes_the_workloads_behind_it() -> None:

@@ -45,13 +45,13 @@ _CANONICAL_NAME = ("service.istio.io/canonical-name", "app.kubernetes.io/name", 
 _CANONICAL_REVISION = ("service.istio.io/canonical-revision", "app.kubernetes.io/version", "version")
 
 
-class Surroundings(msgspec.Struct, frozen=True):
-    """What every resource of one cluster has in common.
+class ClusterNames(msgspec.Struct, frozen=True):
+    """By what the resources of one cluster are named, and what they have in common.
 
     `network` is what the node proxies have as NETWORK; `domain` ends the names of services.
     """
 
-    cluster: str = "Kubernetes"
+    id: str = "Kubernetes"
     network: str = ""
     domain: str = "cluster.local"
 
@@ -67,19 +67,19 @@ class Backend(msgspec.Struct, frozen=True):
     ports: tuple[tuple[ServicePort, int], ...]
 
 
-def workload_name(key: WorkloadKey, *, around: Surroundings) -> str:
+def workload_name(key: WorkloadKey, *, cluster: ClusterNames) -> str:
     """The uid of a workload: its resource's name."""
-    return f"{around.cluster}/{_GROUPS.get(key.kind, '')}/{key.kind}/{key.namespace}/{key.name}"
+    return f"{cluster.id}/{_GROUPS.get(key.kind, '')}/{key.kind}/{key.namespace}/{key.name}"
 
 
-def service_name(name: Name, *, around: Surroundings) -> str:
+def service_name(name: Name, *, cluster: ClusterNames) -> str:
     """The name of a service's resource."""
-    return f"{name.namespace}/{hostname(name, around=around)}"
+    return f"{name.namespace}/{hostname(name, cluster=cluster)}"
 
 
-def hostname(name: Name, *, around: Surroundings) -> str:
+def hostname(name: Name, *, cluster: ClusterNames) -> str:
     """The DNS name of a service."""
-    return f"{name.name}.{name.namespace}.svc.{around.domain}"
+    return f"{name.name}.{name.namespace}.svc.{cluster.domain}"
 
 
 def literals(addresses: Iterable[str]) -> list[str]:
@@ -99,7 +99,7 @@ def workload_address(
     policies: Iterable[str],
     backends: Iterable[Backend],
     mesh: MeshConfig,
-    around: Surroundings,
+    cluster: ClusterNames,
 ) -> bytes:
     """A workload's resource. `policies` are names of authorizations; each of them has to be sent before this.
 
@@ -108,11 +108,11 @@ def workload_address(
     meta = workload.meta
     meshed = dataplane.enforces
     message = pb.Workload(
-        uid=workload_name(workload.key, around=around),
+        uid=workload_name(workload.key, cluster=cluster),
         name=meta.name,
         namespace=meta.namespace,
         addresses=packed_addresses(workload),
-        network=around.network,
+        network=cluster.network,
         tunnel_protocol=pb.HBONE if meshed else pb.NONE,
         native_tunnel=dataplane is Dataplane.SIDECAR,
         trust_domain=mesh.trust_domain,
@@ -124,25 +124,25 @@ def workload_address(
         workload_name=meta.name,
         authorization_policies=sorted(policies),
         status=pb.HEALTHY,
-        cluster_id=around.cluster,
+        cluster_id=cluster.id,
         network_mode=pb.HOST_NETWORK if workload.host_network else pb.STANDARD,
     )
     names = [text for text in workload.addresses if _parsed(text) is None]
     if names:
         message.hostname = names[0]
     for backend in backends:
-        ports = message.services[service_name(name_of(backend.service), around=around)].ports
+        ports = message.services[service_name(name_of(backend.service), cluster=cluster)].ports
         for port, target in backend.ports:
             ports.add(service_port=port.number, target_port=target, app_protocol=_protocol(port))
     return serialize(pb.Address(workload=message))
 
 
-def service_address(service: Service, *, around: Surroundings) -> bytes:
+def service_address(service: Service, *, cluster: ClusterNames) -> bytes:
     """A service's resource; a headless one has no addresses."""
     name = name_of(service)
-    message = pb.Service(name=name.name, namespace=name.namespace, hostname=hostname(name, around=around))
+    message = pb.Service(name=name.name, namespace=name.namespace, hostname=hostname(name, cluster=cluster))
     for text in sorted(literals(service.cluster_ips)):
-        message.addresses.add(network=around.network, address=ipaddress.ip_address(text).packed)
+        message.addresses.add(network=cluster.network, address=ipaddress.ip_address(text).packed)
     for port in service.ports:
         if port.protocol == "TCP":
             target = port.target if isinstance(port.target, int) else 0

@@ -51,19 +51,19 @@ def class_policy(name: str, decision: Decision) -> bytes:
     return serialize(policy)
 
 
-def movers_name(namespace: str) -> str:
+def relabelled_name(namespace: str) -> str:
     """The resource name of a namespace's policy about workloads whose labels changed while they ran."""
-    return f"{namespace}/{PREFIX}movers"
+    return f"{namespace}/{PREFIX}relabelled"
 
 
-def movers_policy(namespace: str, movers: Iterable[tuple[Workload, Decision]]) -> bytes:
+def relabelled_policy(namespace: str, relabelled: Iterable[tuple[Workload, Decision]]) -> bytes:
     """The present decisions of workloads that were of another class before, by address.
 
     Connections from before the change are judged by the name of the class that the workload has left. A policy of
     the namespace is judged for every connection anew, so this one reaches them too.
     """
-    policy = _policy(movers_name(namespace), pb.NAMESPACE)
-    for workload, decision in sorted(movers, key=lambda pair: pair[0].key):
+    policy = _policy(relabelled_name(namespace), pb.NAMESPACE)
+    for workload, decision in sorted(relabelled, key=lambda pair: pair[0].key):
         match = _denied(decision)
         addresses = packed_addresses(workload)
         if match is None or not addresses:

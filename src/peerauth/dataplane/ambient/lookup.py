@@ -10,34 +10,34 @@ from collections.abc import Iterable
 import msgspec
 
 
-class Place(msgspec.Struct, frozen=True):
-    """Where a resource can be found: its aliases (`NETWORK/ADDRESS`), the services it is behind, its node."""
+class FoundBy(msgspec.Struct, frozen=True):
+    """What a resource is found by: its aliases (`NETWORK/ADDRESS`), the services it is behind, its node."""
 
     aliases: tuple[str, ...] = ()
     services: frozenset[str] = frozenset()
     node: str = ""
 
 
-NOWHERE = Place()
+NOWHERE = FoundBy()
 
 
 class Lookup:
-    """The places of all address resources. `put` with `NOWHERE` forgets a name."""
+    """What all address resources are found by. `put` with `NOWHERE` forgets a name."""
 
     def __init__(self) -> None:
-        self._places: dict[str, Place] = {}
+        self._found_by: dict[str, FoundBy] = {}
         self._by_alias: dict[str, set[str]] = {}
         self._behind: dict[str, set[str]] = {}
         self._on_node: dict[str, set[str]] = {}
 
-    def put(self, name: str, place: Place) -> None:
-        """Says where a resource can be found, in the place of what was said before."""
-        old = self._places.pop(name, NOWHERE)
-        if place != NOWHERE:
-            self._places[name] = place
-        _move(self._by_alias, name, old.aliases, place.aliases)
-        _move(self._behind, name, old.services, place.services)
-        _move(self._on_node, name, filter(None, [old.node]), filter(None, [place.node]))
+    def put(self, name: str, by: FoundBy) -> None:
+        """Says what a resource is found by, in place of what was said before."""
+        old = self._found_by.pop(name, NOWHERE)
+        if by != NOWHERE:
+            self._found_by[name] = by
+        _move(self._by_alias, name, old.aliases, by.aliases)
+        _move(self._behind, name, old.services, by.services)
+        _move(self._on_node, name, filter(None, [old.node]), filter(None, [by.node]))
 
     def related(self, name: str) -> frozenset[str]:
         """What a client gets as well who asks for `name`: what has that alias, and a service's workloads."""

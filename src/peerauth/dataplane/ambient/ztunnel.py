@@ -5,7 +5,7 @@ workloads are its own is decided by its own settings, and a policy that it lacke
 
 Invariants: every policy that an address names is among `policies`; a workload names its class' policy and no other,
 also when that is PERMISSIVE. Which of the two goes out first is the discovery session's business. Workloads that left
-their class while they ran are remembered until they go (`authorization`, movers); a new process does not know them.
+their class while they ran are remembered until they go (`relabelled_policy`); a new process does not know them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 
 from peerauth.dataplane.ambient.address import (
     Backend,
-    Surroundings,
+    ClusterNames,
     literals,
     service_address,
     service_name,
@@ -25,11 +25,11 @@ from peerauth.dataplane.ambient.address import (
 )
 from peerauth.dataplane.ambient.authorization import (
     class_policy,
-    movers_name,
-    movers_policy,
     policy_name_of,
+    relabelled_name,
+    relabelled_policy,
 )
-from peerauth.dataplane.ambient.lookup import NOWHERE, Lookup, Place
+from peerauth.dataplane.ambient.lookup import NOWHERE, FoundBy, Lookup
 from peerauth.dataplane.projection import Update
 from peerauth.dataplane.type_urls import ADDRESS, AUTHORIZATION
 from peerauth.model.changes import Edit
@@ -53,7 +53,7 @@ class _Stale(msgspec.Struct):
     workloads: dict[WorkloadKey, None] = {}
     services: dict[Name, None] = {}
     policies: dict[str, None] = {}
-    movers: dict[str, None] = {}
+    relabelled: dict[str, None] = {}
 
 
 class ZtunnelResources:
@@ -62,7 +62,7 @@ class ZtunnelResources:
     `policies` and `addresses` are name to serialized resource, for reading like `lookup`.
     """
 
-    def __init__(self, mesh: Mesh, *, around: Surroundings) -> None:
+    def __init__(self, mesh: Mesh, *, cluster: ClusterNames) -> None:
         self.visited = 0
         self.policies: dict[str, bytes] = {}
         self.addresses: dict[str, bytes] = {}
@@ -70,10 +70,10 @@ class ZtunnelResources:
         self._keys: dict[str, WorkloadKey] = {}
         self._world = mesh.world
         self._decisions = mesh.decisions
-        self._around = around
+        self._cluster = cluster
         self._policy_of: dict[WorkloadKey, str] = {}
         self._members: dict[str, dict[WorkloadKey, None]] = {}
-        self._movers: dict[str, dict[WorkloadKey, None]] = {}
+        self._relabelled: dict[str, dict[WorkloadKey, None]] = {}
 
     def update(self, step: Step, orders: Orders) -> Mapping[str, Update]:
         """What is new for all ztunnels. Nothing is staged: clients tunnel to an ambient workload under every mode."""
@@ -88,19 +88,19 @@ class ZtunnelResources:
         for name in stale.policies:
             before_policies[name] = self.policies.get(name)
             _put(self.policies, name, self._class_policy(name))
-        for namespace in stale.movers:
-            name = movers_name(namespace)
+        for namespace in stale.relabelled:
+            name = relabelled_name(namespace)
             before_policies[name] = self.policies.get(name)
-            _put(self.policies, name, self._movers_policy(namespace))
+            _put(self.policies, name, self._relabelled_policy(namespace))
         for key in stale.workloads:
-            name = workload_name(key, around=self._around)
+            name = workload_name(key, cluster=self._cluster)
             before_addresses[name] = self.addresses.get(name)
             self._describe_workload(key, name)
         for service in stale.services:
-            name = service_name(service, around=self._around)
+            name = service_name(service, cluster=self._cluster)
             before_addresses[name] = self.addresses.get(name)
             self._describe_service(service, name)
-        self.visited = len(stale.workloads) + len(stale.services) + len(stale.policies) + len(stale.movers)
+        self.visited = len(stale.workloads) + len(stale.services) + len(stale.policies) + len(stale.relabelled)
         changed = {
             AUTHORIZATION: _news(before_policies, self.policies),
             ADDRESS: _news(before_addresses, self.addresses),
@@ -122,8 +122,8 @@ class ZtunnelResources:
             stale.workloads[change.key] = None
             return
         stale.policies[policy] = None
-        if change.key in self._movers.get(change.key.namespace, ()):
-            stale.movers[change.key.namespace] = None
+        if change.key in self._relabelled.get(change.key.namespace, ()):
+            stale.relabelled[change.key.namespace] = None
 
     def _take(self, edit: Edit, stale: _Stale) -> None:
         for side in (edit.before, edit.after):
@@ -168,13 +168,13 @@ class ZtunnelResources:
             self._policy_of[key] = new
             self._members.setdefault(new, {})[key] = None
             stale.policies[new] = None
-        movers = self._movers.setdefault(key.namespace, {})
+        relabelled = self._relabelled.setdefault(key.namespace, {})
         if old is not None and new is not None and old != new:
-            movers[key] = None
-        if key in movers:
-            stale.movers[key.namespace] = None
+            relabelled[key] = None
+        if key in relabelled:
+            stale.relabelled[key.namespace] = None
             if new is None:
-                del movers[key]
+                del relabelled[key]
 
     def _class_policy(self, name: str) -> bytes | None:
         members = self._members.get(name)
@@ -183,11 +183,13 @@ class ZtunnelResources:
             return None
         return class_policy(name, self._decisions.decision(next(iter(members))))
 
-    def _movers_policy(self, namespace: str) -> bytes | None:
-        movers = self._movers[namespace]
-        if not movers:
+    def _relabelled_policy(self, namespace: str) -> bytes | None:
+        relabelled = self._relabelled[namespace]
+        if not relabelled:
             return None
-        return movers_policy(namespace, ((self._world.workloads[key], self._decisions.decision(key)) for key in movers))
+        return relabelled_policy(
+            namespace, ((self._world.workloads[key], self._decisions.decision(key)) for key in relabelled)
+        )
 
     # --- addresses ---------------------------------------------------------------------------------------------------
 
@@ -207,17 +209,17 @@ class ZtunnelResources:
             policies=(policy,) if policy else (),
             backends=backends,
             mesh=self._world.mesh,
-            around=self._around,
+            cluster=self._cluster,
         )
-        services = frozenset(service_name(name_of(each.service), around=self._around) for each in backends)
-        aliases = tuple(map(self._around.alias, literals(workload.addresses)))
-        self.lookup.put(name, Place(aliases, services, workload.node))
+        services = frozenset(service_name(name_of(each.service), cluster=self._cluster) for each in backends)
+        aliases = tuple(map(self._cluster.alias, literals(workload.addresses)))
+        self.lookup.put(name, FoundBy(aliases, services, workload.node))
 
     def _describe_service(self, of: Name, name: str) -> None:
         service = self._world.services.get(of)
-        _put(self.addresses, name, None if service is None else service_address(service, around=self._around))
+        _put(self.addresses, name, None if service is None else service_address(service, cluster=self._cluster))
         addresses = literals(service.cluster_ips) if service else ()
-        self.lookup.put(name, Place(tuple(map(self._around.alias, addresses))))
+        self.lookup.put(name, FoundBy(tuple(map(self._cluster.alias, addresses))))
 
     def _backends(self, workload: Workload) -> Iterator[Backend]:
         """The services that lead to a workload, by its labels or by listing one of its addresses."""
