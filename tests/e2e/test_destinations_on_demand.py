@@ -20,6 +20,7 @@ from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from peerauth.agent.netns import MeshNetwork, WorkloadNamespace, socket_in, unsupported
 from peerauth.dataplane.envoy.destinations import destination_name, destination_resources
 from peerauth.dataplane.envoy.outbound import on_demand_clusters, on_demand_listeners
+from peerauth.dataplane.envoy.shards import shard_listener
 from peerauth.dataplane.envoy.sidecar import render_sidecar
 from peerauth.dataplane.resources import DeclaredPort, Resources, SidecarWorkload
 from peerauth.dataplane.type_urls import CLUSTER, ENDPOINT, LISTENER
@@ -29,6 +30,7 @@ from peerauth.model.placement import Capture
 from peerauth.policy.announced import DestinationEndpoint
 from peerauth.policy.destinations import Destination
 from peerauth.policy.outbound import Transport
+from peerauth.policy.shards import Shard
 from peerauth.telemetry.envoy import parse_connection
 from rigs.clients import Application, Connection, application
 from rigs.envoyrig import Authority, RunningEnvoy, running_envoy
@@ -115,7 +117,7 @@ def resources_of(workload: SidecarWorkload, *, closed: bool = False) -> Resource
     """A sidecar's configuration, but that a connection waits no longer than a second for an answer."""
     resources = render_sidecar(workload)
     listeners = dict(resources[LISTENER])
-    for listener in on_demand_listeners(workload, RANGES, closed=closed):
+    for listener in [*on_demand_listeners(workload, RANGES, closed=closed), shard_listener(workload.key)]:
         for chain in listener.filter_chains:
             _be_impatient(chain)
         listeners[listener.name] = listener.SerializeToString()
@@ -371,3 +373,28 @@ async def test_each_connection_is_told_once_by_who_made_it(scene: Scene) -> None
     assert FINANCE.uri in seen.failure
     for each in (connection, refused):
         assert sum(f'"{each.source}"' in line for line in client.envoy.connections) == 1
+
+
+async def test_a_large_service_is_reached_through_its_pieces_each_as_often_as_its_share_says(scene: Scene) -> None:
+    """What is a piece is asked for like any destination: without an answer what was balanced to it goes nowhere."""
+    client, tell = scene.client, scene.client.envoy.discovery.tell
+    names = {label: destination_name(VIP, STRICT, label) for label in ("", "0", "1")}
+    whole = Destination((), balanced=True, shards=(Shard("0", 3), Shard("1", 1)))
+    secure = Destination((scene.at(STRICT), scene.at(STRICT, Transport.HBONE)), balanced=True)
+    plain = Destination((scene.at(OPEN, Transport.PLAINTEXT),), balanced=True)
+    for label, destination in (("0", secure), ("1", plain), ("", whole)):
+        await tell(names[label], destination_resources(names[label], destination))
+    connections = [await client.dials(VIP, STRICT) for _ in range(16)]
+    assert [await each.echoes() for each in connections] == [True] * 16
+    assert {port: app.seen.qsize() for port, app in scene.apps.items()} == {STRICT: 12, OPEN: 4}
+    assert client.questions() == dict.fromkeys(names.values(), 1)
+    await connections[0].close()
+    seen = await client.told(connections[0])
+    assert (seen.source, seen.port in {STRICT, OPEN}) == (connections[0].source, True)
+    await tell(names["1"], None)
+    heard = [await client.hears(VIP, STRICT) for _ in range(4)]
+    assert sorted(heard) == [False, True, True, True]
+    moved = Destination((), balanced=True, shards=(Shard("0", 3),))
+    await tell(names[""], destination_resources(names[""], moved))
+    assert [await client.hears(VIP, STRICT) for _ in range(4)] == [True] * 4
+    assert all([await each.echoes() for each in connections[1:]]), "what is open goes on"

@@ -21,6 +21,7 @@ from samples.meshes import changes, meta, pairs
 ADDRESSES = ["10.0.0.1", "10.0.0.2", "fd00::1", "10.96.0.1", "10.96.0.2", "fd00:96::1", "10.9.9.9"]
 OTHER_TEXTS = {"fd00::1": "FD00:0::1", "10.0.0.1": "::ffff:10.0.0.1"}
 PORTS = [80, 8080]
+Spot = tuple[str, int]
 SPOTS = [(address, port) for address in [*ADDRESSES, *OTHER_TEXTS.values()] for port in PORTS]
 
 _names = st.sampled_from(["foo/a", "foo/b", "bar/a"])
@@ -115,15 +116,15 @@ class DestinationsAgainstScratch(RuleBasedStateMachine):
         self.objects: dict[ObjectRef, MeshObject] = {}
         self.told: dict[WorkloadKey, OutboundPeer] = {}
         self.destinations = Destinations(self.world)
-        self.asked: set[tuple[str, int]] = set()
+        self.asked: set[Spot] = set()
 
     @rule(spot=st.sampled_from(SPOTS))
-    def ask(self, spot: tuple[str, int]) -> None:
+    def ask(self, spot: Spot) -> None:
         self.destinations.ask(*spot)
         self.asked.add(spot)
 
     @rule(spot=st.sampled_from(SPOTS))
-    def forget(self, spot: tuple[str, int]) -> None:
+    def forget(self, spot: Spot) -> None:
         self.destinations.forget(*spot)
         self.asked.discard(spot)
 
@@ -158,11 +159,11 @@ class DestinationsAgainstScratch(RuleBasedStateMachine):
             self.told.pop(key, None)
             if peer is not None:
                 self.told[key] = peer
-        stale = self.destinations.update(edits, peers)
+        stale = {(asked.address, asked.port) for asked in self.destinations.update(edits, peers)}
         assert stale <= self.asked
         assert {spot for spot in self.asked if self._expected(spot) != before[spot]} <= stale
 
-    def _expected(self, spot: tuple[str, int]) -> Answer | None:
+    def _expected(self, spot: Spot) -> Answer | None:
         return whats_at(list(self.objects.values()), self.told, *spot)
 
     @invariant()

@@ -10,6 +10,7 @@ the port of that name; a virtual address to endpoints of its own family); Istio'
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 import msgspec
 
@@ -29,19 +30,31 @@ from peerauth.model.tables import Name, name_of
 from peerauth.model.world import World, target_number
 from peerauth.policy.announced import AnnouncedPeers, DestinationEndpoint
 from peerauth.policy.outbound import OutboundPeer, Transport
+from peerauth.policy.shards import MOST_ENDPOINTS, Shard, Sharded
 
 _Spot = tuple[str, int]
 """A canonical address and a port."""
+
+
+class Asked(NamedTuple):
+    """What a client asks for: an address and port, and the label of a piece of the Service there if it means one."""
+
+    address: str
+    port: int
+    shard: str = ""
 
 
 class Destination(msgspec.Struct, frozen=True):
     """What is at an address and port. `endpoints` ascend by address and port, each once.
 
     `balanced` is a Service, whose endpoints come and go: it may have none, and is closed then. Anything else is one.
+    Of a Service with more endpoints than a client should hear of at once there are `shards` instead: each is a
+    destination of its own, with its share of the connections.
     """
 
     endpoints: tuple[DestinationEndpoint, ...]
     balanced: bool = False
+    shards: tuple[Shard, ...] = ()
 
 
 class Destinations:
@@ -55,48 +68,48 @@ class Destinations:
         self._world = world
         self._announced = AnnouncedPeers(world)
         self._outbound_traffic = world.mesh.outbound_traffic
-        self._asked: dict[str, dict[_Spot, None]] = {}  # by canonical address, as they were asked
+        self._asked: dict[str, dict[Asked, None]] = {}  # by canonical address, as they were asked
         self._listed: dict[str, frozenset[str]] = {}  # what EndpointSlices list behind an address that is asked for
         self._listing: dict[str, dict[str, None]] = {}  # the same the other way round
+        self._large: dict[str, dict[int, Sharded]] = {}  # what has been found behind an address that is asked for
 
-    def ask(self, address: str, port: int) -> None:
+    def ask(self, address: str, port: int, shard: str = "") -> None:
         """Someone wants to know from now on what is there."""
         place = canonical(address)
-        self._asked.setdefault(place, {})[address, port] = None
+        self._asked.setdefault(place, {})[Asked(address, port, shard)] = None
         self._list(place)
 
-    def forget(self, address: str, port: int) -> None:
+    def forget(self, address: str, port: int, shard: str = "") -> None:
         """Nobody wants to know any longer."""
         place = canonical(address)
         asked = self._asked.get(place, {})
-        asked.pop((address, port), None)
+        asked.pop(Asked(address, port, shard), None)
         if not asked:
             self._asked.pop(place, None)
             self._list(place)
+            self._large.pop(place, None)
 
-    def at(self, address: str, port: int) -> Destination | None:
-        """What is there now, asked for or not; None is nothing."""
+    def at(self, address: str, port: int, shard: str = "") -> Destination | None:
+        """What is there now, asked for or not; None is nothing. `shard` is the label of a piece of a Service."""
         place = canonical(address)
         if not place:
             return None
         if self._announced.knows(place):
             endpoint = self._announced.endpoint(place, port)
-            return None if endpoint is None else Destination((endpoint,))
-        service = self._world.service_at(place)
-        if service is not None:
-            slices = self._world.slices_of(name_of(service))
-            if service.selector or slices:
-                return self._behind(service, slices, place, port)
-        if self._world.mesh.outbound_traffic is OutboundTraffic.ALLOW_ANY:
-            return Destination((DestinationEndpoint(place, port, Transport.PLAINTEXT),))
-        return None
+        else:
+            service = self._world.service_at(place)
+            slices = self._world.slices_of(name_of(service)) if service is not None else ()
+            if service is not None and (service.selector or slices):
+                behind = self._large.get(place, {}).get(port) or self._behind(service, slices, place, port)
+                return None if behind is None else _balanced(behind, shard)
+            passed = self._world.mesh.outbound_traffic is OutboundTraffic.ALLOW_ANY
+            endpoint = DestinationEndpoint(place, port, Transport.PLAINTEXT) if passed else None
+        return None if endpoint is None or shard else Destination((endpoint,))
 
-    def update(
-        self, edits: Iterable[Edit], peers: Mapping[WorkloadKey, OutboundPeer | None]
-    ) -> frozenset[tuple[str, int]]:
+    def update(self, edits: Iterable[Edit], peers: Mapping[WorkloadKey, OutboundPeer | None]) -> frozenset[Asked]:
         """Takes edits that the world has taken, and what clients are told anew of some workloads (None: nothing more).
 
-        Returns the addresses and ports, as they were asked for, where something else may be now.
+        Returns what has been asked for, as it was, where something else may be now.
         """
         stale: dict[str, None] = {}
         relisted: dict[str, None] = {}
@@ -113,8 +126,10 @@ class Destinations:
             self._list(place)
         for place in tuple(stale):
             stale.update(self._listing.get(place, {}))
+        for place in stale:
+            self._large.pop(place, None)
         self.visited = len(stale)
-        return frozenset(spot for place in stale for spot in self._asked.get(place, ()))
+        return frozenset(asked for place in stale for asked in self._asked.get(place, ()))
 
     # --- what an edit makes stale ------------------------------------------------------------------------------------
 
@@ -158,7 +173,7 @@ class Destinations:
 
     # --- Services ----------------------------------------------------------------------------------------------------
 
-    def _behind(self, service: Service, slices: tuple[EndpointSlice, ...], place: str, port: int) -> Destination | None:
+    def _behind(self, service: Service, slices: tuple[EndpointSlice, ...], place: str, port: int) -> Sharded | None:
         """The endpoints behind a port of a Service; None if it has no such port."""
         leads = next((each for each in service.ports if each.number == port and each.protocol == "TCP"), None)
         if leads is None:
@@ -174,8 +189,10 @@ class Destinations:
         for spot in _nameless(slices, leads):
             if spot not in named and (endpoint := self._somewhere(*spot)) is not None:
                 found[spot] = endpoint
-        family = [spot for spot in found if (":" in spot[0]) is (":" in place)]
-        return Destination(tuple([found[spot] for spot in sorted(family)]), balanced=True)
+        behind = Sharded([end for (address, _), end in found.items() if (":" in address) is (":" in place)])
+        if len(behind) > MOST_ENDPOINTS and place in self._asked:
+            self._large.setdefault(place, {})[port] = behind  # its pieces are asked for one by one
+        return behind
 
     def _workloads_behind(
         self, service: Service, slices: tuple[EndpointSlice, ...], leads: ServicePort
@@ -198,6 +215,11 @@ class Destinations:
         if self._announced.knows(address):
             return self._announced.endpoint(address, port)
         return DestinationEndpoint(address, port, Transport.PLAINTEXT)
+
+
+def _balanced(behind: Sharded, label: str) -> Destination:
+    endpoints, shards = behind.below(label)
+    return Destination(endpoints, balanced=True, shards=shards)
 
 
 def _ready(slice_: EndpointSlice, leads: ServicePort) -> Iterator[tuple[int, SliceEndpoint]]:

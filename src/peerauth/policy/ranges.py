@@ -18,8 +18,9 @@ from peerauth.model.changes import Edit, MeshObject
 from peerauth.model.inventory import Node, Service, ServiceCIDR, Workload
 from peerauth.model.world import World
 
-_PRIVATE_4 = tuple(map(ipaddress.IPv4Network, ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16")))
-_PRIVATE_6 = (ipaddress.IPv6Network("fc00::/7"),)
+_PRIVATE = tuple(
+    map(ipaddress.ip_network, ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"))
+)
 AROUND = {4: 16, 6: 64}
 """How long the prefix of a block around an address is: so that another address does not mean another block."""
 
@@ -34,7 +35,7 @@ class MeshRanges:
         for table in () if self._set else tables:
             for obj in table.values():
                 self._said.update(_blocks(obj))
-        self.ranges = self._collapsed()
+        self.ranges = self._outermost()
 
     def update(self, edits: Iterable[Edit]) -> bool:
         """Takes edits of the world; returns whether the ranges are others now."""
@@ -46,15 +47,18 @@ class MeshRanges:
             return False
         self._said.update(news)
         self._said = +self._said  # without those of which nobody speaks any more
-        before, self.ranges = self.ranges, self._collapsed()
+        before, self.ranges = self.ranges, self._outermost()
         return before != self.ranges
 
-    def _collapsed(self) -> tuple[str, ...]:
-        blocks = self._set or (*_PRIVATE_4, *_PRIVATE_6, *self._said)
-        fours = [block for block in blocks if isinstance(block, ipaddress.IPv4Network)]
-        sixes = [block for block in blocks if isinstance(block, ipaddress.IPv6Network)]
-        collapsed = (*ipaddress.collapse_addresses(fours), *ipaddress.collapse_addresses(sixes))
-        return tuple(str(block) for block in collapsed)
+    def _outermost(self) -> tuple[str, ...]:
+        """The blocks that are in no other. Neighbours stay apart: who has one of them is not concerned by the other."""
+        blocks = {*(self._set or (*_PRIVATE, *self._said))}
+        ascending = sorted(blocks, key=lambda block: (block.version, int(block.network_address), block.prefixlen))
+        outermost: list[Network] = []
+        for block in ascending:
+            if not outermost or not _is_within(block, outermost[-1:]):
+                outermost.append(block)
+        return tuple(map(str, outermost))
 
 
 def _blocks(obj: MeshObject | None) -> Iterator[Network]:
@@ -80,10 +84,10 @@ def _around(addresses: Iterable[str]) -> Iterator[Network]:
 
 
 def _beyond(blocks: Iterable[Network | None]) -> Iterator[Network]:
-    return (block for block in blocks if block is not None and not _is_private(block))
+    return (block for block in blocks if block is not None and not _is_within(block, _PRIVATE))
 
 
-def _is_private(block: Network) -> bool:
+def _is_within(block: Network, others: Iterable[Network]) -> bool:
     if isinstance(block, ipaddress.IPv4Network):
-        return any(map(block.subnet_of, _PRIVATE_4))
-    return any(map(block.subnet_of, _PRIVATE_6))
+        return any(isinstance(other, ipaddress.IPv4Network) and block.subnet_of(other) for other in others)
+    return any(isinstance(other, ipaddress.IPv6Network) and block.subnet_of(other) for other in others)

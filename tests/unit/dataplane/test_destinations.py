@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 
 import pytest
 from envoy.config.cluster.v3 import cluster_pb2
@@ -20,12 +21,13 @@ from peerauth.dataplane.envoy.destinations import (
 )
 from peerauth.dataplane.envoy.parts import BLACKHOLE
 from peerauth.dataplane.type_urls import CLUSTER, ENDPOINT, LISTENER
-from peerauth.model.changes import Upsert
-from peerauth.model.inventory import Service, ServicePort, Workload
+from peerauth.model.changes import Reset, Upsert
+from peerauth.model.inventory import Service, ServicePort, Workload, WorkloadKey
 from peerauth.model.world import World
 from peerauth.policy.announced import DestinationEndpoint
 from peerauth.policy.destinations import Destination, Destinations
 from peerauth.policy.outbound import OutboundPeer, Transport
+from peerauth.policy.shards import Shard
 from samples.meshes import meta, pairs
 from samples.sidecars import FINANCE
 
@@ -35,7 +37,8 @@ ports = st.integers(1, 65535)
 
 @given(addresses, ports)
 def test_a_name_says_where_it_leads(address: str, port: int) -> None:
-    assert destination_of(destination_name(address, port)) == (address, port)
+    assert destination_of(destination_name(address, port)) == (address, port, "")
+    assert destination_of(destination_name(address, port, "01")) == (address, port, "01")
 
 
 @pytest.mark.parametrize(
@@ -52,6 +55,10 @@ def test_a_name_says_where_it_leads(address: str, port: int) -> None:
         "dst|[fd00::7]:80:80",
         "dst|web:80",
         "dst|10.0.0.7:80\n",
+        "dst|10.0.0.7:80|",
+        "dst|10.0.0.7:80|2",
+        "dst|10.0.0.7:80|0|0",
+        f"dst|10.0.0.7:80|{'0' * 65}",
         "outbound|10.0.0.7:80",
         f"dst|[{'f' * 10_000}]:80",
     ],
@@ -82,6 +89,22 @@ def test_a_services_endpoint_that_comes_leaves_the_cluster_as_it_is() -> None:
         for each in (fewer, all_)
     ]
     assert counted == [2, 3]
+
+
+@pytest.mark.parametrize("asked", ["dst|[fd00::9]:80", "dst|[fd00::9]:80|0"])
+def test_a_large_service_is_its_pieces_each_with_its_share_and_by_its_name(asked: str) -> None:
+    whole = Destination((), balanced=True, shards=(Shard("00", 64), Shard("01", 7)))
+    body = destination_resources(asked, whole)[ENDPOINT]
+    (group,) = endpoint_pb2.ClusterLoadAssignment.FromString(body).endpoints
+    assert [
+        (each.endpoint.address.envoy_internal_address.server_listener_name, each.load_balancing_weight.value)
+        for each in group.lb_endpoints
+    ] == [("to-shard", 64), ("to-shard", 7)]
+    said = [{key: dict(value) for key, value in each.metadata.filter_metadata.items()} for each in group.lb_endpoints]
+    assert said == [
+        {"envoy.filters.listener.original_dst": {"local": "[fd00::9]:80"}, "peerauth": {"shard": name}}
+        for name in ("dst|[fd00::9]:80|00", "dst|[fd00::9]:80|01")
+    ]
 
 
 def chains(*, own: tuple[str, ...], ranges: tuple[str, ...], closed: bool = False) -> dict[str, bytes]:
@@ -152,6 +175,36 @@ def test_what_a_step_changes_is_said_by_name_and_rendered_anew_once_for_all_who_
     assert [one != other for one, other in zip(known, secured, strict=True)] == [True, True, False]
     destinations.drop(NAMES[0])
     assert destinations.update((), {pod.key: plain}) == set(NAMES[1:]), "nobody asks for the first any more"
+
+
+def test_of_a_large_service_only_the_piece_that_differs_is_rendered_anew() -> None:
+    world = World()
+    destinations = DestinationResources(Destinations(world))
+    pods = [Workload(meta(f"foo/{n}", {"app": "web"}), addresses=(f"10.0.0.{n + 1}",)) for n in range(200)]
+    service = Service(
+        meta("foo/web"), selector=pairs({"app": "web"}), ports=(ServicePort(80, 80),), cluster_ips=("10.96.0.1",)
+    )
+    told = {each.key: OutboundPeer(each.addresses, FINANCE, Transport.HBONE) for each in pods}
+    destinations.update(world.apply(Reset("test", (service, *pods[1:]))), told)
+    labels = [each.label for each in destinations_of(world, told)]
+    names = [NAMES[2], *(destination_name("10.96.0.1", 80, label) for label in labels)]
+    for name in names:
+        destinations.ask(name)
+    before = [destinations.get(ENDPOINT, name) for name in names]
+    assert destinations.update(world.apply(Upsert("test", pods[0])), {}) == set(names)
+    after = [destinations.get(ENDPOINT, name) for name in names]
+    assert sum(one is not other for one, other in zip(before, after, strict=True)) == 2, "the weights and one piece"
+    assert [destinations.get(CLUSTER, name) for name in names] == [
+        destination_resources(name, Destination((), balanced=True))[CLUSTER] for name in names
+    ]
+
+
+def destinations_of(world: World, told: Mapping[WorkloadKey, OutboundPeer]) -> tuple[Shard, ...]:
+    destinations = Destinations(world)
+    destinations.update((), told)
+    whole = destinations.at("10.96.0.1", 80)
+    assert whole is not None
+    return whole.shards
 
 
 def test_what_is_no_destination_is_asked_for_in_vain() -> None:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from peerauth.identity.spiffe import SpiffeId
-from peerauth.model.changes import Delete, MeshObject, Reset, Upsert, ref_of
+from peerauth.model.changes import Delete, Edit, MeshObject, Reset, Upsert, ref_of
 from peerauth.model.inventory import EndpointSlice, Port, Service, ServicePort, SliceEndpoint, Workload, WorkloadKey
 from peerauth.model.mesh import MeshConfig, OutboundTraffic
 from peerauth.model.world import World
@@ -60,15 +60,20 @@ class Mesh:
 
     def say(self, *objects: MeshObject) -> frozenset[tuple[str, int]]:
         edits = self.world.apply(*(Upsert("test", each) for each in objects))
-        return self.destinations.update(
-            edits, {each.key: spoken_to(each) for each in objects if isinstance(each, Workload)}
-        )
+        return self._step(edits, {each.key: spoken_to(each) for each in objects if isinstance(each, Workload)})
 
     def take_back(self, obj: MeshObject) -> frozenset[tuple[str, int]]:
-        return self.destinations.update(self.world.apply(Delete("test", ref_of(obj))), {})
+        return self._step(self.world.apply(Delete("test", ref_of(obj))), {})
 
     def announce(self, peers: Mapping[WorkloadKey, OutboundPeer | None]) -> frozenset[tuple[str, int]]:
-        return self.destinations.update((), peers)
+        return self._step((), peers)
+
+    def _step(
+        self, edits: Iterable[Edit], peers: Mapping[WorkloadKey, OutboundPeer | None]
+    ) -> frozenset[tuple[str, int]]:
+        stale = self.destinations.update(edits, peers)
+        assert not any(asked.shard for asked in stale)
+        return frozenset((asked.address, asked.port) for asked in stale)
 
     def at(self, address: str, port: int) -> Destination | None:
         return self.destinations.at(address, port)

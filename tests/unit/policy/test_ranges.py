@@ -58,10 +58,10 @@ def test_what_never_leaves_the_host_or_is_no_address_is_not() -> None:
 def test_a_setting_is_all_there_is() -> None:
     world = World()
     world.apply(Upsert("test", at("203.0.113.7")))
-    found = MeshRanges(world, [ip_network("10.0.0.0/9"), ip_network("10.128.0.0/9"), ip_network("fd00::/8")])
-    assert found.ranges == ("10.0.0.0/8", "fd00::/8")
+    found = MeshRanges(world, map(ip_network, ("fd00::/8", "10.0.0.0/9", "10.1.0.0/16", "10.128.0.0/9")))
+    assert found.ranges == ("10.0.0.0/9", "10.128.0.0/9", "fd00::/8"), "neighbours stay apart"
     assert not found.update(world.apply(Upsert("test", at("198.51.100.1"))))
-    assert found.ranges == ("10.0.0.0/8", "fd00::/8")
+    assert found.ranges == ("10.0.0.0/9", "10.128.0.0/9", "fd00::/8")
 
 
 def test_one_more_address_of_a_block_is_no_news_and_neither_is_one_less() -> None:

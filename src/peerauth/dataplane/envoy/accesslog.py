@@ -64,7 +64,7 @@ def connection_end(
     return _stdout({"kind": kind, "event": "end", **_whose(workload, direction), **_TCP})
 
 
-def not_handed_on(workload: WorkloadKey) -> accesslog_pb2.AccessLog:
+def not_handed_on(workload: WorkloadKey | str) -> accesslog_pb2.AccessLog:
     """For an outbound listener: `connection_end`, but for connections that a listener inside the proxy took over.
 
     That one says what became of them, and where they went.

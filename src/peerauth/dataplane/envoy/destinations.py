@@ -2,7 +2,7 @@
 
 Pure. A cluster knows no TLS; its endpoints do (`hops`). One address is a cluster of one endpoint. A Service is a
 cluster whose endpoints are a resource of their own, of the same name, so that one that comes or goes leaves the cluster
-as it is.
+as it is. One of many endpoints is a cluster of its pieces, each with a name and endpoints of its own (`shards`).
 """
 
 from __future__ import annotations
@@ -18,35 +18,41 @@ from peerauth.dataplane.type_urls import CLUSTER, ENDPOINT, TypeUrl
 from peerauth.model.addresses import is_address
 from peerauth.model.changes import Edit
 from peerauth.model.inventory import WorkloadKey
-from peerauth.policy.destinations import Destination, Destinations
+from peerauth.policy.destinations import Asked, Destination, Destinations
 from peerauth.policy.outbound import OutboundPeer
+from peerauth.policy.shards import LONGEST_LABEL
 
 PREFIX = "dst|"
 ASKED_BY = f"{PREFIX}%DOWNSTREAM_LOCAL_ADDRESS%"
 """The name that a captured connection asks for, as a format string."""
 
 _IPV6 = r"\[([0-9a-f]{0,4}:[0-9a-f:.]{1,40})\]"
-_NAME = re.compile(rf"{re.escape(PREFIX)}(?:{_IPV6}|([0-9.]{{7,15}})):([1-9][0-9]{{0,4}})")
+_LABEL = rf"[01]{{1,{LONGEST_LABEL}}}"
+_NAME = re.compile(rf"{re.escape(PREFIX)}(?:{_IPV6}|([0-9.]{{7,15}})):([1-9][0-9]{{0,4}})(?:\|({_LABEL}))?")
 
 
-def destination_name(address: str, port: int) -> str:
+def destination_name(address: str, port: int, shard: str = "") -> str:
     """The name that a connection to this address and port asks for; the address is a literal in its shortest form."""
-    return f"{PREFIX}{Endpoint(address, port)}"
+    return f"{PREFIX}{Endpoint(address, port)}|{shard}" if shard else f"{PREFIX}{Endpoint(address, port)}"
 
 
-def destination_of(name: str) -> tuple[str, int] | None:
-    """The address and port that a name is about; None if no connection asks for such a name."""
+def destination_of(name: str) -> Asked | None:
+    """What a name is about; None if no connection asks for such a name."""
     match = _NAME.fullmatch(name)
     if match is None:
         return None
-    address, port = match[1] or match[2], int(match[3])
-    return (address, port) if is_address(address) and port < 1 << 16 else None
+    address, port, shard = match[1] or match[2], int(match[3]), match[4] or ""
+    return Asked(address, port, shard) if is_address(address) and port < 1 << 16 else None
 
 
 def destination_resources(name: str, destination: Destination) -> dict[TypeUrl, bytes]:
     """What the proxy that asked for `name` gets: a cluster, and for a Service the endpoints as well."""
     cluster = hops.endpoint_cluster(name)
     endpoints = hops.load_assignment(name, destination.endpoints)
+    if destination.shards:
+        whole = name.removeprefix(PREFIX).partition("|")[0]
+        parted = (hops.shard_endpoint(f"{PREFIX}{whole}|{one.label}", whole, one.weight) for one in destination.shards)
+        endpoints.endpoints.add(lb_endpoints=parted)
     if not destination.balanced:
         cluster.type = cluster_pb2.Cluster.STATIC
         cluster.load_assignment.CopyFrom(endpoints)
@@ -59,12 +65,14 @@ def destination_resources(name: str, destination: Destination) -> dict[TypeUrl, 
 class DestinationResources:
     """What clients of one kind get for the names that they ask for, rendered once for all of them, when it is asked.
 
-    A projection: `update` takes what a step did and returns the names that may stand for something else now.
+    A projection: `update` takes what a step did and returns the names that may stand for something else now. What
+    turns out to be the same is not rendered again.
     """
 
     def __init__(self, destinations: Destinations) -> None:
         self._destinations = destinations
-        self._rendered: dict[str, Mapping[TypeUrl, bytes]] = {}
+        self._rendered: dict[str, tuple[Destination | None, Mapping[TypeUrl, bytes]]] = {}
+        self._stale: set[str] = set()
 
     def serves(self, type_url: TypeUrl, name: str) -> bool:
         """Whether a name is one of a destination at all."""
@@ -72,30 +80,31 @@ class DestinationResources:
 
     def get(self, type_url: TypeUrl, name: str) -> bytes | None:
         """A resource of a name; None if nothing is there."""
-        rendered = self._rendered.get(name)
-        if rendered is None:
-            rendered = self._rendered[name] = self._render(name)
-        return rendered.get(type_url)
+        if name not in self._rendered or name in self._stale:
+            self._look(name)
+        return self._rendered[name][1].get(type_url)
 
     def ask(self, name: str) -> None:
         """Someone wants to know of a name from now on."""
-        if (where := destination_of(name)) is not None:
-            self._destinations.ask(*where)
+        if (asked := destination_of(name)) is not None:
+            self._destinations.ask(*asked)
 
     def drop(self, name: str) -> None:
         """Nobody wants to know of it any longer."""
         self._rendered.pop(name, None)
-        if (where := destination_of(name)) is not None:
-            self._destinations.forget(*where)
+        self._stale.discard(name)
+        if (asked := destination_of(name)) is not None:
+            self._destinations.forget(*asked)
 
     def update(self, edits: Iterable[Edit], peers: Mapping[WorkloadKey, OutboundPeer | None]) -> frozenset[str]:
         """Takes edits that the world has taken, and what clients are told anew of some workloads (None: nothing)."""
-        stale = frozenset(destination_name(*where) for where in self._destinations.update(edits, peers))
-        for name in stale:
-            self._rendered.pop(name, None)
+        stale = frozenset(destination_name(*asked) for asked in self._destinations.update(edits, peers))
+        self._stale.update(self._rendered.keys() & stale)
         return stale
 
-    def _render(self, name: str) -> Mapping[TypeUrl, bytes]:
-        where = destination_of(name)
-        destination = self._destinations.at(*where) if where is not None else None
-        return destination_resources(name, destination) if destination is not None else {}
+    def _look(self, name: str) -> None:
+        self._stale.discard(name)
+        asked = destination_of(name)
+        now = self._destinations.at(*asked) if asked is not None else None
+        if name not in self._rendered or self._rendered[name][0] != now:
+            self._rendered[name] = now, destination_resources(name, now) if now is not None else {}

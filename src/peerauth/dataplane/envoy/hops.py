@@ -35,6 +35,9 @@ from peerauth.policy.outbound import Transport
 
 METADATA = "peerauth"
 SERVER = "san"
+SHARD = "shard"
+TO_SHARD = "to-shard"
+"""The listener inside the proxy that leads to a piece of a Service."""
 _DESTINATION = "envoy.filters.listener.original_dst"
 """The metadata that the original-destination filter reads, by its own name."""
 
@@ -111,6 +114,17 @@ def lb_endpoint(end: DestinationEndpoint) -> endpoint_components_pb2.LbEndpoint:
         if end.identity is None:
             raise ValueError(f"{where} is to be spoken to in {end.transport.value}, but no identity is expected")
         made.metadata.filter_metadata[METADATA].update({SERVER: end.identity.uri})
+    return made
+
+
+def shard_endpoint(piece: str, whole: str, weight: int) -> endpoint_components_pb2.LbEndpoint:
+    """A piece of a Service, by the name that it is asked for, as an endpoint of the Service at the place `whole`."""
+    made = endpoint_components_pb2.LbEndpoint()
+    made.endpoint.address.envoy_internal_address.server_listener_name = TO_SHARD
+    made.endpoint.address.envoy_internal_address.endpoint_id = piece
+    made.load_balancing_weight.value = weight
+    made.metadata.filter_metadata[_DESTINATION].update({"local": whole})
+    made.metadata.filter_metadata[METADATA].update({SHARD: piece})
     return made
 
 
