@@ -76,16 +76,23 @@ def dangling(held: Held) -> bool:
 class Dialogue(RuleBasedStateMachine):
     variant: Variant
 
-    @initialize(first=snapshots(), before=snapshots(), secrets=st.dictionaries(st.sampled_from(SECRETS), st.just(b"k")))
-    def begin(self, first: Snapshot, before: Snapshot, secrets: dict[str, bytes]) -> None:
+    @initialize(
+        first=snapshots(),
+        before=snapshots(),
+        secrets=st.dictionaries(st.sampled_from(SECRETS), st.just(b"k")),
+        dialled=st.sets(st.sampled_from(DESTINATIONS)),
+    )
+    def begin(self, first: Snapshot, before: Snapshot, secrets: dict[str, bytes], dialled: set[str]) -> None:
         self.patience = mock.patch.object(order, "MAX_OVERTAKEN", 10**9)
         self.patience.start()
         self.cache, self.source = ResourceCache(), Source()
         self.cache.on_demand(PROXY, self.source)
-        self.dialled: set[str] = set()
+        self.dialled = dialled if self.variant is Variant.DELTA else set()  # the client has these
+        self.source.put({(CLUSTER, name): f"{name}=good".encode() for name in DESTINATIONS})
         self.view_becomes(first)
         clusters, listeners = before
-        self.held: Held = {CLUSTER: dict(clusters), LISTENER: {}, SECRET: secrets}
+        has = {name: self.source.bodies[CLUSTER, name] for name in self.dialled}
+        self.held: Held = {CLUSTER: clusters | has, LISTENER: {}, SECRET: secrets}
         self.held[LISTENER] = {name: body for name, body in listeners.items() if b"bad" not in body}
         self.wanted: set[str] = set()
         self.accepted: dict[TypeUrl, str] = {}
