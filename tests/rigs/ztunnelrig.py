@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from peerauth.agent.commands import run_tool
 from peerauth.agent.echo import listen_tcp
 from peerauth.agent.netns import MeshNetwork, WorkloadNamespace, sockets_of, unsupported
-from peerauth.agent.zds import NodeWorkload, ZdsServer
+from peerauth.agent.zds import ZdsServer, ZdsWorkload
 from peerauth.aio import spawn
 from peerauth.ca.attest import Caller
 from peerauth.ca.node_token import issue_token
@@ -267,7 +267,7 @@ async def shared_ztunnel_mesh(folder: Path, *objects: MeshObject) -> AsyncIterat
     async with _mesh(folder, objects, shared_node="node") as mesh, contextlib.AsyncExitStack() as stack:
         mesh.spaces["node"] = await mesh.network.add("bar/node", capture=False)
         agent = ZdsServer(folder / "zds")
-        agent.serve(NodeWorkload(name, name, "foo", name, mesh.spaces[name].path) for name in WORKLOADS)
+        agent.serve(ZdsWorkload(name, name, "foo", name, mesh.spaces[name].path) for name in WORKLOADS)
         group = await stack.enter_async_context(asyncio.TaskGroup())
         stack.callback(spawn(group, agent.run(), name="ZDS").cancel)
         await mesh.start_shared_ztunnel(folder / "zds")

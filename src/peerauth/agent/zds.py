@@ -32,7 +32,7 @@ ACK_SECONDS = 5.0
 _log = logging.getLogger(__name__)
 
 
-class NodeWorkload(msgspec.Struct, frozen=True):
+class ZdsWorkload(msgspec.Struct, frozen=True):
     """One workload and the path of its network namespace. `uid` never comes to mean another workload or namespace.
 
     Name, namespace and service account must be what the control plane says, or ztunnel refuses its connections.
@@ -54,7 +54,7 @@ class ZdsServer:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._wanted: dict[str, NodeWorkload] = {}
+        self._wanted: dict[str, ZdsWorkload] = {}
         self._links: list[_Link] = []
         self._news = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
@@ -65,7 +65,7 @@ class ZdsServer:
         """Whether a ztunnel is there that was told of every workload at its start."""
         return bool(self._links) and self._links[-1].greeted
 
-    def serve(self, workloads: Iterable[NodeWorkload]) -> None:
+    def serve(self, workloads: Iterable[ZdsWorkload]) -> None:
         """Makes these the node's workloads; the ztunnel that is connected is told what is different."""
         self._wanted = {workload.uid: workload for workload in workloads}
         for link in self._links:
@@ -177,7 +177,7 @@ class _Link:
         while True:
             self._answers.put_nowait(await self._packet())
 
-    async def add(self, workload: NodeWorkload) -> None:
+    async def add(self, workload: ZdsWorkload) -> None:
         """Hands a workload over, if its namespace is still there."""
         self.told.add(workload.uid)
         info = pb.WorkloadInfo(

@@ -20,7 +20,7 @@ FIRST_BLOCK = 64
 CAPACITY = 256 * 254
 
 
-class Place(msgspec.Struct, frozen=True, order=True):
+class LoopbackPair(msgspec.Struct, frozen=True, order=True):
     """One workload's addresses: its own, as others dial it, and its application's."""
 
     address: str
@@ -32,18 +32,18 @@ class LoopbackPlan:
 
     def __init__(self, instance: int) -> None:
         self._block = FIRST_BLOCK + 2 * instance
-        self._places: dict[WorkloadKey, Place] = {}
+        self._places: dict[WorkloadKey, LoopbackPair] = {}
         self._free = iter(range(CAPACITY))
 
-    def place(self, workloads: Iterable[WorkloadKey]) -> dict[WorkloadKey, Place]:
+    def place(self, workloads: Iterable[WorkloadKey]) -> dict[WorkloadKey, LoopbackPair]:
         """The place of each workload, in the order of their names; raises PlatformError when addresses run out."""
         return {key: self._places.get(key) or self._next(key) for key in sorted(workloads)}
 
-    def _next(self, key: WorkloadKey) -> Place:
+    def _next(self, key: WorkloadKey) -> LoopbackPair:
         index = next(self._free, None)
         if index is None:
             raise PlatformError(f"no loopback address is left for {key}: {CAPACITY} is the most one run can hold")
         third, fourth = divmod(index, 254)
-        place = Place(f"127.{self._block}.{third}.{fourth + 1}", f"127.{self._block + 1}.{third}.{fourth + 1}")
+        place = LoopbackPair(f"127.{self._block}.{third}.{fourth + 1}", f"127.{self._block + 1}.{third}.{fourth + 1}")
         self._places[key] = place
         return place

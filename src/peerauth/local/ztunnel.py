@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from peerauth.agent.outage import OnOutage, untold
 from peerauth.agent.supervisor import Supervisor
-from peerauth.agent.zds import NodeWorkload, ZdsServer
+from peerauth.agent.zds import ZdsServer, ZdsWorkload
 from peerauth.agent.ztunnel import ZtunnelLaunch, require_free_port
 from peerauth.aio import spawn
 from peerauth.ca.attest import Caller
@@ -101,7 +101,7 @@ class LocalZtunnel:
         }
         self._workloads = tuple(here)
         self._zds.serve(
-            NodeWorkload(
+            ZdsWorkload(
                 uid=namespace,
                 name=key.name,
                 namespace=key.namespace,

@@ -13,7 +13,7 @@ import h2.errors
 import h2.events
 import h2.exceptions
 
-from peerauth.probe.kinds import Outcome, Refusal
+from peerauth.probe.kinds import Outcome, RefusedBy
 from peerauth.probe.reading import Seen, answered, closed
 from peerauth.probe.tls import TlsStream
 
@@ -60,10 +60,10 @@ def _conclusion(event: h2.events.Event, *, opened: bool) -> Seen | None:
     if isinstance(event, h2.events.DataReceived) and event.data and opened:
         return answered(event.data, through="through the tunnel")
     if isinstance(event, h2.events.ResponseReceived):
-        return Seen(Outcome.REFUSED, f"HTTP status {_status(event)} to CONNECT", Refusal.STATUS)
+        return Seen(Outcome.REFUSED, f"HTTP status {_status(event)} to CONNECT", RefusedBy.STATUS)
     if isinstance(event, h2.events.StreamReset | h2.events.ConnectionTerminated):
         code = h2.errors.ErrorCodes(event.error_code).name if event.error_code in set(h2.errors.ErrorCodes) else "?"
-        return Seen(Outcome.REFUSED, f"HTTP/2 {type(event).__name__} {code}", Refusal.STATUS)
+        return Seen(Outcome.REFUSED, f"HTTP/2 {type(event).__name__} {code}", RefusedBy.STATUS)
     if isinstance(event, h2.events.StreamEnded):
         return closed("after the tunnel was opened")
     return None

@@ -38,7 +38,7 @@ class Outcome(StrEnum):
     UNVERIFIED = "unverified"
 
 
-class Refusal(StrEnum):
+class RefusedBy(StrEnum):
     """How a connection was refused; only an ALERT is said by a TLS server in so many words."""
 
     ALERT = "alert"
@@ -57,7 +57,7 @@ class Attempt(msgspec.Struct, frozen=True):
     kind: ClientKind
     outcome: Outcome
     evidence: str
-    how: Refusal | None = None
+    how: RefusedBy | None = None
     server: str = ""
     seconds: float = 0.0
 
@@ -123,7 +123,7 @@ def judge_port(server: Decision, port: int, attempts: Sequence[Attempt]) -> tupl
 
 def _without_control(verdict: ProbeVerdict) -> ProbeVerdict:
     attempt = verdict.attempt
-    if not verdict.ok or attempt.outcome is not Outcome.REFUSED or attempt.how is Refusal.ALERT:
+    if not verdict.ok or attempt.outcome is not Outcome.REFUSED or attempt.how is RefusedBy.ALERT:
         return verdict
     sentence = f"{attempt.evidence}; but no client reached the application, which may be down, so this proves nothing"
     return ProbeVerdict(attempt, verdict.expected, False, sentence)

@@ -11,7 +11,7 @@ import ssl
 
 import msgspec
 
-from peerauth.probe.kinds import Outcome, Refusal
+from peerauth.probe.kinds import Outcome, RefusedBy
 
 ECHO_TLS_MARKER = b"peerauth-echo: saw TLS ClientHello"
 """How the echo application says that a client's TLS reached it."""
@@ -24,7 +24,7 @@ class Seen(msgspec.Struct, frozen=True):
 
     outcome: Outcome
     evidence: str
-    how: Refusal | None = None
+    how: RefusedBy | None = None
 
 
 def answered(data: bytes, *, through: str) -> Seen:
@@ -34,12 +34,12 @@ def answered(data: bytes, *, through: str) -> Seen:
 
 def closed(when: str) -> Seen:
     """The connection was ended in an orderly way, without a byte."""
-    return Seen(Outcome.REFUSED, f"closed without a byte {when}", Refusal.CLOSED)
+    return Seen(Outcome.REFUSED, f"closed without a byte {when}", RefusedBy.CLOSED)
 
 
 def reset(when: str) -> Seen:
     """The connection was reset."""
-    return Seen(Outcome.REFUSED, f"reset {when}", Refusal.RESET)
+    return Seen(Outcome.REFUSED, f"reset {when}", RefusedBy.RESET)
 
 
 def silent(when: str) -> Seen:
@@ -64,7 +64,7 @@ def tls_failed(error: ssl.SSLError, *, when: str) -> Seen:
     reason = error.reason or str(error)
     _, is_alert, name = reason.partition("ALERT_")
     if is_alert:
-        return Seen(Outcome.REFUSED, f"TLS alert {name.lower()} {when}", Refusal.ALERT)
+        return Seen(Outcome.REFUSED, f"TLS alert {name.lower()} {when}", RefusedBy.ALERT)
     return Seen(Outcome.UNVERIFIED, f"TLS failed {when}: {reason}")
 
 

@@ -13,18 +13,18 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from peerauth.agent.zds import NodeWorkload, ZdsServer
+from peerauth.agent.zds import ZdsServer, ZdsWorkload
 from peerauth.aio import spawn
 from peerauth.proto import zds_pb2 as pb
 
 DEADLINE_S = 10.0
 
 
-def workload(name: str, folder: Path) -> NodeWorkload:
+def workload(name: str, folder: Path) -> ZdsWorkload:
     """A file stands for the network namespace: what is handed over is a descriptor, whatever it is of."""
     path = folder / name
     path.touch()
-    return NodeWorkload(f"uid-{name}", name, "foo", f"{name}-account", str(path))
+    return ZdsWorkload(f"uid-{name}", name, "foo", f"{name}-account", str(path))
 
 
 class FakeZtunnel:
@@ -75,7 +75,7 @@ class FakeZtunnel:
 
 
 @contextlib.asynccontextmanager
-async def serving(folder: Path, *workloads: NodeWorkload) -> AsyncIterator[tuple[ZdsServer, Path]]:
+async def serving(folder: Path, *workloads: ZdsWorkload) -> AsyncIterator[tuple[ZdsServer, Path]]:
     path = folder / "zds.sock"
     server = ZdsServer(path)
     server.serve(workloads)

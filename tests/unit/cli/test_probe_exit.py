@@ -13,12 +13,12 @@ from peerauth.model.inventory import WorkloadKey
 from peerauth.model.peerauth import Mode
 from peerauth.policy.decision import Dataplane, Decision, EffectiveMode, Level, Reason, Verdict
 from peerauth.policy.reception import ClientKind
-from peerauth.probe import Attempt, Outcome, Refusal, judge_port
+from peerauth.probe import Attempt, Outcome, RefusedBy, judge_port
 from peerauth.runtime import probing
 
 REASON = Reason(Level.NAMESPACE, Mode.STRICT, Verdict.DECIDES, policy="foo/default")
 ACCEPTED = Attempt(ClientKind.MTLS, Outcome.ACCEPTED, "answered")
-REFUSED = Attempt(ClientKind.PLAINTEXT, Outcome.REFUSED, "reset", how=Refusal.RESET)
+REFUSED = Attempt(ClientKind.PLAINTEXT, Outcome.REFUSED, "reset", how=RefusedBy.RESET)
 LET_IN = Attempt(ClientKind.PLAINTEXT, Outcome.ACCEPTED, "answered")
 
 
@@ -28,7 +28,7 @@ def report(*attempts: Attempt) -> PortReport:
     return PortReport(WorkloadKey("foo", "a"), 80, True, strict, strict, REASON, verdicts)
 
 
-def all_kinds(outcome: Outcome, how: Refusal | None = None) -> PortReport:
+def all_kinds(outcome: Outcome, how: RefusedBy | None = None) -> PortReport:
     return report(*(Attempt(kind, outcome, "as always", how=how) for kind in ClientKind))
 
 
@@ -39,8 +39,8 @@ NO_PROOF = {
     "a port that nobody dialled beside one that is proven": (PROVEN, report()),
     "nothing can be reached": (all_kinds(Outcome.UNREACHABLE),),
     "nothing answers": (all_kinds(Outcome.NO_ANSWER),),
-    "everyone is turned away": (all_kinds(Outcome.REFUSED, Refusal.CLOSED),),
-    "everyone is turned away by an alert": (all_kinds(Outcome.REFUSED, Refusal.ALERT),),
+    "everyone is turned away": (all_kinds(Outcome.REFUSED, RefusedBy.CLOSED),),
+    "everyone is turned away by an alert": (all_kinds(Outcome.REFUSED, RefusedBy.ALERT),),
     "nobody can say whose TLS it is": (all_kinds(Outcome.UNVERIFIED),),
     "one port of two is silent": (PROVEN, all_kinds(Outcome.NO_ANSWER)),
     "plaintext gets in": (report(LET_IN, ACCEPTED),),

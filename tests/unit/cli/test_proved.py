@@ -16,12 +16,12 @@ from peerauth.model.inventory import WorkloadKey
 from peerauth.model.peerauth import Mode
 from peerauth.policy.decision import Dataplane, Decision, EffectiveMode, Level, Reason, Verdict
 from peerauth.policy.reception import ClientKind
-from peerauth.probe import Attempt, Outcome, Refusal, judge_port
+from peerauth.probe import Attempt, Outcome, RefusedBy, judge_port
 
 FINANCE = WorkloadKey("foo", "finance")
 STRICT = Reason(Level.NAMESPACE, Mode.STRICT, Verdict.DECIDES, policy="foo/default")
 ACCEPTED = Attempt(ClientKind.MTLS, Outcome.ACCEPTED, "answered")
-REFUSED = Attempt(ClientKind.PLAINTEXT, Outcome.REFUSED, "reset", how=Refusal.RESET)
+REFUSED = Attempt(ClientKind.PLAINTEXT, Outcome.REFUSED, "reset", how=RefusedBy.RESET)
 LET_IN = Attempt(ClientKind.PLAINTEXT, Outcome.ACCEPTED, "answered")
 
 
@@ -61,7 +61,7 @@ def test_what_the_data_plane_cannot_do_is_said() -> None:
 
 
 def test_when_no_application_answers_the_next_step_is_said() -> None:
-    silent = Attempt(ClientKind.MTLS, Outcome.REFUSED, "closed", how=Refusal.CLOSED)
+    silent = Attempt(ClientKind.MTLS, Outcome.REFUSED, "closed", how=RefusedBy.CLOSED)
     assert "--apps" in told(report(REFUSED, silent))
     assert "--apps" not in told(report(LET_IN, silent))
 

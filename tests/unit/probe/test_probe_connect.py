@@ -30,7 +30,7 @@ from peerauth.probe import (
     Credentials,
     Outcome,
     ProbeTarget,
-    Refusal,
+    RefusedBy,
     attempt,
     foreign_certificate,
     reading,
@@ -226,7 +226,7 @@ async def test_a_mesh_proxy_accepts_the_meshs_certificate_and_refuses_others_wit
             assert (accepted.outcome, accepted.server) == (Outcome.ACCEPTED, SERVER)
         for kind in (ClientKind.TLS, ClientKind.ISTIO_ALPN_NO_CERT, ClientKind.OTHER_CA):
             refused = await probe(port, kind, mesh)
-            assert (refused.outcome, refused.how) == (Outcome.REFUSED, Refusal.ALERT), refused.evidence
+            assert (refused.outcome, refused.how) == (Outcome.REFUSED, RefusedBy.ALERT), refused.evidence
         assert "unknown_ca" in refused.evidence
 
 
@@ -273,8 +273,8 @@ async def test_a_close_without_a_byte_and_a_reset_are_refusals(mesh: Mesh, kind:
         closed = await probe(port, kind, mesh)
     async with serving(reset) as port:
         was_reset = await probe(port, kind, mesh)
-    assert (closed.outcome, closed.how) == (Outcome.REFUSED, Refusal.CLOSED)
-    assert (was_reset.outcome, was_reset.how) == (Outcome.REFUSED, Refusal.RESET)
+    assert (closed.outcome, closed.how) == (Outcome.REFUSED, RefusedBy.CLOSED)
+    assert (was_reset.outcome, was_reset.how) == (Outcome.REFUSED, RefusedBy.RESET)
 
 
 @pytest.mark.parametrize("kind", ClientKind)
@@ -348,17 +348,17 @@ async def test_hbone_is_accepted_when_the_application_answers_through_the_tunnel
 
 async def test_a_tunnel_that_is_not_opened_or_that_ends_without_a_byte_is_a_refusal(mesh: Mesh) -> None:
     denied = await hbone(mesh, tunnel_server("403"))
-    assert (denied.outcome, denied.how) == (Outcome.REFUSED, Refusal.STATUS)
+    assert (denied.outcome, denied.how) == (Outcome.REFUSED, RefusedBy.STATUS)
     assert "403" in denied.evidence
-    assert (await hbone(mesh, tunnel_server("200", reset=True))).how is Refusal.STATUS
-    assert (await hbone(mesh, tunnel_server("200", answer=b""))).how is Refusal.CLOSED
+    assert (await hbone(mesh, tunnel_server("200", reset=True))).how is RefusedBy.STATUS
+    assert (await hbone(mesh, tunnel_server("200", answer=b""))).how is RefusedBy.CLOSED
 
 
 @pytest.mark.parametrize(
-    ("answer", "outcome", "how"), [(b"", Outcome.REFUSED, Refusal.STATUS), (HELLO, Outcome.ACCEPTED, None)]
+    ("answer", "outcome", "how"), [(b"", Outcome.REFUSED, RefusedBy.STATUS), (HELLO, Outcome.ACCEPTED, None)]
 )
 async def test_a_tunnel_that_is_opened_and_over_in_one_breath_is_judged_by_what_came_through(
-    mesh: Mesh, answer: bytes, outcome: Outcome, how: Refusal | None
+    mesh: Mesh, answer: bytes, outcome: Outcome, how: RefusedBy | None
 ) -> None:
     """As an application that speaks first and leaves at once, or that only leaves."""
 
@@ -369,7 +369,7 @@ async def test_a_tunnel_that_is_opened_and_over_in_one_breath_is_judged_by_what_
 async def test_hbone_without_a_certificate_is_refused_with_an_alert(mesh: Mesh) -> None:
     with serving_in_a_thread(mesh.server_context(mesh.issue(SERVER), alpn="h2")) as port:
         seen = await probe(port, ClientKind.HBONE_NO_CERT, mesh)
-    assert (seen.outcome, seen.how) == (Outcome.REFUSED, Refusal.ALERT)
+    assert (seen.outcome, seen.how) == (Outcome.REFUSED, RefusedBy.ALERT)
 
 
 async def test_what_is_not_http2_behind_the_tunnels_port_is_unverified(mesh: Mesh) -> None:

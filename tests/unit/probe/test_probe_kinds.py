@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from peerauth.model.connections import Arrival
 from peerauth.policy.decision import Dataplane, Decision, EffectiveMode
 from peerauth.policy.reception import ClientKind, reception
-from peerauth.probe import Attempt, Outcome, Refusal, expectation, judge, judge_port
+from peerauth.probe import Attempt, Outcome, RefusedBy, expectation, judge, judge_port
 
 PORT = 8080
 
@@ -42,7 +42,7 @@ attempts = st.builds(
     kind=st.sampled_from(ClientKind),
     outcome=st.sampled_from(Outcome),
     evidence=st.just("what was seen"),
-    how=st.none() | st.sampled_from(Refusal),
+    how=st.none() | st.sampled_from(RefusedBy),
 )
 
 
@@ -59,12 +59,14 @@ def test_silence_is_never_a_refusal_and_every_verdict_quotes_its_evidence(
         assert "proves nothing" in verdict.sentence
 
 
-def refused(kind: ClientKind, how: Refusal) -> Attempt:
+def refused(kind: ClientKind, how: RefusedBy) -> Attempt:
     return Attempt(kind, Outcome.REFUSED, "refused", how=how)
 
 
-@pytest.mark.parametrize(("how", "proven"), [(Refusal.ALERT, True), (Refusal.CLOSED, False), (Refusal.RESET, False)])
-def test_a_bare_close_proves_nothing_while_no_client_reached_the_application(how: Refusal, proven: bool) -> None:
+@pytest.mark.parametrize(
+    ("how", "proven"), [(RefusedBy.ALERT, True), (RefusedBy.CLOSED, False), (RefusedBy.RESET, False)]
+)
+def test_a_bare_close_proves_nothing_while_no_client_reached_the_application(how: RefusedBy, proven: bool) -> None:
     alone = judge_port(server(EffectiveMode.STRICT), PORT, [refused(ClientKind.TLS, how)])
     assert [verdict.ok for verdict in alone] == [proven]
     control = Attempt(ClientKind.MTLS, Outcome.ACCEPTED, "answered")
@@ -86,7 +88,7 @@ def test_all_attempts_on_a_port_are_held_against_its_mode_and_its_data_plane(
 
 
 def test_a_verdict_without_proof_keeps_what_was_seen_and_what_was_wanted() -> None:
-    seen = refused(ClientKind.PLAINTEXT, Refusal.CLOSED)
+    seen = refused(ClientKind.PLAINTEXT, RefusedBy.CLOSED)
     (verdict,) = judge_port(server(EffectiveMode.STRICT), PORT, [seen])
     assert (verdict.attempt, verdict.expected) == (
         seen,
@@ -97,6 +99,6 @@ def test_a_verdict_without_proof_keeps_what_was_seen_and_what_was_wanted() -> No
 
 def test_what_was_wrong_anyway_is_told_as_wrong_when_no_client_reached_the_application() -> None:
     silent = Attempt(ClientKind.MTLS, Outcome.NO_ANSWER, "nothing within 3 s")
-    for seen in (silent, refused(ClientKind.MTLS, Refusal.CLOSED)):
+    for seen in (silent, refused(ClientKind.MTLS, RefusedBy.CLOSED)):
         (verdict,) = judge_port(server(EffectiveMode.STRICT), PORT, [seen])
         assert verdict == judge(expectation(ClientKind.MTLS, server(EffectiveMode.STRICT), PORT), seen)
