@@ -5,9 +5,14 @@ While either is missing the sidecar has no port open at all, not even one that i
 Sessions are never resumed on the server: a resumed session is not verified again, so a client whose root was taken away
 would stay welcome until its ticket ends. Facts: Istio's `pilot/pkg/security/authn`; ALPN as stock Envoy can keep it
 (`istio-peer-exchange` is matched but never offered: its preamble needs a filter that stock Envoy lacks).
+
+What depends on the mesh configuration alone is made once for all workloads: such a message is to be put into others,
+which copies it, and never to be changed.
 """
 
 from __future__ import annotations
+
+from functools import lru_cache
 
 from envoy.config.core.v3 import base_pb2, config_source_pb2, grpc_service_pb2
 from envoy.extensions.transport_sockets.raw_buffer.v3 import raw_buffer_pb2
@@ -44,6 +49,7 @@ _V1_2 = common_pb2.TlsParameters.TLSv1_2
 _V1_3 = common_pb2.TlsParameters.TLSv1_3
 
 
+@lru_cache(maxsize=64)
 def server_socket(mesh: MeshConfig) -> base_pb2.TransportSocket:
     """Mutual TLS of the mesh, terminated: any client of the trust domain or an alias of it, no one else."""
     least = _V1_3 if mesh.min_tls_version is TlsVersion.TLSV1_3 else _V1_2
@@ -52,11 +58,13 @@ def server_socket(mesh: MeshConfig) -> base_pb2.TransportSocket:
     )
 
 
+@lru_cache(maxsize=64)
 def hbone_server_socket(mesh: MeshConfig, *, certificate: str = CERTIFICATE_SECRET) -> base_pb2.TransportSocket:
     """HBONE's outer TLS: as `server_socket`, but TLS 1.3 and HTTP/2 only. `certificate` names the server's secret."""
     return _server(_common(_of_the_mesh(mesh), alpn=HBONE_ALPN, least=_V1_3, certificate=certificate))
 
 
+@lru_cache(maxsize=64)
 def client_socket(mesh: MeshConfig) -> base_pb2.TransportSocket:
     """Mutual TLS to a server of the mesh: the connection's filter state says whom it must be.
 
@@ -65,6 +73,7 @@ def client_socket(mesh: MeshConfig) -> base_pb2.TransportSocket:
     return _client(_common(_of_the_mesh(mesh), alpn=CLIENT_ALPN, least=_V1_2, ciphers=DEFAULT_CIPHERS))
 
 
+@lru_cache(maxsize=64)
 def hbone_client_socket(mesh: MeshConfig, *, certificate: str = CERTIFICATE_SECRET) -> base_pb2.TransportSocket:
     """HBONE's outer TLS, as `client_socket`. `certificate` names the client's secret."""
     return _client(_common(_of_the_mesh(mesh), alpn=HBONE_ALPN, least=_V1_3, certificate=certificate))
