@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection
 
-from peerauth.control.outstanding import Heard
+from peerauth.control.proxies import Heard
 from peerauth.dataplane.type_urls import LISTENER, TypeUrl
 from peerauth.xds.cache import ResourceCache, StreamView
 from peerauth.xds.status import Answer

@@ -16,55 +16,18 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import msgspec
 
+from peerauth.control.proxies import Acknowledgements, Process
 from peerauth.dataplane.type_urls import ADDRESS, AUTHORIZATION, LISTENER, TypeUrl
 from peerauth.xds.cache import ResourceCache
-from peerauth.xds.status import Answer
 from peerauth.xds.wire import ProxyKey
 
 PATIENCE_SECONDS = 5.0
 SLICE_SECONDS = 0.25
 ENFORCING = frozenset({LISTENER, AUTHORIZATION, ADDRESS})
 """The types that say what is let in."""
-
-Heard = Callable[[ProxyKey, TypeUrl | None, Collection[str]], object]
-
-
-class Acknowledgements(Protocol):
-    """What is asked of the discovery server."""
-
-    def connected(self, proxy: ProxyKey) -> bool:
-        """Whether the proxy has a stream open now."""
-        ...
-
-    def answer(self, proxy: ProxyKey, type_url: TypeUrl, name: str) -> Answer:
-        """What it says of one resource now."""
-        ...
-
-    def follow(self, follower: Heard) -> None:
-        """Calls `follower` with the names that a proxy says something about; with None when a stream opens or ends."""
-        ...
-
-
-class Process(Protocol):
-    """A proxy's process, as its supervisor knows it."""
-
-    @property
-    def pid(self) -> int | None:
-        """The process that runs, None between two."""
-        ...
-
-    @property
-    def live(self) -> bool:
-        """Whether it has had a configuration."""
-        ...
-
-    def end(self) -> None:
-        """Kills it, stopped or not, and starts it anew."""
-        ...
 
 
 class Behind(msgspec.Struct, frozen=True):

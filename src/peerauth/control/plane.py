@@ -16,7 +16,8 @@ from typing import TypeVar
 import msgspec
 
 from peerauth.aio import spawn
-from peerauth.control.outstanding import Acknowledgements, Outstanding, Process
+from peerauth.control.outstanding import Outstanding
+from peerauth.control.proxies import Acknowledgements, Process
 from peerauth.control.publishing import Publisher
 from peerauth.dataplane.envoy.sidecars import Sidecars
 from peerauth.dataplane.projection import Projection

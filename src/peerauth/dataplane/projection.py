@@ -15,8 +15,8 @@ from peerauth.dataplane.resources import Resources, TypeUrl
 from peerauth.model.inventory import Service, Sidecar, Workload, WorkloadKey
 from peerauth.model.mesh import Injector, MeshConfig
 from peerauth.model.placement import Placement
-from peerauth.model.world import MeshObject
-from peerauth.policy.mesh import Mesh, Step
+from peerauth.model.world import MeshObject, World
+from peerauth.policy.mesh import Step
 from peerauth.policy.rollout import Orders
 
 Changed = Mapping[TypeUrl, Mapping[str, bytes | None]]
@@ -54,19 +54,19 @@ def difference(old: Resources, new: Resources) -> Changed:
     }
 
 
-def spoken_of(said: MeshObject | None, mesh: Mesh) -> Iterator[WorkloadKey]:
+def spoken_of(said: MeshObject | None, *, world: World) -> Iterator[WorkloadKey]:
     """The workloads of which an object says where they are or which ports they have."""
     match said:
         case Workload():
             yield said.key
         case Placement():
             yield said.workload
-        case Service() if said.selector:
-            yield from mesh.decisions.selected(said.selector, namespace=said.meta.namespace)
-        case Sidecar() if said.selector or said.meta.namespace != mesh.world.mesh.root_namespace:
-            yield from mesh.decisions.selected(said.selector, namespace=said.meta.namespace)
+        case Service() | Sidecar() if said.selector:
+            yield from (workload.key for workload in world.workloads_selected_by(said))
+        case Sidecar() if said.meta.namespace != world.mesh.root_namespace:
+            yield from world.workloads.in_namespace(said.meta.namespace)
         case Sidecar():
-            yield from mesh.world.workloads
+            yield from world.workloads
         case _:
             pass  # what else says anything of a workload says it through a decision
 

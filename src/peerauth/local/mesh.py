@@ -21,8 +21,8 @@ from peerauth.agent.supervisor import EnvoySupervisor, Supervisor
 from peerauth.agent.ztunnel import ZtunnelLaunch
 from peerauth.aio import spawn
 from peerauth.ca.service import CertificateAuthority
-from peerauth.control.outstanding import Process
 from peerauth.control.plane import Applied, ControlPlane, proxy_key
+from peerauth.control.proxies import Process
 from peerauth.dataplane.resources import DeclaredPort, Endpoint
 from peerauth.errors import PlatformError
 from peerauth.identity.csr import CsrRefusal, IssuedCertificate

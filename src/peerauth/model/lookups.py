@@ -1,17 +1,20 @@
-"""Who has an address, and whom a selector selects: look-ups of workloads that only outbound connections need.
+"""Who has an address, whom a selector selects, which slices a Service has: what outbound connections ask.
 
-They are made on the first question, so that those who never ask do not pay for them, and kept up to date from then on.
+Look-ups of workloads are made on the first question, so that those who never ask do not pay for them, and kept up to
+date from then on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Generic, TypeVar
 
 from peerauth.model.addresses import canonical
-from peerauth.model.inventory import Workload, WorkloadKey
+from peerauth.model.changes import MeshObject
+from peerauth.model.inventory import EndpointSlice, Service, Workload, WorkloadKey
 from peerauth.model.meta import Labels
 from peerauth.model.selectors import LabelIndex
+from peerauth.model.tables import Name, name_of
 
 T = TypeVar("T")
 
@@ -82,3 +85,41 @@ class WorkloadLookups:
             for key, workload in self._table.items():
                 self._by_labels.add(key, namespace=key.namespace, labels=workload.meta.labels)
         return (self._table[key] for key in self._by_labels.selected(selector, namespace=namespace))
+
+
+class Lookups:
+    """All of them. Call `put` and `drop` with each object that a world has just taken or given up."""
+
+    def __init__(self, workloads: Mapping[WorkloadKey, Workload]) -> None:
+        self.workloads = WorkloadLookups(workloads)
+        self._services_at: AddressIndex[Name] = AddressIndex()
+        self._slices_of: dict[Name, dict[Name, None]] = {}
+
+    def services_at(self, address: str) -> Collection[Name]:
+        """The Services that have a virtual address, which is canonical, in the order in which they came."""
+        return self._services_at.at(address)
+
+    def slices_of(self, service: Name) -> Collection[Name]:
+        """The EndpointSlices of a Service, in any order."""
+        return self._slices_of.get(service, ())
+
+    def put(self, obj: MeshObject) -> None:
+        match obj:
+            case Workload():
+                self.workloads.put(obj)
+            case Service():
+                self._services_at.add(name_of(obj), obj.cluster_ips)
+            case EndpointSlice():
+                self._slices_of.setdefault(Name(obj.meta.namespace, obj.service), {})[name_of(obj)] = None
+
+    def drop(self, obj: MeshObject) -> None:
+        match obj:
+            case Workload():
+                self.workloads.drop(obj)
+            case Service():
+                self._services_at.remove(name_of(obj), obj.cluster_ips)
+            case EndpointSlice():
+                slices = self._slices_of[service := Name(obj.meta.namespace, obj.service)]
+                del slices[name_of(obj)]
+                if not slices:
+                    del self._slices_of[service]

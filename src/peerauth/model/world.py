@@ -8,7 +8,7 @@ Source for Sidecar precedence and ingress: Istio's Sidecar reference.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
 import msgspec
@@ -40,10 +40,11 @@ from peerauth.model.inventory import (
     Workload,
     WorkloadKey,
 )
-from peerauth.model.lookups import AddressIndex, WorkloadLookups
+from peerauth.model.lookups import Lookups
 from peerauth.model.mesh import DEFAULT_MESH, Injector, MeshConfig, Meshes
 from peerauth.model.meta import Origin, age_of
 from peerauth.model.peerauth import PeerAuthentication
+from peerauth.model.placed import PlacedWorkloads
 from peerauth.model.placement import Placement
 from peerauth.model.selectors import SelectorIndex
 from peerauth.model.tables import Name, Table, name_of
@@ -90,7 +91,6 @@ class World:
         self.mesh: MeshConfig = DEFAULT_MESH
         self.namespaces: dict[str, Namespace] = {}
         self.workloads: Table[WorkloadKey, Workload] = Table(Workload, lambda workload: workload.key)
-        self.placements: dict[WorkloadKey, Placement] = {}
         self.policies: Table[Name, PeerAuthentication] = Table(PeerAuthentication, name_of)
         self.services: Table[Name, Service] = Table(Service, name_of)
         self.service_accounts: Table[Name, ServiceAccount] = Table(ServiceAccount, name_of)
@@ -102,14 +102,13 @@ class World:
         self.api_targets: Table[ObjectRef, ApiServerTarget] = Table(ApiServerTarget, ref_of)
         self.passed_over: Table[ObjectRef, PassedOver] = Table(PassedOver, ref_of)
         self._ledger = Ledger()
-        self._described: dict[WorkloadKey, Workload] = {}  # those with a placement, as their documents have them
+        self._placed = PlacedWorkloads(self.workloads)
+        self.placements: Mapping[WorkloadKey, Placement] = self._placed.placements
         self._selecting: dict[type[MeshObject], SelectorIndex[Name]] = {
             Service: SelectorIndex(),
             Sidecar: SelectorIndex(),
         }
-        self._workloads = WorkloadLookups(self.workloads)
-        self._services_at: AddressIndex[Name] = AddressIndex()
-        self._slices_of: dict[Name, dict[Name, None]] = {}
+        self._lookups = Lookups(self.workloads)
         self._services_by_name: dict[tuple[Name, ...], tuple[Service, ...]] = {}  # what was asked for since a change
         self._broad_sidecars: Table[Name, Sidecar] = Table(Sidecar, name_of)
         self._tables: dict[type[MeshObject], _Shelf] = {
@@ -128,7 +127,7 @@ class World:
 
     def apply(self, *changes: Change) -> tuple[Edit, ...]:
         """Takes changes in, as one; returns what they really changed, for those who keep something derived from it."""
-        edits = self._as_placed(self._ledger.apply(*changes))
+        edits = self._placed.take(self._ledger.apply(*changes))
         self._services_by_name = {}
         for edit in edits:
             if edit.before is not None:
@@ -149,20 +148,20 @@ class World:
 
     def workloads_at(self, address: str) -> tuple[Workload, ...]:
         """The workloads that have an address, which is canonical: more than one where they use their host's network."""
-        return self._workloads.at(address)
+        return self._lookups.workloads.at(address)
 
-    def workloads_selected_by(self, service: Service) -> Iterator[Workload]:
-        """The workloads of the Service's namespace whose labels contain its selector; none if it has no selector."""
-        return self._workloads.selected(service.selector, namespace=service.meta.namespace)
+    def workloads_selected_by(self, selecting: Service | Sidecar) -> Iterator[Workload]:
+        """The workloads of an object's namespace whose labels contain its selector; none if it has no selector."""
+        return self._lookups.workloads.selected(selecting.selector, namespace=selecting.meta.namespace)
 
     def service_at(self, address: str) -> Service | None:
         """The Service that has a virtual address, which is canonical; the oldest of several that claim it."""
-        claimed = [self.services[name] for name in self._services_at.at(address)]
+        claimed = [self.services[name] for name in self._lookups.services_at(address)]
         return min(claimed, key=lambda service: age_of(service.meta), default=None)
 
     def slices_of(self, service: Name) -> tuple[EndpointSlice, ...]:
         """The EndpointSlices of a Service, by name."""
-        return tuple([self.endpoint_slices[name] for name in sorted(self._slices_of.get(service, ()))])
+        return tuple([self.endpoint_slices[name] for name in sorted(self._lookups.slices_of(service))])
 
     def sidecar_of(self, workload: Workload) -> Sidecar | None:
         """The Sidecar resource that applies: one that selects the workload, else its namespace's, else the root's.
@@ -211,42 +210,6 @@ class World:
         numbers.update([listener.port for listener in sidecar.ingress] if sidecar else ())
         return tuple(sorted(numbers))
 
-    def _as_placed(self, edits: tuple[Edit, ...]) -> tuple[Edit, ...]:
-        """The edits, those of workloads as placements have them; a placement that moves a workload edits it too."""
-        moved = [side.workload for edit in edits if isinstance(side := edit.after or edit.before, Placement)]
-        if not moved and not self.placements:
-            return edits
-        described: dict[WorkloadKey, Workload | None] = {
-            key: self._described.get(key) or self.workloads[key] for key in moved if key in self.workloads
-        }
-        others: list[Edit] = []
-        for edit in edits:
-            match edit:
-                case Edit(_, _, Workload() as after):
-                    described[after.key] = after
-                case Edit(_, Workload() as before, None):
-                    described[before.key] = None
-                case _:
-                    others.append(edit)
-                    self._take_placement(edit)
-        return (*others, *(edit for key, workload in described.items() for edit in self._placed(key, workload)))
-
-    def _take_placement(self, edit: Edit) -> None:
-        if isinstance(edit.after, Placement):
-            self.placements[edit.after.workload] = edit.after
-        elif isinstance(edit.before, Placement):
-            del self.placements[edit.before.workload]
-
-    def _placed(self, key: WorkloadKey, described: Workload | None) -> Iterator[Edit]:
-        """What becomes of a workload that is described so now, or not at all."""
-        self._described.pop(key, None)
-        before, after, placement = self.workloads.get(key), described, self.placements.get(key)
-        if described is not None and placement is not None:
-            self._described[key] = described
-            after = msgspec.structs.replace(described, addresses=placement.addresses, node=placement.node)
-        if before != after:
-            yield Edit(ObjectRef(key.kind, key.namespace, key.name), before, after)
-
     def _take_meshes(self, meshes: Meshes) -> None:
         self.meshes, self.mesh = meshes, meshes.of(meshes.default)
 
@@ -263,7 +226,7 @@ class World:
                 self._take_meshes(self.meshes.having(obj))
             case Namespace():
                 self.namespaces[obj.meta.name] = obj
-        self._look_up(obj)
+        self._lookups.put(obj)
 
     def _remove(self, obj: MeshObject) -> None:
         match obj:
@@ -272,35 +235,14 @@ class World:
             case Namespace():
                 del self.namespaces[obj.meta.name]
             case Placement():
-                pass  # taken in before the edits that follow from it
+                pass  # `_placed` has it
             case _:
                 self._tables[type(obj)].drop(obj)
         if isinstance(obj, Service | Sidecar) and obj.selector:
             self._selecting[type(obj)].remove(name_of(obj), namespace=obj.meta.namespace, selector=obj.selector)
         elif isinstance(obj, Sidecar):
             self._broad_sidecars.drop(obj)
-        self._no_longer_look_up(obj)
-
-    def _look_up(self, obj: MeshObject) -> None:
-        match obj:
-            case Workload():
-                self._workloads.put(obj)
-            case Service():
-                self._services_at.add(name_of(obj), obj.cluster_ips)
-            case EndpointSlice():
-                self._slices_of.setdefault(Name(obj.meta.namespace, obj.service), {})[name_of(obj)] = None
-
-    def _no_longer_look_up(self, obj: MeshObject) -> None:
-        match obj:
-            case Workload():
-                self._workloads.drop(obj)
-            case Service():
-                self._services_at.remove(name_of(obj), obj.cluster_ips)
-            case EndpointSlice():
-                slices = self._slices_of[service := Name(obj.meta.namespace, obj.service)]
-                del slices[name_of(obj)]
-                if not slices:
-                    del self._slices_of[service]
+        self._lookups.drop(obj)
 
 
 class _Shelf(Protocol):

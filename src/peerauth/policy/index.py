@@ -14,13 +14,14 @@ import msgspec
 
 from peerauth.model.changes import Edit
 from peerauth.model.inventory import Namespace, Workload, WorkloadKey
-from peerauth.model.mesh import Injector, MeshConfig, Meshes
+from peerauth.model.mesh import Injector, MeshConfig
 from peerauth.model.meta import Labels
 from peerauth.model.peerauth import PeerAuthentication
 from peerauth.policy.classes import ClassKey, ClassTable, WorkloadClass, class_key
 from peerauth.policy.decision import Dataplane, Decision, Level
+from peerauth.policy.istiods import Istiods
 from peerauth.policy.resolve import Contenders, decide
-from peerauth.policy.revisions import Asked, Istiod, Standing, istiod_for, standing
+from peerauth.policy.revisions import Asked, Istiod, Standing, standing
 from peerauth.policy.shelf import NOTHING_SAID, PolicyShelf, Said
 
 
@@ -62,13 +63,11 @@ class PolicyIndex:
 
     def __init__(self) -> None:
         self.visited = 0
-        self._meshes = Meshes()
-        self._roots = _roots(self._meshes)
+        self._istiods = Istiods()
         self._namespace_labels: dict[str, Labels] = {}
         self._policies = PolicyShelf()
         self._classes = ClassTable()
         self._class_of: dict[WorkloadKey, WorkloadClass] = {}
-        self._istiods: dict[Asked, Istiod] = {}  # what was asked for since the mesh configurations changed
         self._said_to_all: dict[str, Said] = {}  # the mesh policies of each revision, in one step
         self._asking: dict[Asked, dict[WorkloadClass, None]] = {}
         self._undecided = decide(Contenders(), dataplane=Dataplane.NONE)
@@ -91,13 +90,6 @@ class PolicyIndex:
         """Every workload and its decision."""
         return ((key, found.decision) for key, found in self._class_of.items())
 
-    def selected(self, selector: Labels, *, namespace: str) -> Iterator[WorkloadKey]:
-        """The workloads of a namespace whose labels contain every pair of a selector; an empty one selects all."""
-        within = self._classes.in_namespace(namespace)
-        for found in self._classes.candidates(selector, namespace=namespace) if selector else within:
-            if selector <= found.key.labels:
-                yield from found.members
-
     def revisions(self) -> frozenset[str]:
         """The revisions that decide for a workload of the mesh."""
         decisions = [found.decision for found in self._classes]
@@ -119,7 +111,7 @@ class PolicyIndex:
                 case Namespace():
                     self._take_namespace(edit, step, kind.meta.name)
                 case MeshConfig() | Injector():
-                    self._take_mesh(edit, step)
+                    step.istiods.update(dict.fromkeys(self._istiods.take(edit, self._asking)))
         changes = tuple(self._settle(step))
         self.visited = step.visited
         return changes
@@ -167,28 +159,10 @@ class PolicyIndex:
             if istiod.mesh.discovery_selectors:
                 step.istiods[asked] = None
 
-    def _take_mesh(self, edit: Edit, step: _Step) -> None:
-        before = self._meshes
-        if isinstance(edit.before, MeshConfig | Injector):
-            self._meshes = self._meshes.without(edit.before)
-        if isinstance(edit.after, MeshConfig | Injector):
-            self._meshes = self._meshes.having(edit.after)
-        self._roots = _roots(self._meshes)
-        self._istiods = {}
-        for asked in self._asking:
-            if _reading(istiod_for(asked, before)) != _reading(self._istiod_for(asked)):
-                step.istiods[asked] = None
-
-    def _istiod_for(self, asked: Asked) -> Istiod:
-        found = self._istiods.get(asked)
-        if found is None:
-            found = self._istiods[asked] = istiod_for(asked, self._meshes)
-        return found
-
     def _with_root(self, namespace: str) -> Iterator[tuple[Asked, Istiod]]:
         """The istiods of the classes whose mesh policies stand in a namespace."""
-        for asked in self._asking if namespace in self._roots else ():
-            istiod = self._istiod_for(asked)
+        for asked in self._asking if namespace in self._istiods.roots else ():
+            istiod = self._istiods.of(asked)
             if istiod.root_namespace == namespace:
                 yield asked, istiod
 
@@ -205,7 +179,7 @@ class PolicyIndex:
         """Makes the classes stale that selectors match; those that are new in this step are stale already."""
         for policy in step.selecting if len(step.stale) < len(self._classes) else ():
             namespace = policy.meta.namespace
-            everywhere = namespace in self._roots
+            everywhere = namespace in self._istiods.roots
             for found in self._classes.candidates(policy.selector, namespace=None if everywhere else namespace):
                 step.visited += 1
                 if policy.selector <= found.key.labels:
@@ -251,7 +225,7 @@ class PolicyIndex:
         if not stale and namespace not in step.namespaces:
             return
         own = self._namespace_labels.get(namespace)
-        stands = standing(labels, traits, namespace=namespace, namespace_labels=own, istiod_for=self._istiod_for)
+        stands = standing(labels, traits, namespace=namespace, namespace_labels=own, istiod_for=self._istiods.of)
         self._ask(found, stands)
         root, revision = stands.istiod.root_namespace, stands.istiod.revision
         found.ignored = self._policies.selecting(
@@ -306,14 +280,3 @@ _LEVELS = (Level.MESH, Level.NAMESPACE, Level.WORKLOAD)
 
 def _unheard(*said: Said) -> tuple[tuple[Level, PeerAuthentication], ...]:
     return tuple((level, policy) for level, one in zip(_LEVELS, said, strict=True) for policy in one.unheard)
-
-
-def _roots(meshes: Meshes) -> frozenset[str]:
-    """Every namespace that is the root of some revision."""
-    known = (*meshes.configs.values(), meshes.of(meshes.default))
-    return frozenset([mesh.root_namespace for mesh in known])
-
-
-def _reading(istiod: Istiod) -> tuple[object, ...]:
-    """What of an istiod decides about which policies it reads."""
-    return istiod.revision, istiod.root_namespace, istiod.mesh.discovery_selectors

@@ -67,7 +67,7 @@ class Nodes:
         yield from (change.key for change in step.decisions)
         for edit in step.edits:
             for side in (edit.before, edit.after):
-                yield from spoken_of(side, self._mesh)
+                yield from spoken_of(side, world=self._mesh.world)
 
     def _renew(self, key: WorkloadKey, *, anew: bool) -> set[str]:
         """Serves a workload as it is now, where it is now; returns the nodes that this touches."""

@@ -141,8 +141,7 @@ class ZtunnelResources:
                     pass
 
     def _behind(self, service: Service) -> Iterator[WorkloadKey]:
-        if service.selector:
-            yield from self._decisions.selected(service.selector, namespace=service.meta.namespace)
+        yield from (workload.key for workload in self._world.workloads_selected_by(service))
         for slice_ in self._world.endpoint_slices.in_namespace(service.meta.namespace).values():
             if slice_.service == service.meta.name:
                 yield from self._listed(slice_)

@@ -48,7 +48,7 @@ class Sidecars:
             yield from self._rollout.in_force
         for edit in step.edits:
             for side in (edit.before, edit.after):
-                yield from spoken_of(side, self._mesh)
+                yield from spoken_of(side, world=self._mesh.world)
                 if isinstance(side, Service):
                     yield from self._dialling_into(side.meta.namespace)
                 elif isinstance(side, Workload):
