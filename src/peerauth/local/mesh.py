@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-
-import msgspec
 
 from peerauth.agent.outage import OnOutage, untold
 from peerauth.agent.sds import Signer
@@ -32,27 +30,18 @@ from peerauth.local.networks import Network
 from peerauth.local.node import LocalNode
 from peerauth.local.node_agent import NodeAgent
 from peerauth.local.sidecar_agent import SidecarAgent
+from peerauth.local.sidecars import LocalSidecars
 from peerauth.local.ztunnel import LocalZtunnel
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.placement import Captor, Placement
 from peerauth.model.world import Reset
 from peerauth.policy.decision import Dataplane, Decision
-from peerauth.policy.outbound import identity_of
 from peerauth.xds.cache import ResourceCache
-from peerauth.xds.server import Discovery, DiscoveryServer, UdsBinding
+from peerauth.xds.server import DiscoveryServer
 from peerauth.xds.wire import ProxyKey
 
 PLACEMENTS = "this machine"
 """The source of where workloads run."""
-
-
-class _Running(msgspec.Struct):
-    """An agent at work, and what it was started for: with another of these it must be started anew."""
-
-    agent: SidecarAgent
-    identity: SpiffeId
-    placement: Placement
-    task: asyncio.Task[None]
 
 
 class LocalMesh:
@@ -87,15 +76,22 @@ class LocalMesh:
         self._now = now
         self._cache = ResourceCache()
         self.discovery = DiscoveryServer(self._cache)
-        self._processes: dict[ProxyKey, EnvoySupervisor] = {}
         self.control_plane = ControlPlane(self._cache, acknowledgements=self.discovery, processes=self._process)
         self._applications = Applications(network) if with_applications else None
-        self._agents: dict[WorkloadKey, _Running] = {}
+        self._sidecars = LocalSidecars(
+            self.discovery,
+            plane=self.control_plane,
+            folder=folder,
+            envoy=envoy,
+            sign=self._signer,
+            on_line=on_line,
+            on_outage=on_outage,
+            now=now,
+        )
         self._node = self._envoy_node() if ztunnel is None else self._ztunnel_node(ztunnel)
         self._group: asyncio.TaskGroup | None = None
         self._applying = asyncio.Lock()
         self._unfinished: dict[str, Reset] = {}
-        self._numbers = iter(range(1_000_000))
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[LocalMesh]:
@@ -110,8 +106,7 @@ class LocalMesh:
                     finally:
                         roll.cancel()
                         self._node.stop()
-                        for running in self._agents.values():
-                            running.task.cancel()
+                        self._sidecars.end()
             finally:
                 await self.discovery.stop()
                 if self._applications is not None:
@@ -139,8 +134,7 @@ class LocalMesh:
         async with self._applying:
             await self.discovery.restore()
             await self._node.restore()
-            for running in self._agents.values():
-                await running.agent.restore()
+            await self._sidecars.restore()
 
     async def _apply(self) -> Applied:
         try:
@@ -159,9 +153,9 @@ class LocalMesh:
         applied = plane.apply(*self._unfinished.values())
         decided = {key: _captor(decision) for key, decision in plane.mesh.decisions.items()}
         placements = await self.network.place(decided, node=self._node_name)
-        await self._stop_agents(placements)
+        await self._sidecars.stop(placements)
         placed = plane.apply(Reset(PLACEMENTS, placements))
-        await self._start_agents()
+        await self._sidecars.start(group=self._tasks())
         await self._node.reconcile(group=self._tasks())
         if self._applications is not None:
             await self._applications.serve(self._application_ports())
@@ -169,7 +163,7 @@ class LocalMesh:
 
     async def ready(self) -> None:
         """Waits until every Envoy is live and has what the control plane has for it. Raises ProxyError."""
-        await asyncio.gather(self._node.ready(), *(running.agent.ready() for running in self._agents.values()))
+        await asyncio.gather(self._node.ready(), self._sidecars.ready())
         await self.control_plane.settled()
 
     def placement(self, key: WorkloadKey) -> Placement:
@@ -204,12 +198,12 @@ class LocalMesh:
 
     def agents(self) -> Mapping[WorkloadKey, SidecarAgent]:
         """The agents at work, by workload."""
-        return {key: running.agent for key, running in sorted(self._agents.items())}
+        return self._sidecars.agents()
 
     def supervisors(self) -> tuple[EnvoySupervisor | Supervisor[ZtunnelLaunch], ...]:
         """Those of every proxy's process."""
         node = self._node.process
-        return (*self._processes.values(), *([] if node is None else [node]))
+        return (*self._sidecars.processes.values(), *([] if node is None else [node]))
 
     def _envoy_node(self) -> LocalNode | LocalZtunnel:
         return LocalNode(
@@ -239,46 +233,7 @@ class LocalMesh:
         )
 
     def _process(self, proxy: ProxyKey) -> Process | None:
-        return self._node.process if proxy == self._node.key else self._processes.get(proxy)
-
-    async def _stop_agents(self, placements: Iterable[Placement]) -> None:
-        """Stops those whose workload is gone, has no sidecar any more, or is another or elsewhere now."""
-        wanted = {each.workload: each for each in placements if each.captor is Captor.SIDECAR}
-        for key, running in tuple(self._agents.items()):
-            placement = wanted.get(key)
-            if placement is None or (self._identity(key), placement) != (running.identity, running.placement):
-                await self._stop(key)
-            if placement is None:
-                await self.discovery.wait_connected(proxy_key(key), connected=False)
-                self.discovery.forget(proxy_key(key))
-
-    async def _start_agents(self) -> None:
-        for key in self.control_plane.sidecars():
-            if key not in self._agents:
-                await self._start(key, self._identity(key))
-
-    async def _start(self, key: WorkloadKey, identity: SpiffeId) -> None:
-        placement = self.placement(key)
-        agent = SidecarAgent(
-            key,
-            identity=identity,
-            folder=self._folder / str(next(self._numbers)),
-            envoy=self._envoy,
-            sign=self._signer(identity),
-            on_line=self._on_line,
-            on_outage=self._on_outage,
-            network_namespace=placement.network_namespace,
-            now=self._now,
-        )
-        await agent.open()
-        try:
-            await self.discovery.serve(UdsBinding(agent.discovery, proxy_key(key), (Discovery.AGGREGATED,)))
-        except PlatformError:
-            await agent.close()
-            raise
-        task = spawn(self._tasks(), agent.run(), name=f"{key}: agent")
-        self._agents[key] = _Running(agent, identity, placement, task)
-        self._processes[proxy_key(key)] = agent.supervisor
+        return self._node.process if proxy == self._node.key else self._sidecars.processes.get(proxy)
 
     def _tasks(self) -> asyncio.TaskGroup:
         if self._group is None:
@@ -291,26 +246,15 @@ class LocalMesh:
 
         return sign
 
-    async def _stop(self, key: WorkloadKey) -> None:
-        running = self._agents.pop(key)
-        del self._processes[proxy_key(key)]
-        running.task.cancel()
-        await asyncio.wait([running.task])
-        await self.discovery.stop(running.agent.discovery)
-
-    def _identity(self, key: WorkloadKey) -> SpiffeId:
-        world = self.control_plane.mesh.world
-        return identity_of(world.workloads[key], mesh=world.mesh)
-
     def _application_ports(self) -> dict[WorkloadKey, tuple[Endpoint, ...]]:
         """Where each workload's application has to listen."""
         found: dict[WorkloadKey, tuple[Endpoint, ...]] = {}
         for key, workload in self.control_plane.mesh.world.workloads.items():
-            declared = list(self.control_plane.declared(key))
-            spare = undeclared_port(self.network.capture, (port.number for port in declared))
+            declared, placement = list(self.control_plane.declared(key)), self.placement(key)
+            spare = undeclared_port(placement.capture, (port.number for port in declared))
             if spare is not None:
                 declared.append(DeclaredPort(spare))
-            own = self.placement(key).application or workload.addresses[0]
+            own = placement.application or workload.addresses[0]
             found[key] = tuple(port.endpoint or Endpoint(own, port.number) for port in declared)
         return found
 
