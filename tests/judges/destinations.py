@@ -9,9 +9,12 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+import msgspec
+
 from peerauth.model.changes import MeshObject
 from peerauth.model.inventory import EndpointSlice, Service, Workload, WorkloadKey
 from peerauth.model.mesh import MeshConfig, OutboundTraffic, meshes_of
+from peerauth.model.placement import Placement
 from peerauth.policy.outbound import OutboundPeer
 
 Told = Mapping[WorkloadKey, OutboundPeer]
@@ -48,11 +51,23 @@ def whats_at(objects: Sequence[MeshObject], told: Told, address: str, port: int)
         service = min(claiming, key=lambda each: (str(each.meta.created or ""), each.meta.name, each.meta.namespace))
         slices = [obj for obj in objects if isinstance(obj, EndpointSlice) and is_of(obj, service)]
         if slices or service.selector:
+            placed = {obj.workload for obj in objects if isinstance(obj, Placement)}
+            moved: dict[WorkloadKey | None, tuple[str, ...]] = {}
+            moved |= {key: workload.addresses for key, workload in workloads.items() if key in placed}
+            slices = [as_placed(each, moved) for each in slices]
             return balanced(service, slices, where, port, workloads=workloads, told=told)
     meshes = meshes_of(obj for obj in objects if isinstance(obj, MeshConfig))
     if meshes.of(meshes.default).outbound_traffic is OutboundTraffic.REGISTRY_ONLY:
         return None
     return "one", ((shown(where), port, "plaintext", ""),)
+
+
+def as_placed(slice_: EndpointSlice, moved: Mapping[WorkloadKey | None, tuple[str, ...]]) -> EndpointSlice:
+    """The slice with the pods that it names where they are placed, whatever it says of their addresses."""
+    endpoints = tuple(
+        msgspec.structs.replace(each, addresses=moved.get(each.pod, each.addresses)) for each in slice_.endpoints
+    )
+    return msgspec.structs.replace(slice_, endpoints=endpoints)
 
 
 def shown(where: int) -> str:

@@ -13,6 +13,7 @@ from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.changes import Change, Edit, MeshObject, ObjectRef
 from peerauth.model.inventory import EndpointSlice, Port, Service, ServicePort, SliceEndpoint, Workload, WorkloadKey
 from peerauth.model.mesh import MeshConfig, OutboundTraffic
+from peerauth.model.placement import Capture, Placement
 from peerauth.model.world import World
 from peerauth.policy.destinations import Destination, Destinations
 from peerauth.policy.outbound import OutboundPeer, PortTransport, Transport
@@ -84,7 +85,8 @@ def _keys(*kinds: str) -> st.SearchStrategy[WorkloadKey]:
 
 def _said() -> st.SearchStrategy[MeshObject]:
     mesh = st.builds(MeshConfig, outbound_traffic=st.sampled_from(OutboundTraffic))
-    return st.one_of(_workloads(), _workloads(), _services(), _slices(), mesh)
+    placements = st.builds(Placement, _keys("Pod"), st.just("n"), _pods.map(tuple), st.just(Capture.TRANSPARENT))
+    return st.one_of(_workloads(), _workloads(), _services(), _slices(), placements, mesh)
 
 
 @st.composite

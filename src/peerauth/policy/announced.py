@@ -82,22 +82,23 @@ class AnnouncedPeers:
         the node they run on, and go before machines, whose address is whatever their author wrote. `among` None is all
         that have the address.
         """
-        claimants = [key for key in self._claimants(address) if among is None or key in among]
+        claimants = [key for key in (self._known(address) if among is None else among) if self._claims(key, address)]
         if not claimants:
             return None
         chosen = claimants[0] if len(claimants) == 1 else min(claimants, key=lambda key: self._rank(key, port))
         peer = self._peers[chosen]
-        transport = peer.transport_to(port)
-        return DestinationEndpoint(
-            address, port, transport, None if transport is Transport.PLAINTEXT else peer.identity
-        )
+        transport = peer.transport_to(port) if peer.exceptions else peer.transport
+        named = None if transport is Transport.PLAINTEXT else peer.identity
+        return DestinationEndpoint(address, port, transport, named)
 
-    def _claimants(self, address: str) -> Iterator[WorkloadKey]:
-        for workload in self._world.workloads_at(address):
-            peer = self._peers.get(workload.key)
-            if peer is not None and (peer.addresses == workload.addresses or address in _literals(peer.addresses)):
-                yield workload.key
+    def _known(self, address: str) -> Iterator[WorkloadKey]:
+        """Whoever may have been announced with an address."""
+        yield from (workload.key for workload in self._world.workloads_at(address))
         yield from self._left_at.at(address)
+
+    def _claims(self, key: WorkloadKey, address: str) -> bool:
+        peer = self._peers.get(key)
+        return peer is not None and (address in peer.addresses or address in _literals(peer.addresses))
 
     def _rank(self, key: WorkloadKey, port: int) -> tuple[object, ...]:
         workload, peer = self._world.workloads.get(key), self._peers[key]

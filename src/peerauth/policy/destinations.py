@@ -26,6 +26,7 @@ from peerauth.model.inventory import (
     WorkloadKey,
 )
 from peerauth.model.mesh import Injector, MeshConfig, OutboundTraffic
+from peerauth.model.placement import Placement
 from peerauth.model.tables import Name, name_of
 from peerauth.model.world import World, target_number
 from peerauth.policy.announced import AnnouncedPeers, DestinationEndpoint
@@ -57,6 +58,18 @@ class Destination(msgspec.Struct, frozen=True):
     shards: tuple[Shard, ...] = ()
 
 
+_Listed = str | WorkloadKey
+"""What an EndpointSlice lists: canonical addresses, and pods by name."""
+
+
+class _Step(msgspec.Struct):
+    """What a step touches: addresses, workloads, and addresses of Services that other endpoints may be listed for."""
+
+    places: dict[str, None] = {}
+    workloads: dict[WorkloadKey, None] = {}
+    relisted: dict[str, None] = {}
+
+
 class Destinations:
     """The destinations of clients of one kind (sidecars, nodes), and which of those asked for a step makes stale.
 
@@ -69,8 +82,8 @@ class Destinations:
         self._announced = AnnouncedPeers(world)
         self._outbound_traffic = world.mesh.outbound_traffic
         self._asked: dict[str, dict[Asked, None]] = {}  # by canonical address, as they were asked
-        self._listed: dict[str, frozenset[str]] = {}  # what EndpointSlices list behind an address that is asked for
-        self._listing: dict[str, dict[str, None]] = {}  # the same the other way round
+        self._listed: dict[str, frozenset[_Listed]] = {}  # what EndpointSlices list behind an address that is asked for
+        self._listing: dict[_Listed, dict[str, None]] = {}  # the same the other way round
         self._large: dict[str, dict[int, Sharded]] = {}  # what has been found behind an address that is asked for
 
     def ask(self, address: str, port: int, shard: str = "") -> None:
@@ -111,65 +124,70 @@ class Destinations:
 
         Returns what has been asked for, as it was, where something else may be now.
         """
-        stale: dict[str, None] = {}
-        relisted: dict[str, None] = {}
+        step = _Step()
         for edit in edits:
             for side in (edit.before, edit.after):
-                self._reach(side, stale, relisted)
+                self._reach(side, step)
         for key, peer in peers.items():
             for said in self._announced.announce(key, peer):
-                _add(stale, said.addresses)
-                workload = self._world.workloads.get(key)
-                if workload is not None:
-                    self._reach_services(workload, stale)
-        for place in relisted:
+                step.workloads[key] = None
+                _add(step.places, said.addresses)
+                if (workload := self._world.workloads.get(key)) is not None:
+                    self._reach_services(workload, step)
+        for place in step.relisted:
             self._list(place)
-        for place in tuple(stale):
-            stale.update(self._listing.get(place, {}))
-        for place in stale:
+        for touched in (tuple(step.places), step.workloads):
+            for listed in touched:
+                step.places.update(self._listing.get(listed, {}))
+        for place in step.places:
             self._large.pop(place, None)
-        self.visited = len(stale)
-        return frozenset(asked for place in stale for asked in self._asked.get(place, ()))
+        self.visited = len(step.places)
+        return frozenset(asked for place in step.places for asked in self._asked.get(place, ()))
 
     # --- what an edit makes stale ------------------------------------------------------------------------------------
 
-    def _reach(self, side: MeshObject | None, stale: dict[str, None], relisted: dict[str, None]) -> None:
+    def _reach(self, side: MeshObject | None, step: _Step) -> None:
         match side:
             case Workload():
                 self._announced.settle(side.key)
-                _add(stale, (*side.addresses, *self._announced.addresses(side.key)))
-                self._reach_services(side, stale)
+                step.workloads[side.key] = None
+                _add(step.places, (*side.addresses, *self._announced.addresses(side.key)))
+                self._reach_services(side, step)
+            case Placement():
+                step.workloads[side.workload] = None
             case Service():
-                _add(stale, side.cluster_ips)
-                _add(relisted, side.cluster_ips)
+                _add(step.places, side.cluster_ips)
+                _add(step.relisted, side.cluster_ips)
             case EndpointSlice():
                 service = self._world.services.get(Name(side.meta.namespace, side.service))
-                _add(stale, service.cluster_ips if service else ())
-                _add(relisted, service.cluster_ips if service else ())
+                _add(step.places, service.cluster_ips if service else ())
+                _add(step.relisted, service.cluster_ips if service else ())
             case MeshConfig() | Injector() if self._outbound_traffic is not self._world.mesh.outbound_traffic:
                 self._outbound_traffic = self._world.mesh.outbound_traffic
-                stale.update(dict.fromkeys(self._asked))
+                step.places.update(dict.fromkeys(self._asked))
             case _:
                 pass
 
-    def _reach_services(self, workload: Workload, stale: dict[str, None]) -> None:
+    def _reach_services(self, workload: Workload, step: _Step) -> None:
         for service in self._world.services_selecting(workload):
-            _add(stale, service.cluster_ips)
+            _add(step.places, service.cluster_ips)
 
     def _list(self, place: str) -> None:
         """Notes which addresses EndpointSlices list behind an address, if that is asked for."""
         service = self._world.service_at(place) if place in self._asked else None
         slices = self._world.slices_of(name_of(service)) if service else ()
-        listed = frozenset(canonical(address) for slice_ in slices for address in slice_.addresses)
-        before = self._listed.pop(place, frozenset[str]())
+        ready = [endpoint for slice_ in slices for endpoint in slice_.endpoints if endpoint.ready]
+        addresses = (canonical(address) for endpoint in ready for address in endpoint.addresses)
+        listed = frozenset[_Listed]([*addresses, *(endpoint.pod for endpoint in ready if endpoint.pod is not None)])
+        before = self._listed.pop(place, frozenset[_Listed]())
         if listed:
             self._listed[place] = listed
-        for address in before - listed:
-            del self._listing[address][place]
-            if not self._listing[address]:
-                del self._listing[address]
-        for address in listed - before:
-            self._listing.setdefault(address, {})[place] = None
+        for each in before - listed:
+            del self._listing[each][place]
+            if not self._listing[each]:
+                del self._listing[each]
+        for each in listed - before:
+            self._listing.setdefault(each, {})[place] = None
 
     # --- Services ----------------------------------------------------------------------------------------------------
 
@@ -178,13 +196,14 @@ class Destinations:
         leads = next((each for each in service.ports if each.number == port and each.protocol == "TCP"), None)
         if leads is None:
             return None
-        named: dict[_Spot, set[WorkloadKey]] = {}
-        for spot, key in self._workloads_behind(service, slices, leads):
-            named.setdefault(spot, set()).add(key)
+        named: dict[_Spot, list[WorkloadKey]] = {}
+        for addresses, number, key in self._workloads_behind(service, slices, leads):
+            for address in addresses:
+                named.setdefault((canonical(address), number), []).append(key)
         found = {
-            (address, number): endpoint
-            for (address, number), keys in named.items()
-            if (endpoint := self._announced.endpoint(address, number, among=keys)) is not None
+            spot: endpoint
+            for spot, keys in named.items()
+            if (endpoint := self._announced.endpoint(*spot, among=keys)) is not None
         }
         for spot in _nameless(slices, leads):
             if spot not in named and (endpoint := self._somewhere(*spot)) is not None:
@@ -196,19 +215,24 @@ class Destinations:
 
     def _workloads_behind(
         self, service: Service, slices: tuple[EndpointSlice, ...], leads: ServicePort
-    ) -> Iterator[tuple[_Spot, WorkloadKey]]:
+    ) -> Iterator[tuple[tuple[str, ...], int, WorkloadKey]]:
         """Where workloads are that the Service leads to: slices list pods, and no slice lists a machine."""
         for slice_ in slices:
             for number, endpoint in _ready(slice_, leads):
                 if endpoint.pod is not None:
-                    yield from (((address, number), endpoint.pod) for address in map(canonical, endpoint.addresses))
+                    yield self._where(endpoint.pod, endpoint.addresses), number, endpoint.pod
         for workload in self._world.workloads_selected_by(service):
             if slices and workload.kind not in MACHINE_KINDS:
                 continue
             target = target_number(leads, workload)
             takes_traffic = (workload.ready and not workload.terminating) or service.publish_not_ready
             if target is not None and takes_traffic:
-                yield from (((address, target), workload.key) for address in map(canonical, workload.addresses))
+                yield workload.addresses, target, workload.key
+
+    def _where(self, pod: WorkloadKey, said: tuple[str, ...]) -> tuple[str, ...]:
+        """Where a pod is that a slice lists: what documents say of addresses counts for nothing where it is placed."""
+        workload = self._world.workloads.get(pod) if pod in self._world.placements else None
+        return said if workload is None else workload.addresses
 
     def _somewhere(self, address: str, port: int) -> DestinationEndpoint | None:
         """An endpoint of which only the address is said: a workload's if any has it, else outside the mesh."""

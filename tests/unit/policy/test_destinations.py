@@ -11,6 +11,7 @@ from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.changes import Delete, Edit, MeshObject, Reset, Upsert, ref_of
 from peerauth.model.inventory import EndpointSlice, Port, Service, ServicePort, SliceEndpoint, Workload, WorkloadKey
 from peerauth.model.mesh import MeshConfig, OutboundTraffic
+from peerauth.model.placement import Capture, Placement
 from peerauth.model.world import World
 from peerauth.policy.announced import DestinationEndpoint
 from peerauth.policy.destinations import Destination, Destinations
@@ -275,6 +276,17 @@ def test_a_pod_that_a_slice_lists_before_it_is_known_gets_nothing_rather_than_pl
 def test_a_slice_that_names_a_pod_at_an_address_that_it_does_not_have_leads_nowhere() -> None:
     mesh = Mesh(ONE, TWO, SHOP, slice_of("foo/shop", SliceEndpoint(("10.0.0.2", "10.7.7.7"), True, ONE.key)))
     assert mesh.behind(VIP, 80) == []
+
+
+def test_a_pod_that_a_slice_names_is_where_it_is_placed_whatever_its_documents_say() -> None:
+    bare = msgspec.structs.replace(SHOP, selector=pairs({}))
+    mesh = Mesh(ONE, bare, slice_of("foo/shop", listed(ONE)))
+    mesh.destinations.ask(VIP, 80)
+    placed = Placement(ONE.key, "here", ("10.8.8.8",), Capture.TRANSPARENT)
+    assert mesh.say(placed) == {(VIP, 80)}
+    moved = mesh.world.workloads[ONE.key]
+    assert mesh.announce({ONE.key: spoken_to(moved)}) == {(VIP, 80)}
+    assert mesh.behind(VIP, 80) == [("10.8.8.8", 8080)]
 
 
 def test_the_oldest_service_has_a_virtual_address_that_several_claim() -> None:
