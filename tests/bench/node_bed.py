@@ -2,8 +2,10 @@
 on the node and `remote` ones are not, all ambient.
 
 Every local workload has an identity and a network namespace of its own, with nothing in it; ten remote ones share an
-identity. The namespaces are not joined: nobody sends anything. Where namespaces cannot be made, the workloads are of
-explicit capture: loopback addresses, one port each beside HBONE's.
+identity. Only the first workload's namespace is captured and has a link: it dials. All remote addresses are at the
+other end, where every connection is refused at once: the node's proxy has to know where to connect and gets no further.
+Where namespaces cannot be made, nobody dials, and the workloads are of explicit capture: loopback addresses, one port
+each beside HBONE's.
 
 Envoy has as many workers as the product gives it, one for each processor.
 """
@@ -15,18 +17,19 @@ import contextlib
 import itertools
 import os
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.proxies import START_TIMEOUT_S, Proxies
-from bench.turns import processor_seconds
+from bench.loader import Door
+from bench.proxies import Proxies
+from bench.turns import processor_seconds, resident
 from peerauth.agent.commands import run_tool
 from peerauth.agent.netns import MeshNetwork, unsupported
 from peerauth.control.plane import ControlPlane
 from peerauth.dataplane.ambient.nodes import Nodes
 from peerauth.dataplane.projection import Update
-from peerauth.dataplane.resources import CLUSTER, LISTENER
+from peerauth.dataplane.type_urls import CLUSTER, LISTENER, TypeUrl
 from peerauth.model.changes import Change, MeshObject, Reset
 from peerauth.model.inventory import Namespace, Port, Workload, WorkloadKey
 from peerauth.model.mesh import DEFAULT_MESH
@@ -46,6 +49,8 @@ LOCAL_NAMESPACE = "node"
 REPLICAS = 10
 PER_NAMESPACE = 100
 PORT = 8080
+REMOTE = "10.0.0.0/12"
+"""Where the addresses of remote workloads are."""
 RECEIVED = "cluster.xds-grpc.upstream_cx_rx_bytes_total"
 DRAINING = ("listener_manager.total_listeners_draining", "listener_manager.total_filter_chains_draining")
 _COUNTERS = "^({})$".format("|".join((RECEIVED, *DRAINING)).replace(".", r"\."))
@@ -91,11 +96,10 @@ class Started(NamedTuple):
 
 
 class _Timed:
-    """The nodes' projection; `names` and `seconds` are those of its last update."""
+    """The nodes' projection; `seconds` are those of its last update."""
 
     def __init__(self, nodes: Nodes) -> None:
         self._nodes = nodes
-        self.names: frozenset[str] = frozenset()
         self.seconds = 0.0
 
     @property
@@ -106,8 +110,6 @@ class _Timed:
         start = time.perf_counter()
         news = self._nodes.update(step, orders)
         self.seconds = time.perf_counter() - start
-        changed = (bodies for each in news.values() for bodies in each.resources.values())
-        self.names = frozenset(name for bodies in changed for name in bodies)
         return news
 
 
@@ -122,10 +124,12 @@ class Bed:
         self._control = ControlPlane(self._proxies.cache, acknowledgements=discovery)
         self._nodes = _Timed(Nodes(self._control.mesh))
         self._control.project(self._nodes, proxy=lambda _: NODE)
+        discovery.follow(self._heard)
+        self._names: set[str] = set()
         self._places = places
         self._authority = authority
         self.first, *_, self.spare = places
-        self.process = 0
+        self.process = self.remote = 0
 
     async def start(self, remote: int) -> Started:
         """Starts Envoy; returns when it listens."""
@@ -135,6 +139,7 @@ class Bed:
         objects: tuple[MeshObject, ...] = (*_namespaces(remote), *own[:-1], *map(remote_workload, range(remote)))
         self._control.apply(Reset("machine", placements), Reset(SOURCE, objects))
         self.process = await self._proxies.connected(NODE, secrets, workers=len(os.sched_getaffinity(0)))
+        self.remote = remote
         await self._proxies.discovery.wait_connected(NODE)
         start = time.perf_counter()
         await self._accepted()
@@ -145,40 +150,40 @@ class Bed:
     async def take(self, change: Change) -> Taken:
         """Carries one change through."""
         before = await self._proxies.counters(NODE, _COUNTERS)
+        self._names.clear()
         used = processor_seconds([self.process])
         moments = [time.perf_counter()]
         self._control.apply(change)
         moments.append(time.perf_counter())
-        names = self._nodes.names
-        await self._acknowledged(names)
+        await self._control.settled()
         moments.append(time.perf_counter())
         used = processor_seconds([self.process]) - used
         await self._accepted()
         after = await self._proxies.counters(NODE, _COUNTERS)
         draining = Draining(*(after[each] for each in DRAINING))
         told, envoy = (later - earlier for earlier, later in itertools.pairwise(moments))
-        render = self._nodes.seconds
+        render, names = self._nodes.seconds, frozenset(self._names)
         return Taken(told - render, render, envoy, used, names, after[RECEIVED] - before[RECEIVED], draining)
+
+    async def dial(self, remote: Iterable[int]) -> None:
+        """The first workload dials remote ones, until the proxy is done with each."""
+        for number in remote:
+            door = Door(PORT, remote_workload(number).addresses[0], self._places[self.first])
+            with contextlib.suppress(OSError):
+                connection = await door.open()
+                await connection.reader.read()
+                await connection.close()
+        await self._accepted()
+
+    def resident(self) -> int:
+        """Envoy's memory, in bytes."""
+        return resident(self.process)
 
     async def stop(self) -> None:
         await self._proxies.stop()
 
-    async def _acknowledged(self, names: frozenset[str]) -> None:
-        """Looks at these names alone: `wait_acked` looks at all, which at this size is more than Envoy's share."""
-        news = self._proxies.discovery._news
-        async with asyncio.timeout(START_TIMEOUT_S):
-            while self._outstanding(names):
-                await news[NODE].wait()
-
-    def _outstanding(self, names: frozenset[str]) -> bool:
-        spoken, wanted = self._proxies.discovery._records[NODE].streams.values(), self._proxies.cache.view(NODE)
-        for kind in (CLUSTER, LISTENER):
-            for name in names:
-                resource = wanted.get(kind, name)
-                version = resource.version if resource else ""
-                if not any(kind in types and types[kind].get(name, "") == version for types in spoken):
-                    return True
-        return False
+    def _heard(self, _: ProxyKey, __: TypeUrl | None, names: Collection[str]) -> None:
+        self._names.update(names)
 
     async def _accepted(self) -> None:
         for kind in (CLUSTER, LISTENER):
@@ -191,18 +196,27 @@ class Bed:
 
 
 @contextlib.asynccontextmanager
-async def places_for(numbers: Iterable[int]) -> AsyncIterator[dict[int, str]]:
-    """Namespaces for the local workloads of these numbers, by path; empty paths where none can be made."""
+async def places_for(beds: Iterable[range]) -> AsyncIterator[dict[int, str]]:
+    """Namespaces for the local workloads of these numbers, by path; empty paths where none can be made.
+
+    The first of each bed is captured and reaches all remote addresses, where nothing listens.
+    """
     if unsupported():
-        yield dict.fromkeys(numbers, "")
+        yield {number: "" for numbers in beds for number in numbers}
         return
     async with MeshNetwork() as network:  # removes what a killed run leaves, by its names
-        names = {number: f"peerauth-{network.instance}-{number}" for number in numbers}
-        await run_tool("ip", "-batch", "-", text="".join(f"netns add {name}\n" for name in names.values()))
+        sink = await network.add("bench/sink", capture=False)
+        await run_tool("ip", "-n", sink.name, "route", "add", "local", REMOTE, "dev", "lo")
+        bare: dict[int, str] = {}
+        dialling: dict[int, str] = {}
+        for first, *others in beds:
+            bare |= {number: f"peerauth-{network.instance}-{number}" for number in others}
+            dialling[first] = (await network.add(f"bench/dials-{first}")).path
+        await run_tool("ip", "-batch", "-", text="".join(f"netns add {name}\n" for name in bare.values()))
         try:
-            yield {number: f"/run/netns/{name}" for number, name in names.items()}
+            yield dialling | {number: f"/run/netns/{name}" for number, name in bare.items()}
         finally:
-            await run_tool("ip", "-batch", "-", text="".join(f"netns delete {name}\n" for name in names.values()))
+            await run_tool("ip", "-batch", "-", text="".join(f"netns delete {name}\n" for name in bare.values()))
 
 
 def local_workload(number: int) -> Workload:
@@ -228,9 +242,7 @@ def remote_workload(number: int) -> Workload:
 
 
 def _started(process: int, local: int, remote: int, *, seconds: float) -> Started:
-    of = Path(f"/proc/{process}")
-    pages = int((of / "statm").read_text().split()[1])
-    return Started(local, remote, pages * os.sysconf("SC_PAGE_SIZE"), len(list((of / "fd").iterdir())), seconds)
+    return Started(local, remote, resident(process), len(list(Path(f"/proc/{process}/fd").iterdir())), seconds)
 
 
 def _local_key(number: int) -> WorkloadKey:

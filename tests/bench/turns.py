@@ -7,6 +7,7 @@ of the proxies for each request does not.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -46,6 +47,11 @@ def processor_seconds(processes: Sequence[int]) -> float:
     """What all threads of these processes have used."""
     threads = (thread for process in processes for thread in Path(f"/proc/{process}/task").glob("*/schedstat"))
     return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
+
+
+def resident(process: int) -> int:
+    """Bytes of a process that are in memory."""
+    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 async def turn(way: Way, load: Load, *, seconds: float) -> Taken:
