@@ -11,7 +11,7 @@ import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import msgspec
 
@@ -93,7 +93,7 @@ class _Walk:
         if path == STANDARD_INPUT:
             self.files.setdefault(path, self._taken)
         elif os.path.isdir(path):
-            for name in self._folder(Path(path), ancestors=()):
+            for name in self._folder(str(Path(path)), ancestors=()):
                 self.files.setdefault(name, self._taken)
         elif os.path.exists(path):
             self.files.setdefault(path, self._taken)
@@ -102,7 +102,7 @@ class _Walk:
             self.unreadable.append(Unreadable(path, error))
         self._taken += 1
 
-    def _folder(self, folder: Path, *, ancestors: tuple[str, ...]) -> Iterator[str]:
+    def _folder(self, folder: str, *, ancestors: tuple[str, ...]) -> Iterator[str]:
         real = os.path.realpath(folder)
         if real in ancestors:
             return  # a link to a folder above: what is in it is being read
@@ -112,10 +112,10 @@ class _Walk:
                 entries = sorted(found, key=lambda entry: entry.name)
             ignored = self._patterns(folder)
         except (OSError, UnicodeDecodeError) as error:
-            self.unreadable.append(Unreadable(str(folder), SourceError(f"{folder} cannot be read: {error}")))
+            self.unreadable.append(Unreadable(folder, SourceError(f"{folder} cannot be read: {error}")))
             return
         except SourceError as error:
-            self.unreadable.append(Unreadable(str(folder), error))
+            self.unreadable.append(Unreadable(folder, error))
             return
         for entry in entries:
             is_folder = _is_folder(entry)
@@ -126,26 +126,31 @@ class _Walk:
             if entry.is_symlink():
                 self.names.update(_names_to(entry.name, at=real))
             if is_folder:
-                yield from self._below(folder / entry.name, ignored, ancestors=(*ancestors, real))
+                yield from self._below(_member(folder, entry.name), ignored, ancestors=(*ancestors, real))
             else:
-                yield str(folder / entry.name)
+                yield _member(folder, entry.name)
 
-    def _below(self, folder: Path, ignored: Sequence[str], *, ancestors: tuple[str, ...]) -> Iterator[str]:
+    def _below(self, folder: str, ignored: Sequence[str], *, ancestors: tuple[str, ...]) -> Iterator[str]:
         """A folder in a folder, without what the patterns of the outer one leave out of it."""
         below = [pattern.split("/", 1) for pattern in ignored if "/" in pattern.rstrip("/")]
-        deeper = tuple(rest for head, rest in below if fnmatchcase(folder.name, head))
+        deeper = tuple(rest for head, rest in below if fnmatchcase(os.path.basename(folder), head))
         for name in self._folder(folder, ancestors=ancestors):
-            if not _is_ignored(PurePosixPath(name).name, deeper, is_folder=False):
+            if not deeper or not _is_ignored(os.path.basename(name), deeper, is_folder=False):
                 yield name
 
-    def _patterns(self, folder: Path) -> tuple[str, ...]:
-        ignore = folder / IGNORE_FILE
-        if not ignore.exists():
+    def _patterns(self, folder: str) -> tuple[str, ...]:
+        ignore = _member(folder, IGNORE_FILE)
+        if not Path(ignore).exists():  # which raises where it cannot be told
             return ()
-        self.ignore_files[str(folder)] = read_regular(str(ignore))
-        text = self.ignore_files[str(folder)].data.decode("utf-8")
+        self.ignore_files[folder] = read_regular(ignore)
+        text = self.ignore_files[folder].data.decode("utf-8")
         lines = (line.split("#", 1)[0].strip() for line in text.splitlines())
         return tuple(line.removeprefix("/") for line in lines if line)
+
+
+def _member(folder: str, name: str) -> str:
+    """The path of what is in a folder; that of the working directory is not spelled out."""
+    return name if folder == "." else os.path.join(folder, name)
 
 
 def _names_to(path: str, *, at: str) -> Iterator[str]:
