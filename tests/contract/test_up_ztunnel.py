@@ -103,7 +103,7 @@ async def test_workloads_come_and_go_while_others_connections_live_on(tmp_path: 
             assert await running.reaches(FINANCE, 8080, by=WEB)
             assert not await running.reaches(WEB, 8080)
             await running.load(without_web)
-            assert running.mesh.served() == (CLIENT, FINANCE)
+            assert tuple(each.key for each in running.mesh.view.served()) == (CLIENT, FINANCE)
             assert await held.echoes()
 
 

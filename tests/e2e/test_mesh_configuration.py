@@ -207,7 +207,7 @@ NO_AUTO_MTLS = mesh_config("enableAutoMtls: false")
 
 async def flows(running: Machine) -> dict[tuple[WorkloadKey, WorkloadKey, int], Arrival | None]:
     """What arrived of what applications sent through their own proxies; all of it must be as the policy says."""
-    reports = await prove_flows(running.mesh, tally=running.tally, presented=running.presented)
+    reports = await prove_flows(running.mesh, log=running.log, presented=running.presented)
     assert [report.sentence for report in reports if not report.ok] == []
     return {(each.flow.client, each.flow.server, each.flow.server_port): each.arrived for each in reports}
 

@@ -255,7 +255,7 @@ async def test_a_client_behind_its_own_proxy_notices_nothing_of_a_jump_from_disa
             for mode in (S, D) * 3:
                 asked = requests
                 await running.load(example(finance(mode, P)))
-                assert running.mesh.control_plane.in_force(FINANCE).mode_of(8080) is EffectiveMode(mode)
+                assert running.mesh.control_plane.rollout.in_force[FINANCE].mode_of(8080) is EffectiveMode(mode)
                 await until(lambda asked=asked: requests > asked + 4)  # type: ignore[misc]
             stop.set()
         assert failures == 0
@@ -279,7 +279,7 @@ async def test_an_edit_in_the_middle_of_a_stage_is_what_it_ends_with(tmp_path: P
             for mode in (D, S, D, S, last):
                 await running.take(example(finance(mode, P)))  # without waiting
             await running.mesh.ready()
-            assert running.mesh.control_plane.in_force(FINANCE).mode_of(8080) is EffectiveMode(last)
+            assert running.mesh.control_plane.rollout.in_force[FINANCE].mode_of(8080) is EffectiveMode(last)
             assert await running.reaches(FINANCE, 8080) is (last != S)
             assert await running.reaches(FINANCE, 8080, tls=running.mutual()) is (last != D)
 
@@ -294,12 +294,12 @@ async def test_a_proxy_that_is_stuck_keeps_no_port_open_and_delays_no_other_port
         os.kill(stuck, signal.SIGSTOP)
         try:
             await running.take(example(finance(S, P)))
-            assert plane.in_force(FINANCE).mode_of(8080) is EffectiveMode.PERMISSIVE
+            assert plane.rollout.in_force[FINANCE].mode_of(8080) is EffectiveMode.PERMISSIVE
             await running.take(example(finance(S, S)))
             await running.mesh.discovery.wait_acked(proxy_key(FINANCE), LISTENER)
             assert not await running.reaches(FINANCE, 9000)
-            assert plane.in_force(FINANCE).mode_of(8080) is EffectiveMode.PERMISSIVE
-            await until(lambda: plane.in_force(FINANCE).mode_of(8080) is EffectiveMode.STRICT)
+            assert plane.rollout.in_force[FINANCE].mode_of(8080) is EffectiveMode.PERMISSIVE
+            await until(lambda: plane.rollout.in_force[FINANCE].mode_of(8080) is EffectiveMode.STRICT)
             await running.mesh.discovery.wait_acked(proxy_key(FINANCE), LISTENER)
             assert not await running.reaches(FINANCE, 8080)
             assert not await running.reaches(FINANCE, 9000)

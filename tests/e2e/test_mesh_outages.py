@@ -25,11 +25,11 @@ from peerauth.local.instance import claim
 from peerauth.local.networks import LoopbackNetwork
 from peerauth.local.proof import probe_credentials
 from peerauth.local.sidecar_agent import SidecarAgent
-from peerauth.local.tally import Tally
 from peerauth.model.inventory import Workload, WorkloadKey
 from peerauth.model.placement import Captor, Placement
 from peerauth.probe.credentials import client_context
 from peerauth.runtime import settings
+from peerauth.telemetry.accesslog import AccessLog
 from rigs import control_plane_process
 from rigs.clients import Connection, serial_of
 from rigs.control_plane_process import Plan, Proxy
@@ -161,7 +161,7 @@ async def detached(folder: Path, authority: CertificateAuthority) -> AsyncIterat
                 folder=instance.folder / str(number),
                 envoy=find_envoy(),
                 sign=sign,
-                on_line=Tally().feed,
+                on_line=AccessLog().feed,
             )
             await agents[key].open()
         running = Detached(folder, agents, places)

@@ -29,7 +29,6 @@ from peerauth.local.instance import claim
 from peerauth.local.mesh import LocalMesh
 from peerauth.local.networks import LoopbackNetwork, NamespaceNetwork, Network
 from peerauth.local.proof import probe_credentials
-from peerauth.local.tally import Tally
 from peerauth.model.connections import ConnectionSeen
 from peerauth.model.inventory import Sidecar, WorkloadKey
 from peerauth.model.placement import Capture
@@ -39,6 +38,7 @@ from peerauth.probe.credentials import ClientCertificate, client_context
 from peerauth.runtime import settings
 from peerauth.sources.files import collect, load
 from peerauth.sources.reader import read_stream
+from peerauth.telemetry.accesslog import AccessLog
 from rigs.clients import Connection, loopback
 from rigs.envoycounts import envoy_stats
 
@@ -194,9 +194,9 @@ class Machine:
     """A running mesh and what a test does with it."""
 
     def __init__(
-        self, mesh: LocalMesh, *, tally: Tally, presented: Credentials, stack: contextlib.AsyncExitStack
+        self, mesh: LocalMesh, *, log: AccessLog, presented: Credentials, stack: contextlib.AsyncExitStack
     ) -> None:
-        self.mesh, self.tally, self.presented = mesh, tally, presented
+        self.mesh, self.log, self.presented = mesh, log, presented
         self._stack = stack
         self._news = asyncio.Condition()
 
@@ -286,7 +286,7 @@ class Machine:
     def arrivals(self) -> Iterator[asyncio.Queue[ConnectionSeen]]:
         """What the servers' proxies log of connections from now on."""
         queue: asyncio.Queue[ConnectionSeen] = asyncio.Queue()
-        with self.tally.heard_by(queue.put_nowait):
+        with self.log.heard_by(queue.put_nowait):
             yield queue
 
 
@@ -319,7 +319,7 @@ async def machine(
     """A mesh that has nothing yet: `load` gives it documents. `folder` keeps the authority's keys."""
     issuer = open_state(folder / "ca", trust_domain=trust_domain, now=now())
     authority = CertificateAuthority(issuer, trust_domain=trust_domain, now=now, default_lifetime=lifetime)
-    tally = Tally()
+    log = AccessLog()
     with claim(settings.from_environment().sockets) as instance:
         mesh = LocalMesh(
             network(instance.number) if network else network_of(capture, instance=instance.number),
@@ -328,8 +328,8 @@ async def machine(
             envoy=find_envoy(),
             with_applications=applications,
             ztunnel=ztunnel,
-            on_line=tally.feed,
+            on_line=log.feed,
         )
         presented = probe_credentials(issuer, trust_domain=trust_domain, now=now(), serial=secrets.randbits(120))
         async with mesh.running(), contextlib.AsyncExitStack() as stack:
-            yield Machine(mesh, tally=tally, presented=presented, stack=stack)
+            yield Machine(mesh, log=log, presented=presented, stack=stack)

@@ -10,22 +10,22 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import partial
 
+import msgspec
+
 from peerauth.cli.findings import error_text
 from peerauth.cli.outlet import Diverted, Form, outlets
 from peerauth.cli.proved import because, decider, proof_lines
 from peerauth.cli.render import BLANK, MODE_ROLES, Cell, Line, Role, columns, count, line, painter
 from peerauth.cli.screen import Screen
 from peerauth.cli.visible import visible
-from peerauth.control.plane import Applied
 from peerauth.local.flows import FlowReport
-from peerauth.local.mesh import LocalMesh
 from peerauth.local.proof import PortReport
-from peerauth.local.tally import Tally
 from peerauth.model.connections import Arrival, ConnectionSeen
 from peerauth.model.diagnostic import Diagnostic, Severity
 from peerauth.model.placement import Capture
-from peerauth.policy.decision import Decision
+from peerauth.policy.decision import Dataplane
 from peerauth.policy.index import DecisionChange
+from peerauth.view import MeshView, ServedPort
 
 ARRIVALS = (
     (Arrival.PLAINTEXT, "plaintext"),
@@ -38,17 +38,25 @@ NEWS_SHOWN = 12
 FRAMES_PER_SECOND = 4
 
 
-def story_of(*, once: bool) -> ProofStory:
+class Machine(msgspec.Struct, frozen=True):
+    """How this machine runs a mesh: what captures connections, and what the proxy of ambient workloads is called."""
+
+    capture: Capture
+    node_proxy: str = "node proxy"
+
+
+def story_of(machine: Machine, *, once: bool) -> ProofStory:
     """Who tells the run: only the proof with --once, a live table on a terminal, lines in a log."""
     if once:
-        return ProofStory()
-    return LiveStory() if sys.stdout is not None and sys.stdout.isatty() else LogStory()
+        return ProofStory(machine)
+    return LiveStory(machine) if sys.stdout is not None and sys.stdout.isatty() else LogStory(machine)
 
 
 class ProofStory:
     """For `--once`: the proof is the result; how it came about is for standard error, on a terminal only."""
 
-    def __init__(self, *, form: Form = str) -> None:
+    def __init__(self, machine: Machine, *, form: Form = str) -> None:
+        self.machine = machine
         self.out, self.err = outlets(form=form)
         # Without a standard error its number may belong to another file by now.
         self._diverted = Diverted(self.err) if sys.stderr is not None else None
@@ -74,14 +82,14 @@ class ProofStory:
     def mended(self, sentence: str) -> None:
         """Too late for a proof."""
 
-    def started(self, mesh: LocalMesh, tally: Tally) -> None:
+    def started(self, view: MeshView) -> None:
         """What limits the proof."""
-        self.out.promise(self.paint(start_lines(mesh)))
+        self.out.promise(self.paint(start_lines(view, self.machine)))
 
     def seen(self, connection: ConnectionSeen) -> None:
         """The probe provokes them; the table says what became of them."""
 
-    def changed(self, mesh: LocalMesh, applied: Applied) -> None:
+    def changed(self, decisions: Sequence[DecisionChange]) -> None:
         """Nothing changes in a run of one proof."""
 
     def acknowledged(self, proxies: int) -> None:
@@ -119,18 +127,18 @@ class LogStory(ProofStory):
         """As good as an edit."""
         self.tell([line(_stamp(), ("  mended ", Role.GOOD), sentence)])
 
-    def started(self, mesh: LocalMesh, tally: Tally) -> None:
+    def started(self, view: MeshView) -> None:
         """What runs, where, and why it does what it does."""
-        self.tell([*start_lines(mesh), *state_lines(mesh, tally), line("ready; stop with Ctrl-C")])
+        self.tell([*start_lines(view, self.machine), *state_lines(view), line("ready; stop with Ctrl-C")])
 
     def seen(self, connection: ConnectionSeen) -> None:
         """A refusal is news; what was let in is counted."""
         if connection.arrival is Arrival.REFUSED:
             self.tell([refusal_line(connection)])
 
-    def changed(self, mesh: LocalMesh, applied: Applied) -> None:
+    def changed(self, decisions: Sequence[DecisionChange]) -> None:
         """Every workload whose decision is another now."""
-        self.tell(change_lines(applied))
+        self.tell(change_lines(decisions))
 
     def acknowledged(self, proxies: int) -> None:
         """What was changed is what so many proxies do."""
@@ -149,25 +157,24 @@ class LiveStory(LogStory):
     the last one is on the screen.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, machine: Machine) -> None:
         self._screen = Screen(sys.stdout)
-        super().__init__(form=self._screen.above)
+        super().__init__(machine, form=self._screen.above)
         self._news: deque[Line] = deque(maxlen=NEWS_SHOWN)
-        self._mesh: LocalMesh | None = None
-        self._tally = Tally()
+        self._view: MeshView | None = None
         self._next: asyncio.TimerHandle | None = None
 
-    def started(self, mesh: LocalMesh, tally: Tally) -> None:
+    def started(self, view: MeshView) -> None:
         """From here on the table is on the screen."""
-        self._mesh, self._tally = mesh, tally
+        self._view = view
         self._draw()
 
     def ended(self) -> None:
         """Leaves the last state on the screen."""
         if self._next is not None:
             self._next.cancel()
-        if self._mesh is not None:
-            self.out.show(partial(self._screen.leave, self._table(self._mesh)))
+        if self._view is not None:
+            self.out.show(partial(self._screen.leave, self._table(self._view)))
 
     def tell(self, lines: Sequence[Line]) -> None:
         """News go below the table."""
@@ -175,54 +182,50 @@ class LiveStory(LogStory):
 
     def _draw(self) -> None:
         self._next = asyncio.get_running_loop().call_later(1 / FRAMES_PER_SECOND, self._draw)
-        if self._mesh is not None and self.out.idle:
-            self.out.show(partial(self._screen.draw, self._table(self._mesh)))
+        if self._view is not None and self.out.idle:
+            self.out.show(partial(self._screen.draw, self._table(self._view)))
 
-    def _table(self, mesh: LocalMesh) -> list[Line]:
-        lines = [*start_lines(mesh), BLANK, *state_lines(mesh, self._tally), BLANK, *self._news]
+    def _table(self, view: MeshView) -> list[Line]:
+        lines = [*start_lines(view, self.machine), BLANK, *state_lines(view), BLANK, *self._news]
         return [*lines, line(("Ctrl-C stops everything", Role.FAINT))]
 
 
-def start_lines(mesh: LocalMesh) -> Iterator[Line]:
+def start_lines(view: MeshView, machine: Machine) -> Iterator[Line]:
     """What runs, and what this kind of capture does not cover."""
-    sidecars = mesh.control_plane.sidecars()
-    ambient = len(mesh.served()) - len(sidecars)
-    running = [count(len(sidecars), "sidecar")] if sidecars or not ambient else []
-    running += [f"one {mesh.node_title} for {count(ambient, 'ambient workload')}"] if ambient else []
-    capture = mesh.network.capture
-    yield line((", ".join(running), Role.STRONG), f", {capture.value} capture")
-    if capture is Capture.EXPLICIT:
+    sidecars = sum(served.dataplane is Dataplane.SIDECAR for served in view.served())
+    ambient = len(view.served()) - sidecars
+    running = [count(sidecars, "sidecar")] if sidecars or not ambient else []
+    running += [f"one {machine.node_proxy} for {count(ambient, 'ambient workload')}"] if ambient else []
+    yield line((", ".join(running), Role.STRONG), f", {machine.capture.value} capture")
+    if machine.capture is Capture.EXPLICIT:
         note = "only declared ports are covered, and who dials an application's own address goes round the proxy"
         yield line((note, Role.FAINT))
 
 
-def state_lines(mesh: LocalMesh, tally: Tally) -> list[Line]:
+def state_lines(view: MeshView) -> list[Line]:
     """Every workload and port: where, which mode, what was seen there, and why."""
     names = ("WORKLOAD", "ADDRESS", "PORT", "MODE", *(name for _, name in ARRIVALS), "WHY")
     rows: list[list[Cell]] = [[(name, Role.FAINT) for name in names]]
-    plane = mesh.control_plane
-    for key in mesh.served():
-        decision = plane.in_force(key)
-        others = [None] if mesh.network.capture is Capture.TRANSPARENT else []
-        for port in [*(declared.number for declared in plane.declared(key)), *others]:
-            seen = tally.counts(str(key), port)
+    for served in view.served():
+        for port in served.ports:
+            seen = view.arrived(served.key, port.number)
             rows.append(
                 [
-                    (str(key), Role.STRONG),
-                    mesh.placement(key).addresses[0],
-                    "others" if port is None else str(port),
-                    mode_cell(decision, port),
+                    (str(served.key), Role.STRONG),
+                    served.addresses[0],
+                    "others" if port.number is None else str(port.number),
+                    mode_cell(port),
                     *(str(seen.get(arrival, 0)) for arrival, _ in ARRIVALS),
-                    (decider(decision.deciding(port)), Role.FAINT),
+                    (decider(port.reason), Role.FAINT),
                 ]
             )
     return columns(rows)
 
 
-def mode_cell(decision: Decision, port: int | None) -> Cell:
+def mode_cell(port: ServedPort) -> Cell:
     """A port's mode, and what is enforced where that is something else (ambient has no DISABLE)."""
-    mode, done = decision.mode_of(port), decision.in_force(port)
-    return (mode.value if done is mode else f"{mode.value} (as {done.value})", MODE_ROLES[done])
+    done = port.enforced
+    return (port.asked.value if done is port.asked else f"{port.asked.value} (as {done.value})", MODE_ROLES[done])
 
 
 def refusal_line(seen: ConnectionSeen) -> Line:
@@ -232,9 +235,9 @@ def refusal_line(seen: ConnectionSeen) -> Line:
     return line(_stamp(), ("  refused ", Role.BAD), f"{seen.workload}:{seen.port} from {seen.source}: {details}")
 
 
-def change_lines(applied: Applied) -> list[Line]:
+def change_lines(decisions: Sequence[DecisionChange]) -> list[Line]:
     """What one edit decided."""
-    return [_change_line(change) for change in sorted(applied.decisions, key=lambda change: change.key)]
+    return [_change_line(change) for change in sorted(decisions, key=lambda change: change.key)]
 
 
 def _change_line(change: DecisionChange) -> Line:

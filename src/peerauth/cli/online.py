@@ -15,7 +15,7 @@ import click
 
 from peerauth.agent.ztunnel import SHORTEST_LIFETIME
 from peerauth.cli.jsontext import write_json
-from peerauth.cli.live import ProofStory, story_of
+from peerauth.cli.live import Machine, ProofStory, story_of
 from peerauth.cli.offline import Target, TargetType
 from peerauth.cli.outlet import LogHandler
 from peerauth.cli.proved import proof_lines
@@ -121,7 +121,8 @@ def up(
     """
     if ztunnel is not None:
         _check_ztunnel(Capture(capture), certificate_lifetime)
-    story = story_of(once=once)
+    machine = Machine(Capture(capture)) if ztunnel is None else Machine(Capture(capture), node_proxy="ztunnel")
+    story = story_of(machine, once=once)
     logging.basicConfig(
         level=logging.INFO if verbose else logging.ERROR,
         format="%(levelname)s %(name)s: %(message)s",

@@ -24,7 +24,6 @@ from peerauth.dataplane.projection import Projection
 from peerauth.dataplane.resources import DeclaredPort, EgressPort
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.world import Change
-from peerauth.policy.decision import Dataplane, Decision
 from peerauth.policy.index import DecisionChange
 from peerauth.policy.mesh import Mesh, Step
 from peerauth.policy.rollout import Orders, Rollout, Round
@@ -75,6 +74,7 @@ class ControlPlane:
         self._cache = cache
         self._acknowledgements = acknowledgements
         self._publish: list[Callable[[Step, Orders], Iterable[ProxyKey]]] = []
+        self._followers: list[Callable[[Step, Orders], object]] = []
         self._sidecars = Sidecars(self.mesh, self.rollout)
         self.project(self._sidecars, proxy=proxy_key)
         self._begun: list[Round] = []
@@ -97,18 +97,13 @@ class ControlPlane:
         publisher = Publisher(projection, cache=self._cache, outstanding=self.outstanding, proxy=proxy, members=readers)
         self._publish.append(publisher.publish)
 
+    def follow(self, follower: Callable[[Step, Orders], object]) -> None:
+        """Calls `follower` with whatever is done from now on: what a step did, and what is ordered because of it."""
+        self._followers.append(follower)
+
     def sidecars(self) -> tuple[WorkloadKey, ...]:
         """The workloads that a sidecar serves, by name."""
         return tuple(sorted(self._sidecars.rendered))
-
-    def ambient(self) -> frozenset[WorkloadKey]:
-        """The workloads that a node's proxy serves."""
-        decided = self.mesh.decisions.items()
-        return frozenset(key for key, decision in decided if decision.dataplane is Dataplane.AMBIENT)
-
-    def in_force(self, key: WorkloadKey) -> Decision:
-        """What a workload's proxy is told now: the decision, or for a sidecar the stage on the way to it."""
-        return self.rollout.in_force.get(key) or self.mesh.decisions.decision(key)
 
     def declared(self, key: WorkloadKey) -> tuple[DeclaredPort, ...]:
         """The ports a workload says it has, and where its application listens: as its sidecar knows them, if any."""
@@ -162,6 +157,8 @@ class ControlPlane:
             self._calm.set()
         else:
             self._calm.clear()
+        for follower in self._followers:
+            follower(step, orders)
         return frozenset(told for publish in self._publish for told in publish(step, orders))
 
     def _is_live(self, key: WorkloadKey) -> bool:

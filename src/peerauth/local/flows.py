@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
 from peerauth.control.plane import ControlPlane
 from peerauth.local.mesh import LocalMesh
-from peerauth.local.tally import Tally
 from peerauth.model.connections import Arrival, ConnectionSeen
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.placement import Capture
-from peerauth.policy.decision import EffectiveMode
+from peerauth.policy.decision import Dataplane, EffectiveMode
 from peerauth.policy.outbound import transport_to
 from peerauth.policy.reception import ClientKind, reception
 from peerauth.probe import Attempt, Credentials, Outcome, ProbeTarget, attempt, outcome_of
+from peerauth.telemetry.accesslog import AccessLog
+from peerauth.view import ServedWorkload
 
 LOG_SECONDS = 3.0
 """Envoy flushes its access log ten times a second; this is for a machine that is busy."""
@@ -65,25 +66,24 @@ def flows_of(mesh: LocalMesh) -> tuple[Flow, ...]:
     return tuple(_dialled(mesh) if mesh.network.capture is Capture.TRANSPARENT else _listened(mesh))
 
 
-async def prove_flows(mesh: LocalMesh, *, tally: Tally, presented: Credentials) -> tuple[FlowReport, ...]:
+async def prove_flows(mesh: LocalMesh, *, log: AccessLog, presented: Credentials) -> tuple[FlowReport, ...]:
     """Makes one connection per flow, one after another, so that each access-log line is known to be its own."""
-    return tuple([await _prove(flow, mesh=mesh, tally=tally, presented=presented) for flow in flows_of(mesh)])
+    return tuple([await _prove(flow, mesh=mesh, log=log, presented=presented) for flow in flows_of(mesh)])
 
 
 def _dialled(mesh: LocalMesh) -> Iterator[Flow]:
-    plane = mesh.control_plane
-    for server in mesh.served():
-        for client in _clients(mesh, server):
-            for declared in plane.declared(server):
-                where = mesh.placement(server).addresses[0]
-                yield _flow(plane, client, server, dialled=(where, declared.number), port=declared.number)
+    served = mesh.view.served()
+    for server in served:
+        for client in _clients(served, server.key):
+            for port in server.declared:
+                dialled = (server.addresses[0], port)
+                yield _flow(mesh.control_plane, client, server.key, dialled=dialled, port=port)
 
 
-def _clients(mesh: LocalMesh, server: WorkloadKey) -> Iterator[WorkloadKey]:
+def _clients(served: Sequence[ServedWorkload], server: WorkloadKey) -> Iterator[WorkloadKey]:
     """One client of each data plane, the first by name."""
-    ambient = mesh.control_plane.ambient()
-    for wanted in (False, True):
-        client = next((key for key in mesh.served() if key != server and (key in ambient) is wanted), None)
+    for wanted in (Dataplane.SIDECAR, Dataplane.AMBIENT):
+        client = next((each.key for each in served if each.key != server and each.dataplane is wanted), None)
         if client is not None:
             yield client
 
@@ -100,20 +100,19 @@ def _flow(
 
 def _listened(mesh: LocalMesh) -> Iterator[Flow]:
     plane = mesh.control_plane
-    workloads = plane.mesh.world.workloads
-    owners = {address: key for key, workload in workloads.items() for address in workload.addresses}
+    owners = {address: served.key for served in mesh.view.served() for address in served.addresses}
     for client in plane.sidecars():
         for listener in plane.egress(client):
             # With several endpoints the proxy chooses; which one it will be cannot be said beforehand.
             if len(listener.endpoints) == 1:
                 endpoint = listener.endpoints[0]
                 server = owners.get(endpoint.address)
-                if server is not None and server in mesh.served():
+                if server is not None:
                     dialled = (listener.bind, listener.port)
                     yield _flow(plane, client, server, dialled=dialled, port=endpoint.port)
 
 
-async def _prove(flow: Flow, *, mesh: LocalMesh, tally: Tally, presented: Credentials) -> FlowReport:
+async def _prove(flow: Flow, *, mesh: LocalMesh, log: AccessLog, presented: Credentials) -> FlowReport:
     arrival: asyncio.Future[ConnectionSeen] = asyncio.get_running_loop().create_future()
     began = time.time()
 
@@ -123,7 +122,7 @@ async def _prove(flow: Flow, *, mesh: LocalMesh, tally: Tally, presented: Creden
         if own and not arrival.done():
             arrival.set_result(seen)
 
-    with tally.heard_by(listen):
+    with log.heard_by(listen):
         target = ProbeTarget(flow.address, flow.port)
         made = await attempt(target, ClientKind.PLAINTEXT, presented, sockets=mesh.network.sockets(flow.client))
         try:

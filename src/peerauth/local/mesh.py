@@ -36,6 +36,7 @@ from peerauth.model.inventory import WorkloadKey
 from peerauth.model.placement import Captor, Placement
 from peerauth.model.world import Reset
 from peerauth.policy.decision import Dataplane, Decision
+from peerauth.view import MeshView
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.server import DiscoveryServer
 from peerauth.xds.wire import ProxyKey
@@ -77,6 +78,8 @@ class LocalMesh:
         self._cache = ResourceCache()
         self.discovery = DiscoveryServer(self._cache)
         self.control_plane = ControlPlane(self._cache, acknowledgements=self.discovery, processes=self._process)
+        self.view = MeshView(self.control_plane.mesh.world)
+        self.control_plane.follow(self.view.update)
         self._applications = Applications(network) if with_applications else None
         self._sidecars = LocalSidecars(
             self.discovery,
@@ -170,19 +173,10 @@ class LocalMesh:
         """Where a workload runs here; KeyError if it does not."""
         return self.control_plane.mesh.world.placements[key]
 
-    def served(self) -> tuple[WorkloadKey, ...]:
-        """The workloads that a proxy serves here: sidecars, and those of the node's proxy."""
-        return tuple(sorted({*self.control_plane.sidecars(), *self._node.workloads()}))
-
     def proxies(self) -> Mapping[ProxyKey, str]:
         """Every proxy, by who it is to the discovery server, and what it is called in a sentence."""
         sidecars = {proxy_key(key): f"the proxy of {key}" for key in self.control_plane.sidecars()}
         return sidecars | {self._node.key: "the node's proxy"}
-
-    @property
-    def node_title(self) -> str:
-        """What the proxy of all ambient workloads is called."""
-        return self._node.title
 
     def node(self) -> NodeAgent:
         """The Envoy of all ambient workloads; for a mesh without a ztunnel."""

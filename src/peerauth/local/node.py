@@ -17,14 +17,11 @@ from peerauth.dataplane.resources import CLUSTER, LISTENER
 from peerauth.errors import PlatformError
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.local.node_agent import NodeAgent, node_key
-from peerauth.model.inventory import WorkloadKey
 from peerauth.xds.server import Discovery, DiscoveryServer, UdsBinding
 
 
 class LocalNode:
     """One node proxy for all ambient workloads that are placed on a node. `reconcile` after every change."""
-
-    title = "node proxy"
 
     def __init__(
         self,
@@ -49,14 +46,10 @@ class LocalNode:
         )
         self._task: asyncio.Task[None] | None = None
 
-    def workloads(self) -> tuple[WorkloadKey, ...]:
-        """The workloads that the node proxy serves."""
-        return self._resources.workloads(self._node)
-
     async def reconcile(self, *, group: asyncio.TaskGroup) -> None:
         """Holds the certificates of the workloads that are placed here; starts the proxy with the first of them."""
         self.proxy.hold(self._resources.identities(self._node))
-        if self._task is None and self.workloads():
+        if self._task is None and self._resources.workloads(self._node):
             await self.proxy.open()
             try:
                 await self._discovery.serve(UdsBinding(self.proxy.discovery, self.key, (Discovery.AGGREGATED,)))

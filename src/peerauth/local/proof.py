@@ -118,14 +118,13 @@ async def prove(
 
 def ports_to_prove(mesh: LocalMesh) -> tuple[PortToProve, ...]:
     """Every declared port of every workload with a proxy, and where such ports are covered one that nobody declared."""
-    plane = mesh.control_plane
+    decisions = mesh.control_plane.mesh.decisions
     found: list[PortToProve] = []
-    for key in mesh.served():
-        declared = [port.number for port in plane.declared(key)]
-        spare = undeclared_port(mesh.network.capture, declared)
-        for number in [*declared, *([] if spare is None else [spare])]:
-            address = mesh.placement(key).addresses[0]
-            found.append(PortToProve(key, address, number, number in declared, plane.mesh.decisions.decision(key)))
+    for served in mesh.view.served():
+        address, decision = served.addresses[0], decisions.decision(served.key)
+        spare = undeclared_port(mesh.network.capture, served.declared)
+        for number in [*served.declared, *([] if spare is None else [spare])]:
+            found.append(PortToProve(served.key, address, number, number in served.declared, decision))
     return tuple(found)
 
 

@@ -45,7 +45,6 @@ class RunningMesh(msgspec.Struct, frozen=True):
 
 def describe(mesh: LocalMesh, *, paths: tuple[str, ...], authority: Path) -> RunningMesh:
     """What there is to tell of a mesh now."""
-    plane = mesh.control_plane
     return RunningMesh(
         pid=os.getpid(),
         capture=mesh.network.capture.value,
@@ -53,10 +52,7 @@ def describe(mesh: LocalMesh, *, paths: tuple[str, ...], authority: Path) -> Run
         trust_domain=mesh.authority.trust_domain,
         authority=str(authority.resolve()),
         outside=mesh.network.outside_namespace,
-        workloads=tuple(
-            RunningWorkload(key, mesh.placement(key).addresses, tuple(port.number for port in plane.declared(key)))
-            for key in mesh.served()
-        ),
+        workloads=tuple(RunningWorkload(each.key, each.addresses, each.declared) for each in mesh.view.served()),
     )
 
 

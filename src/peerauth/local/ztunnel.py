@@ -29,7 +29,6 @@ from peerauth.control.ztunnels import ZtunnelFeed, ztunnel_key
 from peerauth.errors import PlatformError
 from peerauth.identity.keys import CURVE
 from peerauth.identity.spiffe import SpiffeId
-from peerauth.model.inventory import WorkloadKey
 from peerauth.model.placement import Captor
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.server import DiscoveryServer, ServerCertificate, TlsBinding
@@ -47,8 +46,6 @@ class LocalZtunnel:
 
     To be made before the world has anything in it. `folder` is private to this run and short enough for sockets.
     """
-
-    title = "ztunnel"
 
     def __init__(
         self,
@@ -79,14 +76,9 @@ class LocalZtunnel:
         self._token_key = ec.generate_private_key(CURVE)
         self._serving: ServingCertificate | None = None
         self._stale = False
-        self._workloads: tuple[WorkloadKey, ...] = ()
         self._zds = ZdsServer(folder / "zds.sock")
         self._task: asyncio.Task[None] | None = None
         self.supervisor: Supervisor[ZtunnelLaunch] | None = None
-
-    def workloads(self) -> tuple[WorkloadKey, ...]:
-        """The workloads that ztunnel serves."""
-        return self._workloads
 
     async def reconcile(self, *, group: asyncio.TaskGroup) -> None:
         """Hands over the namespaces of the ambient workloads that are placed here.
@@ -99,7 +91,6 @@ class LocalZtunnel:
             for key, placement in sorted(world.placements.items())
             if placement.node == self._node and placement.captor is Captor.NODE and placement.network_namespace
         }
-        self._workloads = tuple(here)
         self._zds.serve(
             ZdsWorkload(
                 uid=namespace,

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
-from peerauth.control.plane import Applied
 from peerauth.errors import PlatformError
 from peerauth.local.mesh import LocalMesh
 from peerauth.model.diagnostic import Diagnostic, Severity
 from peerauth.model.mesh import MeshConfig
 from peerauth.model.source import News
 from peerauth.model.world import Reset, World
+from peerauth.policy.index import DecisionChange
 
 
 class Listener(Protocol):
@@ -20,7 +20,7 @@ class Listener(Protocol):
     def refused(self, diagnostics: Sequence[Diagnostic]) -> None: ...
     def trouble(self, diagnostics: Sequence[Diagnostic]) -> None: ...
     def mended(self, sentence: str) -> None: ...
-    def changed(self, mesh: LocalMesh, applied: Applied) -> None: ...
+    def changed(self, decisions: Sequence[DecisionChange]) -> None: ...
 
 
 async def take_edits(
@@ -46,7 +46,7 @@ async def _take(changes: Sequence[Reset], mesh: LocalMesh, *, tell: Listener, pu
         tell.trouble([Diagnostic("machine", Severity.ERROR, error.message, hint=error.hint)])
     else:
         publish()
-        tell.changed(mesh, applied)
+        tell.changed(applied.decisions)
 
 
 def stays_one_mesh(running: MeshConfig, wanted: World) -> list[Diagnostic]:

@@ -21,7 +21,6 @@ from peerauth.agent.outage import Outage
 from peerauth.agent.supervisor import find_envoy
 from peerauth.aio import spawn
 from peerauth.ca.service import CertificateAuthority
-from peerauth.control.plane import Applied
 from peerauth.errors import SourceError
 from peerauth.identity.x509 import SVID_LIFETIME, Issuer
 from peerauth.local.flows import FlowReport, prove_flows
@@ -30,12 +29,12 @@ from peerauth.local.mesh import LocalMesh
 from peerauth.local.networks import LoopbackNetwork, NamespaceNetwork
 from peerauth.local.proof import PortReport, ports_to_prove, probe_credentials, prove
 from peerauth.local.running_mesh import RunningMesh, describe, publish
-from peerauth.local.tally import Tally
 from peerauth.model.connections import ConnectionSeen
 from peerauth.model.diagnostic import Diagnostic, Severity
 from peerauth.model.mesh import meshes_of
 from peerauth.model.placement import Capture
 from peerauth.model.source import News, Source
+from peerauth.policy.index import DecisionChange
 from peerauth.probe import Credentials
 from peerauth.runtime.answers import Answers
 from peerauth.runtime.authority import AuthorityFolder, follow_authority, now
@@ -43,6 +42,8 @@ from peerauth.runtime.edits import stays_one_mesh, take_edits
 from peerauth.runtime.settings import Settings
 from peerauth.runtime.upkeep import Upkeep
 from peerauth.sources.watching import Paths
+from peerauth.telemetry.accesslog import AccessLog
+from peerauth.view import MeshView
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -76,14 +77,14 @@ class Narrator(Protocol):
     def mended(self, sentence: str) -> None:
         """A proxy has taken what it refused or did not answer for before, or need not take it any more."""
 
-    def started(self, mesh: LocalMesh, tally: Tally) -> None:
-        """Every proxy is ready."""
+    def started(self, view: MeshView) -> None:
+        """Every proxy is ready; from now on `view` tells what the mesh does."""
 
     def seen(self, connection: ConnectionSeen) -> None:
         """A connection reached its application, or was refused."""
 
-    def changed(self, mesh: LocalMesh, applied: Applied) -> None:
-        """An edit was taken in; what proxies do of it is said when they have acknowledged it."""
+    def changed(self, decisions: Sequence[DecisionChange]) -> None:
+        """An edit was taken in that decides this; what proxies do of it is said when they have acknowledged it."""
 
     def acknowledged(self, proxies: int) -> None:
         """So many proxies have acknowledged all they were told, and nobody is waited for."""
@@ -112,8 +113,8 @@ async def up(options: Options, *, settings: Settings, narrator: Narrator) -> boo
     path = options.authority or settings.state / "ca" / trust_domain
     authority = AuthorityFolder(path, trust_domain, plugged_in=options.authority is not None)
     issuer = await authority.open()
-    tally = Tally()
-    with claim(settings.sockets) as instance:
+    log = AccessLog()
+    with claim(settings.sockets) as instance, contextlib.ExitStack() as listening:
         mesh = LocalMesh(
             NamespaceNetwork() if options.capture is Capture.TRANSPARENT else LoopbackNetwork(instance.number),
             authority=_authority(issuer, trust_domain=trust_domain, lifetime=options.certificate_lifetime),
@@ -121,9 +122,10 @@ async def up(options: Options, *, settings: Settings, narrator: Narrator) -> boo
             envoy=find_envoy(),
             with_applications=options.applications,
             ztunnel=options.ztunnel,
-            on_line=tally.feed,
+            on_line=log.feed,
             on_outage=partial(_tell_outage, narrator),
         )
+        listening.enter_context(log.heard_by(mesh.view.connected))
         answers = Answers(mesh, narrator)
         run = _Run(*(mesh, options, narrator), instance=instance, authority=authority, issuer=issuer, answers=answers)
         async with mesh.running():
@@ -132,13 +134,13 @@ async def up(options: Options, *, settings: Settings, narrator: Narrator) -> boo
             await mesh.ready()
             run.tell()
             answers.tell_refusals()
-            with tally.heard_by(narrator.seen), contextlib.ExitStack() as stack:
-                narrator.started(mesh, tally)
+            with log.heard_by(narrator.seen), contextlib.ExitStack() as stack:
+                narrator.started(mesh.view)
                 stack.callback(narrator.ended)
                 if not options.once:
                     return await run.follow(news)
             presented = probe_credentials(issuer, trust_domain=trust_domain, now=now(), serial=secrets.randbits(120))
-            return await _prove_all(mesh, presented, narrator=narrator, tally=tally)
+            return await _prove_all(mesh, presented, narrator=narrator, log=log)
 
 
 class _Run:
@@ -198,11 +200,11 @@ class _Run:
         )
 
 
-async def _prove_all(mesh: LocalMesh, presented: Credentials, *, narrator: Narrator, tally: Tally) -> bool:
+async def _prove_all(mesh: LocalMesh, presented: Credentials, *, narrator: Narrator, log: AccessLog) -> bool:
     narrator.progress("probing every port")
     reports = await prove(ports_to_prove(mesh), presented=presented, sockets=mesh.network.outside())
     narrator.progress("sending through the clients' own proxies")
-    flows = await prove_flows(mesh, tally=tally, presented=presented)
+    flows = await prove_flows(mesh, log=log, presented=presented)
     narrator.proved(reports, flows)
     return bool(reports) and all(report.ok for report in reports) and all(flow.ok for flow in flows)
 

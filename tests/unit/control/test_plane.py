@@ -86,12 +86,12 @@ async def test_a_jump_from_disable_to_strict_takes_both_until_clients_have_ackno
 ) -> None:
     proxies.still.add(proxy_key(WEB))
     plane.apply(says("STRICT"))
-    assert plane.in_force(FINANCE).mode is EffectiveMode.PERMISSIVE
+    assert plane.rollout.in_force[FINANCE].mode is EffectiveMode.PERMISSIVE
     await idle()
-    assert plane.in_force(FINANCE).mode is EffectiveMode.PERMISSIVE
+    assert plane.rollout.in_force[FINANCE].mode is EffectiveMode.PERMISSIVE
     proxies.go_on(proxy_key(WEB))
     await settled(plane)
-    assert plane.in_force(FINANCE).mode is EffectiveMode.STRICT
+    assert plane.rollout.in_force[FINANCE].mode is EffectiveMode.STRICT
 
 
 async def test_clients_change_over_only_after_the_server_takes_both(
@@ -112,7 +112,7 @@ async def test_permissive_to_strict_is_in_force_at_once(plane: ControlPlane, pro
     await settled(plane)
     proxies.still.add(proxy_key(FINANCE))
     plane.apply(says("STRICT"))
-    assert plane.in_force(FINANCE).mode is EffectiveMode.STRICT
+    assert plane.rollout.in_force[FINANCE].mode is EffectiveMode.STRICT
 
 
 async def test_a_stage_opens_only_the_port_that_changes_over(plane: ControlPlane, proxies: Proxies) -> None:
@@ -120,8 +120,8 @@ async def test_a_stage_opens_only_the_port_that_changes_over(plane: ControlPlane
     await settled(plane)
     proxies.still.add(proxy_key(FINANCE))
     plane.apply(says("STRICT"))
-    assert plane.in_force(FINANCE).mode_of(8080) is EffectiveMode.PERMISSIVE
-    assert plane.in_force(FINANCE).mode_of(9000) is EffectiveMode.STRICT
+    assert plane.rollout.in_force[FINANCE].mode_of(8080) is EffectiveMode.PERMISSIVE
+    assert plane.rollout.in_force[FINANCE].mode_of(9000) is EffectiveMode.STRICT
 
 
 async def test_a_proxy_that_is_not_connected_is_given_the_decision_without_a_stage(
@@ -129,7 +129,7 @@ async def test_a_proxy_that_is_not_connected_is_given_the_decision_without_a_sta
 ) -> None:
     proxies.disconnect(proxy_key(FINANCE))
     plane.apply(says("STRICT"))
-    assert plane.in_force(FINANCE).mode is EffectiveMode.STRICT
+    assert plane.rollout.in_force[FINANCE].mode is EffectiveMode.STRICT
 
 
 async def test_a_stage_lasts_five_seconds_whoever_stands_still(
@@ -141,9 +141,9 @@ async def test_a_stage_lasts_five_seconds_whoever_stands_still(
     await clock.passes(1)
     proxies.go_on(proxy_key(FINANCE))
     await clock.passes(3.9)
-    assert plane.in_force(FINANCE).mode is EffectiveMode.PERMISSIVE
+    assert plane.rollout.in_force[FINANCE].mode is EffectiveMode.PERMISSIVE
     await clock.passes(0.2)
-    assert plane.in_force(FINANCE).mode is EffectiveMode.STRICT
+    assert plane.rollout.in_force[FINANCE].mode is EffectiveMode.STRICT
 
 
 async def test_a_stage_is_not_held_up_by_a_proxy_that_was_out_of_time_before_it_began(
@@ -154,7 +154,7 @@ async def test_a_stage_is_not_held_up_by_a_proxy_that_was_out_of_time_before_it_
     await clock.passes(6)
     plane.apply(says("DISABLE"))
     await settled(plane)
-    assert plane.in_force(FINANCE).mode is EffectiveMode.DISABLE
+    assert plane.rollout.in_force[FINANCE].mode is EffectiveMode.DISABLE
 
 
 async def test_a_stage_does_not_wait_for_that_of_another_workload(
@@ -169,12 +169,12 @@ async def test_a_stage_does_not_wait_for_that_of_another_workload(
     plane.apply(says("STRICT"))
     await clock.passes(3)
     plane.apply(Upsert("test", policy("foo/ledger", "STRICT", selector={"app": "ledger"})))
-    assert plane.in_force(LEDGER).mode is EffectiveMode.PERMISSIVE
+    assert plane.rollout.in_force[LEDGER].mode is EffectiveMode.PERMISSIVE
     proxies.still.add(proxy_key(FINANCE))
     await clock.passes(2.1)
-    assert plane.in_force(FINANCE).mode is EffectiveMode.STRICT
+    assert plane.rollout.in_force[FINANCE].mode is EffectiveMode.STRICT
     await clock.passes(3)
-    assert plane.in_force(LEDGER).mode is EffectiveMode.STRICT
+    assert plane.rollout.in_force[LEDGER].mode is EffectiveMode.STRICT
 
 
 async def test_what_is_decided_during_a_stage_comes_into_force_after_it(plane: ControlPlane, proxies: Proxies) -> None:
@@ -185,8 +185,8 @@ async def test_what_is_decided_during_a_stage_comes_into_force_after_it(plane: C
     plane.apply(says("PERMISSIVE", p9000="STRICT"))
     proxies.go_on(proxy_key(WEB))
     await settled(plane)
-    assert plane.in_force(FINANCE).mode is EffectiveMode.PERMISSIVE
-    assert plane.in_force(FINANCE).mode_of(9000) is EffectiveMode.STRICT
+    assert plane.rollout.in_force[FINANCE].mode is EffectiveMode.PERMISSIVE
+    assert plane.rollout.in_force[FINANCE].mode_of(9000) is EffectiveMode.STRICT
 
 
 async def test_a_workload_that_goes_away_during_a_stage_ends_it(

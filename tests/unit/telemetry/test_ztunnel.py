@@ -7,8 +7,8 @@ import json
 import pytest
 
 from peerauth.identity.spiffe import SpiffeId
-from peerauth.local.tally import Tally
-from peerauth.model.connections import Arrival, Event
+from peerauth.model.connections import Arrival, ConnectionSeen, Event
+from peerauth.telemetry.accesslog import AccessLog
 from peerauth.telemetry.ztunnel import parse_access
 
 PLAINTEXT: dict[str, object] = {
@@ -105,8 +105,11 @@ def test_nothing_is_claimed_of_other_lines(line: bytes) -> None:
 
 
 def test_each_of_its_connections_counts_once_at_the_server() -> None:
-    tally = Tally()
+    log, heard = AccessLog(), list[ConnectionSeen]()
     for said in (PLAINTEXT | {"message": "connection opened"}, PLAINTEXT, TUNNEL, TUNNEL | {"direction": "outbound"}):
-        tally.feed(encoded(said))
-    assert tally.counts("foo/finance", 8080) == {Arrival.PLAINTEXT: 1}
-    assert tally.counts("foo/finance", 9000) == {Arrival.MUTUAL_TLS: 1}
+        with log.heard_by(heard.append):
+            log.feed(encoded(said))
+    assert [(seen.workload, seen.port, seen.arrival) for seen in heard] == [
+        ("foo/finance", 8080, Arrival.PLAINTEXT),
+        ("foo/finance", 9000, Arrival.MUTUAL_TLS),
+    ]
