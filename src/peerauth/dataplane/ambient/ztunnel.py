@@ -32,6 +32,7 @@ from peerauth.dataplane.ambient.authorization import (
 from peerauth.dataplane.ambient.lookup import NOWHERE, FoundBy, Lookup
 from peerauth.dataplane.projection import Update
 from peerauth.dataplane.type_urls import ADDRESS, AUTHORIZATION
+from peerauth.model.addresses import canonical
 from peerauth.model.changes import Edit
 from peerauth.model.inventory import EndpointSlice, Service, Workload, WorkloadKey
 from peerauth.model.mesh import Injector, MeshConfig
@@ -142,15 +143,13 @@ class ZtunnelResources:
 
     def _behind(self, service: Service) -> Iterator[WorkloadKey]:
         yield from (workload.key for workload in self._world.workloads_selected_by(service))
-        for slice_ in self._world.endpoint_slices.in_namespace(service.meta.namespace).values():
-            if slice_.service == service.meta.name:
-                yield from self._listed(slice_)
+        for slice_ in self._world.slices_of(name_of(service)):
+            yield from self._listed(slice_)
 
     def _listed(self, slice_: EndpointSlice) -> Iterator[WorkloadKey]:
-        listed = set(literals(slice_.addresses))
-        for workload in self._world.workloads.in_namespace(slice_.meta.namespace).values():
-            if listed.intersection(literals(workload.addresses)):
-                yield workload.key
+        for address in map(canonical, slice_.addresses):
+            keys = (workload.key for workload in self._world.workloads_at(address))
+            yield from (key for key in keys if key.namespace == slice_.meta.namespace)
 
     # --- policies ----------------------------------------------------------------------------------------------------
 
@@ -225,10 +224,10 @@ class ZtunnelResources:
         for service in self._world.services_selecting(workload):
             ports = [(port, target_number(port, workload)) for port in service.ports if port.protocol == "TCP"]
             yield Backend(service, tuple((port, target) for port, target in ports if target is not None))
-        own = set(literals(workload.addresses))
+        own = set(map(canonical, workload.addresses)) - {""}
         for slice_ in self._world.endpoint_slices.in_namespace(workload.meta.namespace).values():
             listing = self._world.services.get(Name(slice_.meta.namespace, slice_.service))
-            if listing is not None and not listing.selector and own.intersection(literals(slice_.addresses)):
+            if listing is not None and not listing.selector and own.intersection(map(canonical, slice_.addresses)):
                 targets = {port.name: port.number for port in slice_.ports}
                 named = ((port, targets.get(port.name)) for port in listing.ports if port.protocol == "TCP")
                 yield Backend(listing, tuple((port, target) for port, target in named if target is not None))
