@@ -20,7 +20,8 @@ from bench.floor import FloorServer
 from peerauth.agent.envoy import EnvoyLaunch, command, find_envoy
 from peerauth.control.plane import ControlPlane, proxy_key
 from peerauth.dataplane.envoy.bootstrap import Sockets, bootstrap
-from peerauth.dataplane.resources import CLUSTER, LISTENER, SECRET, Resources, TypeUrl
+from peerauth.dataplane.resources import Resources
+from peerauth.dataplane.type_urls import CLUSTER, LISTENER, SECRET, TypeUrl
 from peerauth.model.changes import Reset, Upsert
 from peerauth.model.inventory import Port
 from peerauth.model.placement import Captor, Capture, Placement

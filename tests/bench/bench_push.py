@@ -25,7 +25,7 @@ from typing import NamedTuple
 from bench.floor import FloorServer, Line, RawServer, push_all
 from bench.simulated_proxies import Received, SimulatedProxies
 from peerauth.dataplane.envoy.sidecar import render_sidecar
-from peerauth.dataplane.resources import LISTENER
+from peerauth.dataplane.type_urls import LISTENER
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.server import DiscoveryServer, UdsBinding
 from peerauth.xds.wire import ProxyKey, Resource, encode_delta

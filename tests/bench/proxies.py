@@ -19,7 +19,8 @@ from bench.loader import BIG, Door
 from peerauth.agent.admin import ask
 from peerauth.agent.envoy import EnvoyLaunch, find_envoy, wrapped_command
 from peerauth.dataplane.envoy.bootstrap import Sockets, bootstrap
-from peerauth.dataplane.resources import SECRET, Resources
+from peerauth.dataplane.resources import Resources
+from peerauth.dataplane.type_urls import SECRET
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.server import Discovery, DiscoveryServer, UdsBinding
 from peerauth.xds.wire import ProxyKey

@@ -30,7 +30,7 @@ import msgspec
 
 from peerauth.aio import spawn
 from peerauth.control.plane import ControlPlane, proxy_key
-from peerauth.dataplane.resources import LISTENER, TypeUrl
+from peerauth.dataplane.type_urls import LISTENER, TypeUrl
 from peerauth.model.changes import Change, Delete, MeshObject, Reset, Upsert, ref_of
 from peerauth.model.inventory import EndpointSlice, Namespace, Port, Service, ServicePort, SliceEndpoint, Workload
 from peerauth.model.meta import Meta

@@ -29,8 +29,7 @@ import hpack
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 
-from peerauth.dataplane.resources import CLUSTER, LISTENER, TypeUrl
-from peerauth.xds.wire import ENDPOINT
+from peerauth.dataplane.type_urls import CLUSTER, ENDPOINT, LISTENER, TypeUrl
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, SETTINGS, PING, WINDOW_UPDATE = 0, 1, 4, 6, 8

@@ -13,7 +13,7 @@ from h2.connection import H2Connection
 from h2.events import ConnectionTerminated, DataReceived, ResponseReceived, StreamEnded, StreamReset
 
 from peerauth.control.plane import proxy_key
-from peerauth.dataplane.resources import LISTENER
+from peerauth.dataplane.type_urls import LISTENER
 from peerauth.model.connections import Arrival
 from peerauth.model.placement import Capture
 from peerauth.policy.decision import EffectiveMode

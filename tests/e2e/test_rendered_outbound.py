@@ -13,7 +13,8 @@ from envoy.config.cluster.v3 import cluster_pb2
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 
 from peerauth.dataplane.envoy.sidecar import render_sidecar
-from peerauth.dataplane.resources import CLUSTER, DeclaredPort, EgressPort, Endpoint, Resources
+from peerauth.dataplane.resources import DeclaredPort, EgressPort, Endpoint, Resources
+from peerauth.dataplane.type_urls import CLUSTER
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.connections import Arrival, ConnectionSeen, Event
 from peerauth.policy.announced import DestinationEndpoint

@@ -14,7 +14,8 @@ from google.protobuf import json_format
 
 from peerauth.agent.envoy import find_envoy
 from peerauth.dataplane.envoy.bootstrap import Sockets, bootstrap
-from peerauth.dataplane.resources import CLUSTER, LISTENER, Resources
+from peerauth.dataplane.resources import Resources
+from peerauth.dataplane.type_urls import CLUSTER, LISTENER
 
 PARSERS = {CLUSTER: cluster_pb2.Cluster.FromString, LISTENER: listener_pb2.Listener.FromString}
 

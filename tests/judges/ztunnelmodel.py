@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 
 from envoy.service.discovery.v3 import discovery_pb2
 
-from peerauth.dataplane.resources import TypeUrl
+from peerauth.dataplane.type_urls import ADDRESS, AUTHORIZATION, TypeUrl
 from peerauth.proto import authorization_pb2, workload_pb2
-from peerauth.xds.wire import ADDRESS, AUTHORIZATION
 
 MESH_IDENTITY = "cluster.local/ns/foo/sa/web"
 NOBODY = ""

@@ -27,7 +27,8 @@ from xds.type.matcher.v3 import matcher_pb2
 
 from peerauth.dataplane.ambient.node import NodeProxy, NodeWorkload, render_node
 from peerauth.dataplane.envoy.sidecar import render_sidecar
-from peerauth.dataplane.resources import LISTENER, DeclaredPort, Endpoint, SidecarWorkload
+from peerauth.dataplane.resources import DeclaredPort, Endpoint, SidecarWorkload
+from peerauth.dataplane.type_urls import LISTENER
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.connections import Arrival
 from peerauth.model.inventory import WorkloadKey

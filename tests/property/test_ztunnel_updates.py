@@ -21,7 +21,7 @@ from peerauth.control.publishing import put
 from peerauth.control.ztunnels import ALL_ZTUNNELS, ZtunnelFeed, ztunnel_key
 from peerauth.dataplane.ambient.address import ClusterNames, workload_name
 from peerauth.dataplane.ambient.ztunnel import ZtunnelResources
-from peerauth.dataplane.resources import TypeUrl
+from peerauth.dataplane.type_urls import ADDRESS, AUTHORIZATION, TypeUrl
 from peerauth.model.changes import Delete, MeshObject, Reset, Upsert, ref_of
 from peerauth.model.inventory import Namespace, Workload, WorkloadKey
 from peerauth.model.meta import Meta
@@ -33,16 +33,7 @@ from peerauth.proto import workload_pb2
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.dialect import ZTUNNEL
 from peerauth.xds.session import Session
-from peerauth.xds.wire import (
-    ADDRESS,
-    AUTHORIZATION,
-    Close,
-    RequestReceived,
-    Resource,
-    ResourcesChanged,
-    Send,
-    Variant,
-)
+from peerauth.xds.wire import Close, RequestReceived, Resource, ResourcesChanged, Send, Variant
 from samples.meshes import PORTS, ROOT, label_sets, meta, pairs, policies
 
 PROXY = ztunnel_key("n1")

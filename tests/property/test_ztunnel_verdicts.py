@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from judges.ztunnelmodel import MESH_IDENTITY, NOBODY, Ztunnel
 from peerauth.dataplane.ambient.address import ClusterNames, workload_address, workload_name
 from peerauth.dataplane.ambient.authorization import class_policy, policy_name_of
+from peerauth.dataplane.type_urls import ADDRESS, AUTHORIZATION
 from peerauth.model.inventory import Workload
 from peerauth.model.mesh import DEFAULT_MESH
 from peerauth.model.peerauth import PeerAuthentication
 from peerauth.policy.decision import Dataplane, Decision, EffectiveMode
 from peerauth.policy.resolve import resolve
-from peerauth.xds.wire import ADDRESS, AUTHORIZATION
 from samples.meshes import PORTS, ROOT, label_sets, pairs, policy, policy_sets, workload
 
 HERE = ClusterNames()

@@ -31,6 +31,7 @@ from peerauth.ca.service import CertificateAuthority
 from peerauth.ca.serving import make_serving_certificate
 from peerauth.control.publishing import put
 from peerauth.control.ztunnels import ALL_ZTUNNELS, ZtunnelFeed, ztunnel_key
+from peerauth.dataplane.type_urls import ADDRESS, AUTHORIZATION
 from peerauth.identity.keys import CURVE
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.identity.x509 import certificate_pem
@@ -40,7 +41,6 @@ from peerauth.policy.mesh import Mesh
 from peerauth.policy.rollout import Orders
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.server import DiscoveryServer, ServerCertificate, TlsBinding
-from peerauth.xds.wire import ADDRESS, AUTHORIZATION
 from rigs.clients import Connection, application
 from samples.meshes import meta
 from samples.pki import TRUST_DOMAIN, make_issuer

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 from peerauth.control.outstanding import Outstanding
 from peerauth.dataplane.projection import Projection, Update
-from peerauth.dataplane.resources import TypeUrl
+from peerauth.dataplane.type_urls import TypeUrl
 from peerauth.policy.mesh import Step
 from peerauth.policy.rollout import Orders
 from peerauth.xds.cache import ResourceCache

@@ -19,7 +19,7 @@ from peerauth.ca.node_token import check_token
 from peerauth.ca.service import CertificateAuthority
 from peerauth.dataplane.ambient.address import ClusterNames
 from peerauth.dataplane.ambient.ztunnel import EVERY_ZTUNNEL, ZtunnelResources
-from peerauth.dataplane.resources import TypeUrl
+from peerauth.dataplane.type_urls import ADDRESS, TypeUrl
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.policy.decision import Dataplane
 from peerauth.policy.mesh import Mesh
@@ -27,7 +27,7 @@ from peerauth.policy.outbound import identity_of
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.server import Authenticator, Unauthenticated, bearer_token
 from peerauth.xds.stream import Context
-from peerauth.xds.wire import ADDRESS, ZTUNNEL_NODE, ProxyKey
+from peerauth.xds.wire import ZTUNNEL_NODE, ProxyKey
 
 ALL_ZTUNNELS = ProxyKey(EVERY_ZTUNNEL)
 """The group whose resources every ztunnel has."""

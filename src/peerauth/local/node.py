@@ -13,7 +13,7 @@ from peerauth.agent.supervisor import EnvoySupervisor
 from peerauth.aio import spawn
 from peerauth.control.plane import ControlPlane
 from peerauth.dataplane.ambient.nodes import Nodes
-from peerauth.dataplane.resources import CLUSTER, LISTENER
+from peerauth.dataplane.type_urls import CLUSTER, LISTENER
 from peerauth.errors import PlatformError
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.local.node_agent import NodeAgent, node_key

@@ -21,7 +21,7 @@ from peerauth.agent.sds import Signer, WorkloadCertificate
 from peerauth.agent.supervisor import EnvoyLaunch, EnvoySupervisor
 from peerauth.aio import spawn
 from peerauth.dataplane.envoy.bootstrap import Sockets, bootstrap
-from peerauth.dataplane.resources import SECRET
+from peerauth.dataplane.type_urls import SECRET
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.server import Discovery, DiscoveryServer, UdsBinding

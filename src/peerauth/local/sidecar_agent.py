@@ -18,7 +18,7 @@ from peerauth.agent.supervisor import EnvoyLaunch, EnvoySupervisor
 from peerauth.aio import spawn
 from peerauth.control.plane import proxy_key
 from peerauth.dataplane.envoy.bootstrap import Sockets, bootstrap
-from peerauth.dataplane.resources import SECRET
+from peerauth.dataplane.type_urls import SECRET
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.inventory import WorkloadKey
 from peerauth.xds.cache import ResourceCache

@@ -26,13 +26,14 @@ from peerauth.ca.service import CertificateAuthority
 from peerauth.ca.serving import ServingCertificate
 from peerauth.control.plane import ControlPlane
 from peerauth.control.ztunnels import ZtunnelFeed, ztunnel_key
+from peerauth.dataplane.type_urls import ADDRESS, AUTHORIZATION
 from peerauth.errors import PlatformError
 from peerauth.identity.keys import CURVE
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.placement import Captor
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.server import DiscoveryServer, ServerCertificate, TlsBinding
-from peerauth.xds.wire import ADDRESS, AUTHORIZATION, ProxyKey
+from peerauth.xds.wire import ProxyKey
 
 HOSTNAME = "control-plane.peerauth.internal"
 NAMESPACE, SERVICE_ACCOUNT = "istio-system", "ztunnel"

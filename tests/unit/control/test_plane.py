@@ -11,7 +11,7 @@ from peerauth.aio import spawn
 from peerauth.control import plane as control_plane
 from peerauth.control.outstanding import Behind, CaughtUp
 from peerauth.control.plane import ControlPlane, proxy_key
-from peerauth.dataplane.resources import CLUSTER, LISTENER
+from peerauth.dataplane.type_urls import CLUSTER, LISTENER
 from peerauth.model.changes import Change, Delete, ObjectRef, Reset, Upsert
 from peerauth.model.inventory import Port, WorkloadKey
 from peerauth.model.mesh import MeshConfig
