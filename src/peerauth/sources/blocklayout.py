@@ -6,9 +6,10 @@ leaves no doubt. Source: YAML 1.2.2, section 8.2 (block collections).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, cast
 
+from peerauth.model.schema.description import Outline
 from peerauth.model.schema.place import Path
 
 DEEPEST = 60
@@ -42,53 +43,92 @@ class Node:
         self.slots: Slots = {}
 
 
+class Plan:
+    """How a document of a layout is built: which containers it has, and where each of its values goes.
+
+    With an outline only what is read is built. A mapping is empty only if it is: of one of which nothing is read, the
+    first entry stays.
+    """
+
+    __slots__ = ("_lengths", "_steps")
+
+    def __init__(self, root: Node, outline: Outline | None) -> None:
+        self._lengths: list[int] = []  # of each container: how many items a list has, 0 for mappings
+        # Container, key or index, and the line of the value, or, inverted, the number of the container that it is.
+        self._steps: list[tuple[int, str | int, int]] = []
+        self._add(root, outline)
+
+    def _add(self, node: Node, outline: Outline | None) -> None:
+        number = len(self._lengths)
+        self._lengths.append(len(node.slots) if node.is_list else 0)
+        if outline is not None and outline.is_list is not node.is_list:
+            outline = None
+        slots = [*node.slots.items()]
+        if outline is not None:
+            slots = [(step, slot) for step, slot in slots if outline.reads(step)] or slots[:1]
+        for step, (at, child) in slots:
+            self._steps.append((number, step, at if child is None else ~len(self._lengths)))
+            if child is not None:
+                self._add(child, outline.below(step) if outline is not None else None)
+
+    def build(self, rows: Sequence[str], values: Mapping[str, object]) -> object:
+        """The document of these lines; `values` has that of each line."""
+        # Lists are as long as they will be, so that they are filled like mappings.
+        made = cast("list[dict[str | int, object]]", [[None] * length if length else {} for length in self._lengths])
+        for container, step, at in self._steps:
+            made[container][step] = values[rows[at]] if at >= 0 else made[~at]
+        return made[0]
+
+
 class Layout:
     """A document's outermost container. It begins on line `first` (from 0), at column `root_at`; `heads` has its lines
     that say something.
     """
 
-    __slots__ = ("_lengths", "_steps", "first", "heads", "root", "root_at")
+    __slots__ = ("_keys", "_plans", "_values", "first", "heads", "root", "root_at", "said_at")
 
     def __init__(self, root: Node, first: int, heads: Sequence[Head | None]) -> None:
         begin = heads[first]
+        version, kind = root.slots.get("apiVersion"), root.slots.get("kind")
         self.root = root
         self.first = first
         self.root_at = begin.indent if begin else 0
         self.heads = heads
-        self._lengths: list[int] = []  # of each container: how many items a list has, 0 for mappings
-        self._steps: list[tuple[int, str | int, int]] = []  # container, key or index, and where `build` has its value
-        self._plan(root, len(heads))
+        self.said_at = (version[0], kind[0]) if version and kind else None
+        """The lines that say version and kind."""
+        self._plans: dict[Outline | None, Plan] = {}
+        self._keys: dict[Path, tuple[int, int]] = {}
+        self._values: dict[Path, tuple[int, int]] = {}
 
-    def _plan(self, node: Node, lines: int) -> None:
-        number = len(self._lengths)
-        self._lengths.append(len(node.slots) if node.is_list else 0)
-        for step, (at, child) in node.slots.items():
-            self._steps.append((number, step, at if child is None else lines + len(self._lengths)))
-            if child is not None:
-                self._plan(child, lines)
-
-    def build(self, values: Sequence[object]) -> object:
-        """The document; `values` has each line's."""
-        # Lists are as long as they will be, so that they are filled like mappings.
-        made = cast("list[dict[str | int, object]]", [[None] * length if length else {} for length in self._lengths])
-        pool = [*values, *made]
-        for container, step, at in self._steps:
-            made[container][step] = pool[at]
-        return made[0]
+    def plan(self, outline: Outline | None) -> Plan:
+        """How a document is built, or what of it is read."""
+        found = self._plans.get(outline)
+        if found is None:
+            found = self._plans[outline] = Plan(self.root, outline)
+        return found
 
     def key_position(self, path: Path) -> tuple[int, int]:
-        """Line and column, from 0, of the key that leads to the value at `path`."""
-        number = self.line_of(path)
-        head = self.heads[number]
-        return number, head.key_at if path and head else self.root_at
+        """Line, from 0, and column, from 1, of the key that leads to the value at `path`."""
+        found = self._keys.get(path)
+        if found is None:
+            number = self.line_of(path)
+            head = self.heads[number]
+            found = self._keys[path] = (number, 1 + (head.key_at if path and head else self.root_at))
+        return found
 
     def value_position(self, path: Path) -> tuple[int, int]:
-        """Line and column, from 0, of the value at `path`."""
+        """Line, from 0, and column, from 1, of the value at `path`."""
+        found = self._values.get(path)
+        if found is None:
+            found = self._values[path] = self._value_position(path)
+        return found
+
+    def _value_position(self, path: Path) -> tuple[int, int]:
         if not path or isinstance(path[-1], int):
             return self.key_position(path)  # an item of a list stands where it begins, be it a mapping or a scalar
         number = self.line_of(path)
         head = self.heads[number]
-        return number, head.value_at if head else self.root_at
+        return number, 1 + (head.value_at if head else self.root_at)
 
     def line_of(self, path: Path) -> int:
         """The number of the line on which the value at `path` begins; of one that is not there, its container's."""

@@ -12,11 +12,12 @@ the same heads (indentation, dash, key, where a value begins) as one before it h
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
 from peerauth.model.meta import Origin
+from peerauth.model.schema import outline_of
 from peerauth.model.schema.place import Embedded, Path
 from peerauth.sources.blocklayout import Head, Layout, lay_out
 from peerauth.sources.scalars import resolve, resolve_key
@@ -55,17 +56,27 @@ _DOUBT: Line = DOUBT, None
 
 
 class BlockDocument(msgspec.Struct, frozen=True):
-    """A document that was read: its lines, the value of each, and how they hang together."""
+    """A document that was read: its lines, how they hang together, and where the value of each line is found."""
 
     chunk: Chunk
     layout: Layout
     rows: Sequence[str]
-    values: Sequence[object]
+    values: Mapping[str, object]
 
     @property
     def value(self) -> object:
         """The document as plain JSON values."""
-        return self.layout.build(self.values)
+        return self.layout.plan(None).build(self.rows, self.values)
+
+    @property
+    def value_read(self) -> object:
+        """The same without what nobody reads in a document of its kind."""
+        said, outline = self.layout.said_at, None
+        if said is not None:
+            version, kind = self.values[self.rows[said[0]]], self.values[self.rows[said[1]]]
+            if isinstance(version, str) and isinstance(kind, str):
+                outline = outline_of(version, kind)
+        return self.layout.plan(outline).build(self.rows, self.values)
 
     @property
     def place(self) -> BlockPlace:
@@ -73,27 +84,23 @@ class BlockDocument(msgspec.Struct, frozen=True):
         return BlockPlace(self.chunk, self.layout)
 
 
-class BlockPlace:
+class BlockPlace(msgspec.Struct, frozen=True):
     """Finds positions when they are asked for, by the layout."""
 
-    __slots__ = ("_chunk", "_layout")
-
-    def __init__(self, chunk: Chunk, layout: Layout) -> None:
-        self._chunk = chunk
-        self._layout = layout
+    chunk: Chunk
+    layout: Layout
 
     def value(self, path: Path) -> Origin:
-        return self._origin(self._layout.value_position(path))
+        line, column = self.layout.value_position(path)
+        return Origin(self.chunk.file, self.chunk.line + line, column)
 
     def key(self, path: Path) -> Origin:
-        return self._origin(self._layout.key_position(path))
-
-    def _origin(self, position: tuple[int, int]) -> Origin:
-        return Origin(self._chunk.file, self._chunk.line + position[0], position[1] + 1)
+        line, column = self.layout.key_position(path)
+        return Origin(self.chunk.file, self.chunk.line + line, column)
 
     def embedded(self, path: Path, text: str) -> Embedded:
         """Reads a one-line string as YAML."""
-        return embedded_in(self._chunk.file, text, self.value(path))
+        return embedded_in(self.chunk.file, text, self.value(path))
 
 
 class BlockReader:
@@ -115,9 +122,9 @@ class BlockReader:
             if rows[0] != "---" and not _START.fullmatch(rows[0]):
                 return None
             rows[0] = ""
-        heads, values = zip(*map(self._lines.__getitem__, rows), strict=True)
+        heads = tuple(map(self._lines.__getitem__, rows))
         layout = self._layouts.get(heads) or self._layout(heads)
-        return None if layout is None else BlockDocument(chunk, layout, rows, values)
+        return None if layout is None else BlockDocument(chunk, layout, rows, self._lines.values_of)
 
     def _layout(self, heads: tuple[int, ...]) -> Layout | None:
         if heads in self._layouts:
@@ -129,25 +136,35 @@ class BlockReader:
         return layout
 
 
-class _Lines(dict[str, Line]):
-    """Lines by their text; one that is not here is parsed when it is asked for."""
+class _Lines(dict[str, int]):
+    """The number of each line's head, by its text; a line that is not here is parsed when it is asked for.
+
+    `values_of` has the value of each line in the same way.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.heads: list[Head | None] = [None]
+        self.values_of = _Values(self.line)
         self._numbers: dict[Head, int] = {}
         self._before_value: dict[str, int] = {}  # `  name`: the head of a `  name: value`
 
-    def __missing__(self, text: str) -> Line:
-        before, _, value = text.partition(": ")
-        known = self._before_value.get(before)
-        if known is None or not _SIMPLE_WORD.fullmatch(value) or isinstance(meant := resolve(value), float):
-            line = self._parse(text)
-        else:
-            line = known, meant
+    def __missing__(self, text: str) -> int:
+        head, value = self.line(text)
         if len(text) <= LONGEST_LINE_KEPT:
-            self[text] = line
-        return line
+            self[text] = head
+            self.values_of[text] = value
+        return head
+
+    def line(self, text: str) -> Line:
+        """What a line says."""
+        before, _, value = text.partition(": ")
+        head = self._before_value.get(before)
+        if head is not None and _SIMPLE_WORD.fullmatch(value):
+            meant = resolve(value)
+            if not isinstance(meant, float):
+                return head, meant
+        return self._parse(text)
 
     def _parse(self, text: str) -> Line:
         found = _LINE.fullmatch(text)
@@ -176,6 +193,17 @@ class _Lines(dict[str, Line]):
             self._numbers[head] = len(self.heads)
             self.heads.append(head)
         return self._numbers[head]
+
+
+class _Values(dict[str, object]):
+    """Values of lines; a line that was not kept is parsed again when it is asked for."""
+
+    def __init__(self, parse: Callable[[str], Line]) -> None:
+        super().__init__()
+        self._parse = parse
+
+    def __missing__(self, text: str) -> object:
+        return self._parse(text)[1]
 
 
 def _quoted(text: str) -> object:

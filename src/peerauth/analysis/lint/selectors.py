@@ -15,8 +15,8 @@ from peerauth.analysis.lint.survey import Survey, listed, selector_place
 from peerauth.analysis.may_select import Possible
 from peerauth.model.diagnostic import Diagnostic, Evidence
 from peerauth.model.peerauth import PeerAuthentication
-from peerauth.model.schema.fields import shortened
 from peerauth.model.schema.names import is_label_key, is_label_value
+from peerauth.model.schema.report import shortened
 from peerauth.model.tables import Name, name_of
 from peerauth.policy.decision import Level
 

@@ -7,7 +7,7 @@ wrong type or value in that is a fault. Pure: no I/O, no clock.
 """
 
 from peerauth.model.schema.faults import ALL_FAULTS, Fault
-from peerauth.model.schema.kinds import DEFAULT_NAMESPACE, Checked, check, check_item
+from peerauth.model.schema.kinds import DEFAULT_NAMESPACE, Checked, check, check_item, outline_of
 from peerauth.model.schema.place import Embedded, FixedPlace, Path, Place, path_text
 
 __all__ = [
@@ -21,5 +21,6 @@ __all__ = [
     "Place",
     "check",
     "check_item",
+    "outline_of",
     "path_text",
 ]

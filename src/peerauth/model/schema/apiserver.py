@@ -7,71 +7,87 @@ MutatingWebhookConfiguration, APIService); Istio's charts (labels of the sidecar
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from peerauth.model.inventory import ApiServerTarget
 from peerauth.model.mesh import Injector
 from peerauth.model.meta import Meta, label_value
-from peerauth.model.schema.fields import Fields
-from peerauth.model.schema.metadata import metadata
-from peerauth.model.schema.place import Mapping, Path
-from peerauth.model.schema.watched import holds
+from peerauth.model.schema import fields
+from peerauth.model.schema.description import Document
+from peerauth.model.schema.metadata import ClusterResource, cluster_meta
+from peerauth.model.schema.report import Report
 
 HTTPS = 443
 MUTATING = "MutatingWebhookConfiguration"
 REVISION, TAG = "istio.io/rev", "istio.io/tag"
 
 
-def webhooks(
-    fields: Fields, resource: Mapping, path: Path, *, default_namespace: str, kind: str
-) -> tuple[ApiServerTarget | Injector, ...]:
-    """One target for each webhook that is a Service, and an Injector if they inject sidecars.
+class ServiceReference(Document):
+    """A Service by its name."""
 
-    Those given by URL are outside the cluster.
-    """
-    meta = metadata(fields, resource, path, default_namespace=default_namespace, namespaced=False)
+    namespace: str | None = None
+    name: str | None = None
+    port: fields.Port | None = None
+
+
+_NO_SERVICE = ServiceReference()
+
+
+class ClientConfig(Document):
+    """Where a webhook is: those given by URL are outside the cluster."""
+
+    service: ServiceReference | None = None
+
+
+class Webhook(Document):
+    """One webhook."""
+
+    client_config: ClientConfig | None = None
+    name: str | None = None
+
+
+class Webhooks(ClusterResource):
+    """A configuration of admission webhooks."""
+
+    webhooks: list[Webhook] | None = None
+
+
+class ApiService(ClusterResource):
+    """An aggregated API; the API server's own have no Service."""
+
+    spec: ClientConfig | None = None
+
+
+def webhooks(document: Webhooks, report: Report, *, kind: str) -> tuple[ApiServerTarget | Injector, ...]:
+    """One target for each webhook that is a Service, and an Injector if they inject sidecars."""
+    meta = cluster_meta(document.metadata, report)
     found: list[ApiServerTarget | Injector] = [*_injector(meta)] if kind == MUTATING else []
-    for at, webhook in fields.mappings(resource, "webhooks", path):
-        client = fields.mapping(webhook, "clientConfig", at)
-        name = fields.text(webhook, "name", at)
-        found.extend(_target(fields, client, (*at, "clientConfig"), meta=meta, kind=kind, webhook=name))
+    for webhook in document.webhooks or ():
+        found.extend(_target(webhook.client_config, meta=meta, kind=kind, webhook=webhook.name or ""))
     return tuple(found)
 
 
-def _injector(meta: Meta) -> tuple[Injector, ...]:
+def _injector(meta: Meta) -> Iterator[Injector]:
     """Istio's injector of a revision or, under a tag, the name that leads to it."""
     revision, tag = label_value(meta.labels, REVISION), label_value(meta.labels, TAG)
-    app = label_value(meta.labels, "app")
-    if not revision or (not tag and (app is None or not holds(_injects, app))):
-        return ()
-    return (Injector(revision, tag or "", meta.origin),)
+    if revision and (tag or label_value(meta.labels, "app") == "sidecar-injector"):
+        yield Injector(revision, tag or "", meta.origin)
 
 
-def _injects(app: str) -> bool:
-    return app == "sidecar-injector"
-
-
-def api_service(
-    fields: Fields, resource: Mapping, path: Path, *, default_namespace: str
-) -> tuple[ApiServerTarget, ...]:
+def api_service(document: ApiService, report: Report) -> tuple[ApiServerTarget, ...]:
     """The Service behind an aggregated API; none for the API server's own."""
-    meta = metadata(fields, resource, path, default_namespace=default_namespace, namespaced=False)
-    spec = fields.mapping(resource, "spec", path)
-    return _target(fields, spec, (*path, "spec"), meta=meta, kind="APIService", webhook="")
+    meta = cluster_meta(document.metadata, report)
+    return tuple(_target(document.spec, meta=meta, kind="APIService", webhook=""))
 
 
-def _target(
-    fields: Fields, holder: Mapping, path: Path, *, meta: Meta, kind: str, webhook: str
-) -> tuple[ApiServerTarget, ...]:
-    service = fields.mapping(holder, "service", path)
-    if not service:
-        return ()
-    where: Path = (*path, "service")
-    return (
-        ApiServerTarget(
+def _target(holder: ClientConfig | None, *, meta: Meta, kind: str, webhook: str) -> Iterator[ApiServerTarget]:
+    service = holder.service if holder is not None else None
+    if service is not None and service != _NO_SERVICE:
+        yield ApiServerTarget(
             meta=meta,
             kind=kind,
-            service_namespace=fields.text(service, "namespace", where),
-            service_name=fields.text(service, "name", where),
-            service_port=fields.port(service, "port", where) or HTTPS,
+            service_namespace=service.namespace or "",
+            service_name=service.name or "",
+            service_port=service.port or HTTPS,
             webhook=webhook,
-        ),
-    )
+        )

@@ -6,96 +6,184 @@ Only what decides about connections is read; other fields are passed over. Sourc
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Annotated
 
-from peerauth.model.inventory import CaptureMode, DestinationRule, EgressListener, IngressListener, PortTls, Sidecar
-from peerauth.model.schema.fields import Fields
-from peerauth.model.schema.metadata import metadata
-from peerauth.model.schema.place import Mapping, Path
-from peerauth.model.schema.watched import label_set
+from msgspec import Meta
+
+from peerauth.model import inventory
+from peerauth.model.inventory import CaptureMode, EgressListener, IngressListener, PortTls
+from peerauth.model.schema import fields
+from peerauth.model.schema.description import Document, extra, one_of
+from peerauth.model.schema.faults import INVALID_VALUE
+from peerauth.model.schema.fields import Needed
+from peerauth.model.schema.metadata import AS_EMPTY, Resource, label_set, object_meta
+from peerauth.model.schema.place import Path, Place
+from peerauth.model.schema.report import Report
 
 _CAPTURE_MODES = {mode.value: mode for mode in CaptureMode}
 
 
-def sidecar(fields: Fields, resource: Mapping, path: Path, *, default_namespace: str) -> Sidecar:
+class WorkloadSelector(Document):
+    """The workloads that a Sidecar is for."""
+
+    labels: dict[str, str] | None = None
+
+
+class IngressPort(Document):
+    """The port of a listener for incoming connections."""
+
+    number: fields.Port
+    protocol: str | None = None
+    name: str | None = None
+
+
+class Ingress(Document):
+    """A listener for incoming connections."""
+
+    port: IngressPort
+    default_endpoint: str | None = None
+    bind: str | None = None
+
+
+class EgressPort(Document):
+    """The port of a listener for outgoing connections."""
+
+    number: fields.Port | None = None
+    protocol: str | None = None
+
+
+_NO_PORT = EgressPort()
+
+
+class Egress(Document):
+    """A listener for outgoing connections."""
+
+    port: EgressPort | None = None
+    capture_mode: Annotated[str, Meta(extra=extra(one_of(INVALID_VALUE, _CAPTURE_MODES)))] | None = None
+    hosts: list[str] | None = None
+    bind: str | None = None
+
+
+class SidecarSpec(Document):
+    """What a Sidecar says."""
+
+    workload_selector: WorkloadSelector | None = None
+    ingress: list[Ingress] | None = None
+    egress: list[Egress] | None = None
+
+
+class Sidecar(Resource):
+    """A Sidecar."""
+
+    spec: SidecarSpec | None = None
+
+
+def sidecar(document: Sidecar, report: Report) -> inventory.Sidecar:
     """A Sidecar with its listeners of both directions."""
-    meta = metadata(fields, resource, path, default_namespace=default_namespace)
-    spec = fields.mapping(resource, "spec", path)
-    where: Path = (*path, "spec")
-    selector = fields.mapping(spec, "workloadSelector", where)
-    return Sidecar(
-        meta=meta,
-        selector=label_set(fields.pairs(selector, "labels", (*where, "workloadSelector"))),
-        ingress=tuple(
-            found
-            for at, listener in fields.mappings(spec, "ingress", where)
-            if (found := _ingress(fields, listener, at)) is not None
-        ),
-        egress=tuple(_egress(fields, listener, at) for at, listener in fields.mappings(spec, "egress", where)),
+    spec = document.spec or SidecarSpec()
+    return inventory.Sidecar(
+        meta=object_meta(document.metadata, report),
+        selector=label_set(spec.workload_selector.labels if spec.workload_selector else None),
+        ingress=tuple(_ingress(one, index, report.place) for index, one in enumerate(spec.ingress or ())),
+        egress=tuple(_egress(one, index, report) for index, one in enumerate(spec.egress or ())),
     )
 
 
-def _ingress(fields: Fields, listener: Mapping, path: Path) -> IngressListener | None:
-    if listener.get("port") is None:
-        fields.missing("port", path)
-        return None
-    port = fields.mapping(listener, "port", path)
-    where: Path = (*path, "port")
-    number = fields.required_port(port, "number", where)
-    if number is None:
-        return None
+def _ingress(listener: Ingress, index: int, place: Place) -> IngressListener:
+    port = listener.port
     return IngressListener(
-        port=number,
-        default_endpoint=fields.text(listener, "defaultEndpoint", path),
-        bind=fields.text(listener, "bind", path),
-        protocol=fields.text(port, "protocol", where, default="TCP"),
-        name=fields.text(port, "name", where),
-        origin=fields.origin((*where, "number")),
+        port=port.number,
+        default_endpoint=listener.default_endpoint or "",
+        bind=listener.bind or "",
+        protocol="TCP" if port.protocol is None else port.protocol,
+        name=port.name or "",
+        origin=place.value(("spec", "ingress", index, "port", "number")),
     )
 
 
-def _egress(fields: Fields, listener: Mapping, path: Path) -> EgressListener:
-    port = fields.mapping(listener, "port", path)
-    where: Path = (*path, "port")
-    mode = fields.text(listener, "captureMode", path)
-    if mode:
-        fields.one_of(mode, _CAPTURE_MODES, (*path, "captureMode"))
+def _egress(listener: Egress, index: int, report: Report) -> EgressListener:
+    port = listener.port or _NO_PORT
+    path: Path = ("spec", "egress", index)
     return EgressListener(
-        hosts=fields.texts(listener, "hosts", path),
-        port=fields.port(port, "number", where),
-        bind=fields.text(listener, "bind", path),
-        protocol=fields.text(port, "protocol", where, default="TCP"),
-        capture_mode=_CAPTURE_MODES.get(mode, CaptureMode.DEFAULT),
-        origin=fields.origin((*where, "number") if port else path),
+        hosts=tuple(listener.hosts or ()),
+        port=port.number,
+        bind=listener.bind or "",
+        protocol="TCP" if port.protocol is None else port.protocol,
+        capture_mode=_CAPTURE_MODES.get(listener.capture_mode or "", CaptureMode.DEFAULT),
+        origin=report.place.value((*path, "port", "number") if port != _NO_PORT else path),
     )
 
 
-def destination_rule(fields: Fields, resource: Mapping, path: Path, *, default_namespace: str) -> DestinationRule:
+class ClientTls(Document):
+    """TLS settings of clients."""
+
+    mode: str | None = None
+
+
+class PortNumber(Document):
+    """A port by its number."""
+
+    number: fields.Port | None = None
+
+
+class PortSettings(Document):
+    """Settings of one port."""
+
+    port: PortNumber | None = None
+    tls: ClientTls | None = None
+
+
+class TrafficPolicy(Document):
+    """Settings for a host or a subset of it."""
+
+    tls: ClientTls | None = None
+    port_level_settings: list[PortSettings] | None = None
+
+
+class Subset(Document):
+    """A subset of a host's endpoints."""
+
+    traffic_policy: TrafficPolicy | None = None
+    name: str | None = None
+
+
+class RuleSpec(Document):
+    """What a DestinationRule says."""
+
+    host: Needed
+    traffic_policy: TrafficPolicy | None = None
+    subsets: list[Subset] | None = None
+
+
+class DestinationRule(Resource):
+    """A DestinationRule."""
+
+    spec: Annotated[RuleSpec, AS_EMPTY]
+
+
+def destination_rule(document: DestinationRule, report: Report) -> inventory.DestinationRule:
     """The TLS settings of a DestinationRule: for the host, for ports of it, and for subsets."""
-    meta = metadata(fields, resource, path, default_namespace=default_namespace)
-    spec = fields.mapping(resource, "spec", path)
-    where: Path = (*path, "spec")
-    host = fields.text(spec, "host", where)
-    if not host:
-        fields.missing("host", where)
-    tls = list(_policy_tls(fields, spec, where, subset=""))
-    for at, subset in fields.mappings(spec, "subsets", where):
-        tls.extend(_policy_tls(fields, subset, at, subset=fields.text(subset, "name", at)))
-    return DestinationRule(meta=meta, host=host, tls=tuple(tls))
+    spec = document.spec
+    tls = list(_policy_tls(spec.traffic_policy, ("spec",), report.place, subset=""))
+    for index, subset in enumerate(spec.subsets or ()):
+        path: Path = ("spec", "subsets", index)
+        tls.extend(_policy_tls(subset.traffic_policy, path, report.place, subset=subset.name or ""))
+    return inventory.DestinationRule(meta=object_meta(document.metadata, report), host=spec.host, tls=tuple(tls))
 
 
-def _policy_tls(fields: Fields, holder: Mapping, path: Path, *, subset: str) -> Iterator[PortTls]:
-    policy = fields.mapping(holder, "trafficPolicy", path)
-    where: Path = (*path, "trafficPolicy")
-    yield from _tls(fields, policy, where, port=None, subset=subset)
-    for at, setting in fields.mappings(policy, "portLevelSettings", where):
-        number = fields.port(fields.mapping(setting, "port", at), "number", (*at, "port"))
-        if number is not None:
-            yield from _tls(fields, setting, at, port=number, subset=subset)
-
-
-def _tls(fields: Fields, holder: Mapping, path: Path, *, port: int | None, subset: str) -> Iterator[PortTls]:
-    if holder.get("tls") is None:
+def _policy_tls(policy: TrafficPolicy | None, path: Path, place: Place, *, subset: str) -> Iterator[PortTls]:
+    if policy is None:
         return
-    where: Path = (*path, "tls")
-    mode = fields.text(fields.mapping(holder, "tls", path), "mode", where, default="DISABLE")
-    yield PortTls(mode, port, subset, fields.origin((*where, "mode")))
+    where: Path = (*path, "trafficPolicy")
+    yield from _tls(policy.tls, where, place, port=None, subset=subset)
+    for index, settings in enumerate(policy.port_level_settings or ()):
+        number = settings.port.number if settings.port is not None else None
+        if number is not None:
+            at = (*where, "portLevelSettings", index)
+            yield from _tls(settings.tls, at, place, port=number, subset=subset)
+
+
+def _tls(tls: ClientTls | None, path: Path, place: Place, *, port: int | None, subset: str) -> Iterator[PortTls]:
+    if tls is not None:
+        mode = "DISABLE" if tls.mode is None else tls.mode
+        yield PortTls(mode, port, subset, place.value((*path, "tls", "mode")))

@@ -9,6 +9,8 @@ ignored.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache, lru_cache, partial
+from typing import TypeVar
 
 import msgspec
 
@@ -16,11 +18,13 @@ from peerauth.model.changes import MeshObject
 from peerauth.model.diagnostic import Diagnostic
 from peerauth.model.inventory import PassedOverBecause
 from peerauth.model.schema import apiserver, istio, machines, meshconfig, passed_over, services, workloads
+from peerauth.model.schema import peerauthentication as policies
+from peerauth.model.schema.description import Document, Outline, described, outline
 from peerauth.model.schema.faults import INVALID_VALUE, MISSING_FIELD, NOT_A_RESOURCE, UNKNOWN_VERSION
-from peerauth.model.schema.fields import Fields, kind_of, nearest_hint, shortened
-from peerauth.model.schema.peerauthentication import peer_authentication
-from peerauth.model.schema.place import ItemPlace, Mapping, Path, Place
-from peerauth.model.schema.watched import copied, holds
+from peerauth.model.schema.metadata import Resource
+from peerauth.model.schema.place import Below, Mapping, Path, Place
+from peerauth.model.schema.report import Report, kind_of, nearest_hint, shortened
+from peerauth.model.schema.typed import typed
 
 DEFAULT_NAMESPACE = "default"
 POLICY_KIND = "PeerAuthentication"
@@ -43,70 +47,103 @@ class Checked(msgspec.Struct, frozen=True):
     documents: int = 1
 
 
-Reader = Callable[[Fields, Mapping, Path, str], tuple[MeshObject, ...]]
+_NOTHING = Checked()
+D = TypeVar("D", bound=Document)
+Objects = tuple[MeshObject, ...]
 
 
-def _controller(kind: str) -> Reader:
-    return lambda f, r, p, ns: (workloads.controller(f, r, p, default_namespace=ns, kind=kind),)
+class Kind(msgspec.Struct, frozen=True):
+    """How a kind is read. `document` is all that is read of it, None if that is not said in one."""
+
+    read: Callable[[Report], Objects]
+    document: type[Document] | None = None
 
 
-def _webhooks(kind: str) -> Reader:
-    return lambda f, r, p, ns: apiserver.webhooks(f, r, p, default_namespace=ns, kind=kind)
+def _each(document: type[D], make: Callable[[D, Report], Objects]) -> Kind:
+    """A kind that is a typed document, of which objects are made."""
+
+    def read(report: Report) -> Objects:
+        found = typed(report, report.mapping, document)
+        return () if found is None else make(found, report)
+
+    return Kind(read, document)
 
 
-def _config_map(fields: Fields, resource: Mapping, path: Path, _: str) -> tuple[MeshObject, ...]:
-    mesh = meshconfig.config_map(fields, resource, path)
-    return () if mesh is None else (mesh,)
+def _one(document: type[D], make: Callable[[D, Report], MeshObject]) -> Kind:
+    """A kind that is a typed document, of which one object is made."""
+
+    def read(report: Report) -> Objects:
+        found = typed(report, report.mapping, document)
+        return () if found is None else (make(found, report),)
+
+    return Kind(read, document)
 
 
-def _istio_operator(fields: Fields, resource: Mapping, path: Path, _: str) -> tuple[MeshObject, ...]:
-    mesh = meshconfig.istio_operator(fields, resource, path)
-    return () if mesh is None else (mesh,)
+def _controller(kind: str) -> Kind:
+    return _one(workloads.Controller, partial(workloads.controller, kind=kind))
 
 
-_READERS: dict[tuple[str, str], Reader] = {
-    (POLICY_GROUP, POLICY_KIND): lambda f, r, p, ns: (peer_authentication(f, r, p, default_namespace=ns),),
-    ("", "Namespace"): lambda f, r, p, ns: (services.namespace(f, r, p, default_namespace=ns),),
-    ("", "ServiceAccount"): lambda f, r, p, ns: (services.service_account(f, r, p, default_namespace=ns),),
-    ("", "Service"): lambda f, r, p, ns: (services.service(f, r, p, default_namespace=ns),),
-    ("discovery.k8s.io", "EndpointSlice"): lambda f, r, p, ns: (
-        services.endpoint_slice(f, r, p, default_namespace=ns),
-    ),
-    ("", "Node"): lambda f, r, p, ns: (services.node(f, r, p, default_namespace=ns),),
-    ("networking.k8s.io", "ServiceCIDR"): lambda f, r, p, ns: (services.service_cidr(f, r, p, default_namespace=ns),),
-    ("", "Pod"): lambda f, r, p, ns: (workloads.pod(f, r, p, default_namespace=ns),),
+def _webhooks(kind: str) -> Kind:
+    return _each(apiserver.Webhooks, partial(apiserver.webhooks, kind=kind))
+
+
+_KINDS: dict[tuple[str, str], Kind] = {
+    (POLICY_GROUP, POLICY_KIND): _one(policies.PeerAuthentication, policies.peer_authentication),
+    ("", "Namespace"): _one(services.Namespace, services.namespace),
+    ("", "ServiceAccount"): _one(Resource, services.service_account),
+    ("", "Service"): _one(services.Service, services.service),
+    ("discovery.k8s.io", "EndpointSlice"): _one(services.EndpointSlice, services.endpoint_slice),
+    ("", "Node"): _one(services.Node, services.node),
+    ("networking.k8s.io", "ServiceCIDR"): _one(services.ServiceCIDR, services.service_cidr),
+    ("", "Pod"): _one(workloads.Pod, workloads.pod),
     **{("apps", kind): _controller(kind) for kind in ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet")},
-    **{("batch", kind): _controller(kind) for kind in ("Job", "CronJob")},
-    ("networking.istio.io", "WorkloadEntry"): lambda f, r, p, ns: (
-        machines.workload_entry(f, r, p, default_namespace=ns),
-    ),
-    ("networking.istio.io", "WorkloadGroup"): lambda f, r, p, ns: (
-        machines.workload_group(f, r, p, default_namespace=ns),
-    ),
-    ("networking.istio.io", "ServiceEntry"): lambda f, r, p, ns: machines.service_entry(f, r, p, default_namespace=ns),
-    ("networking.istio.io", "Sidecar"): lambda f, r, p, ns: (istio.sidecar(f, r, p, default_namespace=ns),),
-    ("networking.istio.io", "DestinationRule"): lambda f, r, p, ns: (
-        istio.destination_rule(f, r, p, default_namespace=ns),
-    ),
+    ("batch", "Job"): _controller("Job"),
+    ("batch", "CronJob"): _one(workloads.CronJob, workloads.cron_job),
+    ("networking.istio.io", "WorkloadEntry"): _one(machines.WorkloadEntry, machines.workload_entry),
+    ("networking.istio.io", "WorkloadGroup"): _one(machines.WorkloadGroup, machines.workload_group),
+    ("networking.istio.io", "ServiceEntry"): _each(machines.ServiceEntry, machines.service_entry),
+    ("networking.istio.io", "Sidecar"): _one(istio.Sidecar, istio.sidecar),
+    ("networking.istio.io", "DestinationRule"): _one(istio.DestinationRule, istio.destination_rule),
     **{
         ("admissionregistration.k8s.io", kind): _webhooks(kind)
         for kind in ("ValidatingWebhookConfiguration", "MutatingWebhookConfiguration")
     },
-    ("apiregistration.k8s.io", "APIService"): lambda f, r, p, ns: apiserver.api_service(f, r, p, default_namespace=ns),
-    ("", "ConfigMap"): _config_map,
-    ("install.istio.io", "IstioOperator"): _istio_operator,
+    ("apiregistration.k8s.io", "APIService"): _each(apiserver.ApiService, apiserver.api_service),
+    ("", "ConfigMap"): Kind(meshconfig.config_map, meshconfig.ConfigMap),
+    ("install.istio.io", "IstioOperator"): Kind(meshconfig.istio_operator),
 }
 
-_KNOWN_KINDS = frozenset(kind for _, kind in _READERS)
+DOCUMENTS: tuple[type[Document], ...] = (
+    *dict.fromkeys(kind.document for kind in _KINDS.values() if kind.document is not None),
+    meshconfig.MeshConfig,
+    meshconfig.Installed,
+    meshconfig.IstioOperator,
+)
+"""Every description by which documents are read."""
+
+_KNOWN_KINDS = frozenset(kind for _, kind in _KINDS)
+
+
+@lru_cache(maxsize=1024)
+def _kind(api_version: str, kind: str) -> Kind | None:
+    return _KINDS.get((api_version.rpartition("/")[0], kind))
+
+
+@lru_cache(maxsize=1024)
+def outline_of(api_version: str, kind: str) -> Outline | None:
+    """What is read of a document that says its version and kind; None if it may be anything."""
+    found = _kind(api_version, kind)
+    return _outline(found.document) if found is not None and found.document is not None else None
+
+
+@cache
+def _outline(document: type[Document]) -> Outline | None:
+    return outline(described(document), besides=("apiVersion", "kind"))
 
 
 def check(value: object, *, place: Place, default_namespace: str = DEFAULT_NAMESPACE) -> Checked:
     """Validates one document of plain JSON values and converts it. An empty document says nothing, without a fault."""
-    if value is None:
-        return Checked()
-    examination = _Examination(place, default_namespace)
-    examination.resource(value, (), kind="", api_version="")
-    return examination.result
+    return _NOTHING if value is None else _resource(value, place, default_namespace)
 
 
 def check_item(
@@ -119,117 +156,100 @@ def check_item(
     default_namespace: str = DEFAULT_NAMESPACE,
 ) -> Checked:
     """The same for an item of a list, read as a document of its own; `kind` and `api_version` are the list's."""
-    examination = _Examination(ItemPlace(place), default_namespace)
-    examination.item(value, ("items", index), kind=kind, api_version=api_version)
-    return examination.result
+    return _item(value, place, default_namespace, ("items", index), kind=kind, api_version=api_version)
 
 
-class _Examination:
-    """One document: it is one resource, or a list of them."""
-
-    def __init__(self, place: Place, default_namespace: str) -> None:
-        self.place = place
-        self.default_namespace = default_namespace
-        self.objects: list[MeshObject] = []
-        self.diagnostics: list[Diagnostic] = []
-        self.passed_over: list[str] = []
-        self.documents = 0
-
-    @property
-    def result(self) -> Checked:
-        """What was found."""
-        found = tuple(self.objects), tuple(self.diagnostics), tuple(self.passed_over)
-        return Checked(*found, max(self.documents, 1))
-
-    def resource(self, value: object, path: Path, *, kind: str, api_version: str) -> None:
-        """Takes one resource in. `kind` and `api_version` are those that the items of a typed list leave out."""
-        fields = Fields(self.place)
-        if not isinstance(value, dict):
-            message = f"a document must be a mapping, and this is {kind_of(value)}"
-            fields.fault(NOT_A_RESOURCE, message, path, hint=_KUBECTL)
-            self.diagnostics.extend(fields.faults)
-            return
-        kind = fields.text(value, "kind", path) or kind
-        api_version = fields.text(value, "apiVersion", path) or api_version
-        if not kind and not fields.faults:
-            self._without_kind(fields, value, path)
-        elif kind.endswith("List") and "items" in value and isinstance(value["items"], list | None):
-            self._list(value, path, kind=kind, api_version=api_version)
-        elif kind:
-            self._known(fields, value, path, kind=kind, api_version=api_version)
-        self.diagnostics.extend(fields.faults)
-
-    def _known(self, fields: Fields, value: Mapping, path: Path, *, kind: str, api_version: str) -> None:
-        fields.name_subject = lambda: _subject(kind, value, self.default_namespace)
-        if kind in _KNOWN_KINDS and not api_version:
-            fields.fault(MISSING_FIELD, "`apiVersion` is missing", path)
-            return
-        group = api_version.rpartition("/")[0]
-        reader = _READERS.get((group, kind))
-        if kind == POLICY_KIND and api_version not in POLICY_VERSIONS:
-            message = f"`{shortened(api_version)}` has no {kind} that is known here"
-            fields.fault(UNKNOWN_VERSION, message, (*path, "apiVersion"), hint=f"use {' or '.join(POLICY_VERSIONS)}")
-        elif reader is None:
-            self._other(fields, value, path, kind=kind, group=group)
-        elif kind == "ConfigMap" and not _holds_mesh_config(value):
-            self.passed_over.append(kind)
-        elif kind == "Pod" and _has_ended(value):
-            self.passed_over.append("Pod (ended)")
-        else:
-            self._read(reader, fields, value, path)
-
-    def _read(self, reader: Reader, fields: Fields, value: Mapping, path: Path) -> None:
-        found = reader(fields, value, path, self.default_namespace)
-        if not fields.faults:
-            self.objects.extend(found)
-
-    def _other(self, fields: Fields, value: Mapping, path: Path, *, kind: str, group: str) -> None:
-        """A resource of a kind that has no reader of its own."""
-        known = passed_over.ISTIO_KINDS.get(group)
-        if known is not None and kind not in known:
-            message = f"`{shortened(group)}` has no kind {shortened(kind)}"
-            fields.fault(INVALID_VALUE, message, (*path, "kind"), hint=nearest_hint(kind, known))
-            return
-        if passed_over.has_pod_template(value) and not passed_over.is_about_others(group):
-            # Two groups may have a kind of one name: Knative's Service is named apart from Kubernetes'.
-            self._read(_controller(f"{kind}.{group}" if kind in _KNOWN_KINDS else kind), fields, value, path)
-            return
-        noted = passed_over.noteworthy(
-            value, fields.origin(path), group=group, kind=shortened(kind), default_namespace=self.default_namespace
-        )
-        if noted is not None:
-            self.objects.append(noted)
-        if noted is None or noted.because is not PassedOverBecause.NOT_UNDERSTOOD:
-            self.passed_over.append(shortened(kind))
-
-    def _list(self, value: Mapping, path: Path, *, kind: str, api_version: str) -> None:
-        items = value["items"]
-        for index, item in enumerate(items if isinstance(items, list) else ()):
-            self.item(item, (*path, "items", index), kind=kind, api_version=api_version)
-
-    def item(self, value: object, path: Path, *, kind: str, api_version: str) -> None:
-        """Takes one item of a list in, whose `kind` and `api_version` are given."""
-        self.documents += 1
-        own = kind.removesuffix("List")
-        self.resource(value, path, kind=own, api_version=api_version if own else "")
-
-    def _without_kind(self, fields: Fields, value: Mapping, path: Path) -> None:
-        if not path and meshconfig.is_mesh_config(value):
-            fields.name_subject = lambda: "MeshConfig"
-            mesh = meshconfig.mesh_config(fields, value, path)
-            if not fields.faults:
-                self.objects.append(mesh)
-            return
-        fields.fault(NOT_A_RESOURCE, "the document has no `kind`", path, hint=_KUBECTL)
+def _item(value: object, place: Place, default_namespace: str, prefix: Path, *, kind: str, api_version: str) -> Checked:
+    own = kind.removesuffix("List")
+    return _resource(value, place, default_namespace, prefix, kind=own, api_version=api_version if own else "")
 
 
-def _subject(kind: str, value: Mapping, default_namespace: str) -> str:
-    meta = value.get("metadata")
-    name = meta.get("name") if isinstance(meta, dict) else None
-    if not isinstance(name, str) or not isinstance(meta, dict):
-        return kind
-    namespace = meta.get("namespace")
-    return f"{kind} {namespace if isinstance(namespace, str) else default_namespace}/{shortened(name)}"
+def _resource(
+    value: object, place: Place, default_namespace: str, prefix: Path = (), *, kind: str = "", api_version: str = ""
+) -> Checked:
+    """What a resource says. `kind` and `api_version` are those that the items of a typed list leave out."""
+    if not isinstance(value, dict):
+        report = Report({}, place, default_namespace, prefix)
+        message = f"a document must be a mapping, and this is {kind_of(value)}"
+        report.fault(NOT_A_RESOURCE, message, (), hint=_KUBECTL)
+        return Checked(diagnostics=tuple(report.faults))
+    report = Report(value, place, default_namespace, prefix)
+    kind = report.text("kind") or kind
+    api_version = report.text("apiVersion") or api_version
+    found = _NOTHING
+    if not kind and not report.faults:
+        found = _without_kind(report)
+    elif kind.endswith("List") and "items" in value and isinstance(value["items"], list | None):
+        found = _list(report, value["items"] or [], kind=kind, api_version=api_version)
+    elif kind:
+        report.kind = kind
+        found = _known(report, kind, api_version)
+    if not report.faults:
+        return found
+    return Checked(found.objects, (*found.diagnostics, *report.faults), found.passed_over, found.documents)
+
+
+def _known(report: Report, kind: str, api_version: str) -> Checked:
+    if kind in _KNOWN_KINDS and not api_version:
+        report.fault(MISSING_FIELD, "`apiVersion` is missing", ())
+        return _NOTHING
+    if kind == POLICY_KIND and api_version not in POLICY_VERSIONS:
+        message = f"`{shortened(api_version)}` has no {kind} that is known here"
+        report.fault(UNKNOWN_VERSION, message, ("apiVersion",), hint=f"use {' or '.join(POLICY_VERSIONS)}")
+        return _NOTHING
+    known = _kind(api_version, kind)
+    if known is None:
+        return _other(report, kind, api_version.rpartition("/")[0])
+    if kind == "ConfigMap" and not meshconfig.holds_mesh_config(report.mapping):
+        return Checked(passed_over=(kind,))
+    if kind == "Pod" and _has_ended(report.mapping):
+        return Checked(passed_over=("Pod (ended)",))
+    return _read(known, report)
+
+
+def _read(kind: Kind, report: Report) -> Checked:
+    objects = kind.read(report)
+    return _NOTHING if report.faults else Checked(objects)
+
+
+def _other(report: Report, kind: str, group: str) -> Checked:
+    """A resource of a kind that is not read as itself."""
+    known = passed_over.ISTIO_KINDS.get(group)
+    if known is not None and kind not in known:
+        message = f"`{shortened(group)}` has no kind {shortened(kind)}"
+        report.fault(INVALID_VALUE, message, ("kind",), hint=nearest_hint(kind, known))
+        return _NOTHING
+    if passed_over.has_pod_template(report.mapping) and not passed_over.is_about_others(group):
+        # Two groups may have a kind of one name: Knative's Service is named apart from Kubernetes'.
+        return _read(_controller(f"{kind}.{group}" if kind in _KNOWN_KINDS else kind), report)
+    noted = passed_over.noteworthy(report, group=group, kind=shortened(kind))
+    if noted is None:
+        return Checked(passed_over=(shortened(kind),))
+    is_counted = noted.because is not PassedOverBecause.NOT_UNDERSTOOD
+    return Checked((noted,), passed_over=(noted.kind,) if is_counted else ())
+
+
+def _list(report: Report, items: list[object], *, kind: str, api_version: str) -> Checked:
+    found: list[Checked] = []
+    for index, item in enumerate(items):
+        step, namespace = ("items", index), report.default_namespace
+        place = Below(report.place, step)
+        found.append(_item(item, place, namespace, (*report.prefix, *step), kind=kind, api_version=api_version))
+    return Checked(
+        tuple(made for one in found for made in one.objects),
+        tuple(said for one in found for said in one.diagnostics),
+        tuple(name for one in found for name in one.passed_over),
+        max(sum(one.documents for one in found), 1),
+    )
+
+
+def _without_kind(report: Report) -> Checked:
+    if report.prefix or not meshconfig.is_mesh_config(report.mapping):
+        report.fault(NOT_A_RESOURCE, "the document has no `kind`", (), hint=_KUBECTL)
+        return _NOTHING
+    report.kind = "MeshConfig"
+    found = typed(report, report.mapping, meshconfig.MeshConfig)
+    return _NOTHING if found is None else Checked((meshconfig.mesh_config(found, report.place),))
 
 
 _ENDED = ("Succeeded", "Failed")
@@ -239,14 +259,3 @@ def _has_ended(pod: Mapping) -> bool:
     """Whether no container of a Pod will run again: it takes no connections."""
     status = pod.get("status")
     return isinstance(status, dict) and status.get("phase") in _ENDED
-
-
-def _holds_mesh_config(value: Mapping) -> bool:
-    meta, data = value.get("metadata"), value.get("data")
-    name = copied(meta, "name") if isinstance(meta, dict) else None
-    return (
-        isinstance(name, str)
-        and holds(meshconfig.holds_mesh_config, name)
-        and isinstance(data, dict)
-        and data.get(meshconfig.CONFIG_MAP_KEY) is not None
-    )

@@ -6,115 +6,161 @@ reference (WorkloadEntry, WorkloadGroup, ServiceEntry), and how istiod makes ent
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Annotated
+
+from msgspec import Meta as Constraint
+
+from peerauth.model import inventory
 from peerauth.model.addresses import is_address
-from peerauth.model.inventory import Port, Workload
+from peerauth.model.inventory import Workload
 from peerauth.model.meta import Labels, Meta
-from peerauth.model.schema.fields import Fields
-from peerauth.model.schema.metadata import metadata
-from peerauth.model.schema.place import Mapping, Path
-from peerauth.model.schema.watched import holds, label_set
-from peerauth.model.schema.workloads import service_account
+from peerauth.model.schema import fields
+from peerauth.model.schema.description import Document, extra, one_of
+from peerauth.model.schema.faults import INVALID_VALUE
+from peerauth.model.schema.fields import AccountOrEmpty
+from peerauth.model.schema.metadata import Resource, label_set, object_meta
+from peerauth.model.schema.place import Path, Place
+from peerauth.model.schema.report import Report
 
 MESH_INTERNAL = "MESH_INTERNAL"
 _LOCATIONS = ("MESH_EXTERNAL", MESH_INTERNAL)
 
 
-def workload_entry(fields: Fields, resource: Mapping, path: Path, *, default_namespace: str) -> Workload:
+class Machine(Document):
+    """What is said of a machine, wherever it is said."""
+
+    labels: dict[str, str] | None = None
+    address: str | None = None
+    service_account: AccountOrEmpty | None = None
+    ports: dict[str, fields.Port | None] | None = None
+
+
+class WorkloadEntry(Resource):
+    """One machine."""
+
+    spec: Machine | None = None
+
+
+class GroupMeta(Document):
+    """The metadata of the entries that a group makes."""
+
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+
+
+class GroupSpec(Document):
+    """What a group makes entries from."""
+
+    template: Machine | None = None
+    metadata: GroupMeta | None = None
+
+
+class WorkloadGroup(Resource):
+    """Machines that are alike."""
+
+    spec: GroupSpec | None = None
+
+
+class EntryPort(Document):
+    """A port of a ServiceEntry."""
+
+    number: fields.Port
+    target_port: fields.Port | None = None
+    name: str | None = None
+
+
+class EntrySpec(Document):
+    """What a ServiceEntry says of endpoints."""
+
+    location: Annotated[str, Constraint(extra=extra(one_of(INVALID_VALUE, _LOCATIONS)))] | None = None
+    ports: list[EntryPort] | None = None
+    endpoints: list[Machine] | None = None
+
+
+class ServiceEntry(Resource):
+    """A service that Kubernetes does not know."""
+
+    spec: EntrySpec | None = None
+
+
+_NO_MACHINE = Machine()
+
+
+def workload_entry(document: WorkloadEntry, report: Report) -> Workload:
     """A WorkloadEntry; where its own labels and those of its metadata differ, its metadata's stand, as in Istio."""
-    meta = metadata(fields, resource, path, default_namespace=default_namespace)
-    where: Path = (*path, "spec")
-    entry = fields.mapping(resource, "spec", path)
-    labels = label_set([*(dict(fields.pairs(entry, "labels", where)) | dict(meta.labels)).items()])
-    return _machine(fields, entry, where, meta=_with(meta, labels), kind="WorkloadEntry")
+    entry = document.spec or _NO_MACHINE
+    labels = label_set((entry.labels or {}) | (document.metadata.labels or {}))
+    meta = _with(object_meta(document.metadata, report), labels)
+    return _machine(entry, ("spec",), report, meta=meta, kind="WorkloadEntry")
 
 
-def workload_group(fields: Fields, resource: Mapping, path: Path, *, default_namespace: str) -> Workload:
+def workload_group(document: WorkloadGroup, report: Report) -> Workload:
     """The entries that a WorkloadGroup makes: its `template`, and over its labels those of its `metadata`."""
-    own = metadata(fields, resource, path, default_namespace=default_namespace)
-    where: Path = (*path, "spec")
-    spec = fields.mapping(resource, "spec", path)
-    template, said = fields.mapping(spec, "template", where), fields.mapping(spec, "metadata", where)
-    under = dict(fields.pairs(template, "labels", (*where, "template")))
-    labels = label_set([*(under | dict(fields.pairs(said, "labels", (*where, "metadata")))).items()])
-    meta = _with(own, labels, annotations=label_set(fields.pairs(said, "annotations", (*where, "metadata"))))
-    return _machine(fields, template, (*where, "template"), meta=meta, kind="WorkloadGroup")
+    spec = document.spec or GroupSpec()
+    template, said = spec.template or _NO_MACHINE, spec.metadata or GroupMeta()
+    labels = label_set((template.labels or {}) | (said.labels or {}))
+    meta = _with(object_meta(document.metadata, report), labels, annotations=label_set(said.annotations))
+    return _machine(template, ("spec", "template"), report, meta=meta, kind="WorkloadGroup")
 
 
-def service_entry(fields: Fields, resource: Mapping, path: Path, *, default_namespace: str) -> tuple[Workload, ...]:
+def service_entry(document: ServiceEntry, report: Report) -> tuple[Workload, ...]:
     """The endpoints that a ServiceEntry lists, named `NAME-INDEX`. Without a `location` they are outside the mesh."""
-    meta = metadata(fields, resource, path, default_namespace=default_namespace)
-    where: Path = (*path, "spec")
-    spec = fields.mapping(resource, "spec", path)
-    location = fields.text(spec, "location", where)
-    if location:
-        fields.one_of(location, _LOCATIONS, (*where, "location"))
-    served = _served(fields, spec, where)
-    return tuple(
-        _machine(
-            fields,
-            endpoint,
-            at,
-            meta=Meta(
-                name=f"{meta.name}-{index}",
-                namespace=meta.namespace,
-                labels=label_set(fields.pairs(endpoint, "labels", at)),
-                created=meta.created,
-                origin=fields.origin(at),
-            ),
-            kind="ServiceEntry",
-            served=served,
-            external=location != MESH_INTERNAL,
+    spec = document.spec or EntrySpec()
+    meta = object_meta(document.metadata, report)
+    served = tuple(_served(spec, report.place))
+    found: list[Workload] = []
+    for index, endpoint in enumerate(spec.endpoints or ()):
+        path: Path = ("spec", "endpoints", index)
+        own = Meta(
+            name=f"{meta.name}-{index}",
+            namespace=meta.namespace,
+            labels=label_set(endpoint.labels),
+            created=meta.created,
+            origin=report.place.value(path),
         )
-        for index, (at, endpoint) in enumerate(fields.mappings(spec, "endpoints", where))
-    )
+        external = spec.location != MESH_INTERNAL
+        found.append(_machine(endpoint, path, report, meta=own, kind="ServiceEntry", served=served, external=external))
+    return tuple(found)
 
 
 def _machine(
-    fields: Fields,
-    entry: Mapping,
+    entry: Machine,
     path: Path,
+    report: Report,
     *,
     meta: Meta,
     kind: str,
-    served: tuple[Port, ...] = (),
+    served: tuple[inventory.Port, ...] = (),
     external: bool = False,
 ) -> Workload:
     """A machine by what its entry says; it listens on its own ports, and where it names none, on those `served`."""
-    own = _ports(fields, entry, path)
+    own = [
+        inventory.Port(number, name, report.place.value((*path, "ports", name)))
+        for name, number in (entry.ports or {}).items()
+        if number is not None
+    ]
     mapped = {port.name for port in own}
-    ports: dict[int, Port] = {}
+    ports: dict[int, inventory.Port] = {}
     for port in (*own, *(port for port in served if port.name not in mapped)):
         ports.setdefault(port.number, port)
-    address = fields.copied(entry, "address", path)
+    address = entry.address or ""
     return Workload(
         meta=meta,
         kind=kind,
-        service_account=service_account(fields, entry, "serviceAccount", path),
+        service_account=entry.service_account or "default",
         ports=tuple(ports.values()),
-        addresses=(address,) if holds(is_address, address) else (),
-        account_given=bool(fields.copied(entry, "serviceAccount", path)),
+        addresses=(address,) if is_address(address) else (),
+        account_given=bool(entry.service_account),
         external=external,
     )
 
 
-def _ports(fields: Fields, entry: Mapping, path: Path) -> tuple[Port, ...]:
-    ports = fields.mapping(entry, "ports", path)
-    return tuple(
-        Port(number, name, fields.origin((*path, "ports", name)))
-        for name in ports
-        if (number := fields.port(ports, name, (*path, "ports"))) is not None
-    )
-
-
-def _served(fields: Fields, spec: Mapping, path: Path) -> tuple[Port, ...]:
+def _served(spec: EntrySpec, place: Place) -> Iterator[inventory.Port]:
     """The ports of a ServiceEntry as an endpoint has them that does not map them to its own."""
-    found: list[Port] = []
-    for where, port in fields.mappings(spec, "ports", path):
-        number, target = fields.required_port(port, "number", where), fields.port(port, "targetPort", where)
-        if number is not None:
-            name = fields.text(port, "name", where)
-            found.append(Port(number if target is None else target, name, fields.origin((*where, "number"))))
-    return tuple(found)
+    for index, port in enumerate(spec.ports or ()):
+        number = port.number if port.target_port is None else port.target_port
+        yield inventory.Port(number, port.name or "", place.value(("spec", "ports", index, "number")))
 
 
 def _with(meta: Meta, labels: Labels, *, annotations: Labels | None = None) -> Meta:

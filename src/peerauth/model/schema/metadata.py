@@ -7,123 +7,24 @@ a slash would make another identity of it. Source: Kubernetes' API conventions, 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Annotated
 
-from peerauth.model.meta import Meta
-from peerauth.model.schema.faults import INVALID_NAME, INVALID_VALUE
-from peerauth.model.schema.fields import Fields, shortened
-from peerauth.model.schema.names import is_dns_label, is_subdomain
-from peerauth.model.schema.place import Mapping, Path
-from peerauth.model.schema.watched import holds, made_of
+import msgspec
 
-OBJECT_META_FIELDS = frozenset(
-    {
-        "annotations",
-        "creationTimestamp",
-        "deletionGracePeriodSeconds",
-        "deletionTimestamp",
-        "finalizers",
-        "generateName",
-        "generation",
-        "labels",
-        "managedFields",
-        "name",
-        "namespace",
-        "ownerReferences",
-        "resourceVersion",
-        "selfLink",
-        "uid",
-    }
-)
+from peerauth.model import meta
+from peerauth.model.meta import NO_LABELS, Meta
+from peerauth.model.schema.description import Document, extra, text_rule
+from peerauth.model.schema.faults import INVALID_VALUE
+from peerauth.model.schema.fields import Annotations, Labels, Name, NamespaceName, NamespaceOrEmpty, ServiceName
+from peerauth.model.schema.report import Report
 
 _RFC3339 = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(?:\.(\d+))?(?:[Zz]|[+-]\d{2}:\d{2})")
-_METADATA: Path = ("metadata",)
-
-NameCheck = Callable[[Fields, str, Path], None]
 
 
-def check_name(fields: Fields, name: str, path: Path) -> None:
-    """Notes a name that is not a DNS subdomain, as most names of objects are."""
-    if not holds(is_subdomain, name):
-        fields.fault(
-            INVALID_NAME,
-            f"{shortened(name)!r} is not a name: lower-case letters, digits, '-' and '.', at most 253",
-            path,
-        )
-
-
-def check_namespace(fields: Fields, name: str, path: Path) -> None:
-    """Notes a namespace that is not a DNS label."""
-    _check_dns_label(fields, name, path, what="a namespace")
-
-
-def check_service_name(fields: Fields, name: str, path: Path) -> None:
-    """Notes a name of a Service that is not a DNS label. Whether it may begin with a digit depends on the server."""
-    _check_dns_label(fields, name, path, what="the name of a Service")
-
-
-def _check_dns_label(fields: Fields, name: str, path: Path, *, what: str) -> None:
-    if not holds(is_dns_label, name):
-        fields.fault(
-            INVALID_NAME, f"{shortened(name)!r} is not {what}: lower-case letters, digits and '-', at most 63", path
-        )
-
-
-def metadata(
-    fields: Fields,
-    resource: Mapping,
-    path: Path,
-    *,
-    default_namespace: str,
-    namespaced: bool = True,
-    name_check: NameCheck = check_name,
-) -> Meta:
-    """The `metadata` of the resource at `path`. Objects of a namespaced kind that name none are in the default one.
-
-    `name_check` holds the name to the rules of its kind.
-    """
-    where: Path = (*path, "metadata") if path else _METADATA
-    meta = fields.mapping(resource, "metadata", path)
-    name = fields.copied(meta, "name", where)
-    if not name:
-        fields.missing("name", where if meta else path)
-    else:
-        name_check(fields, name, (*where, "name"))
-    return Meta(
-        name=name,
-        namespace=_namespace(fields, meta, where, default_namespace) if namespaced else "",
-        labels=fields.labels(meta, "labels", where),
-        annotations=fields.annotations(meta, "annotations", where),
-        created=_created(fields, meta, where),
-        origin=fields.origin(path),
-    )
-
-
-def _namespace(fields: Fields, meta: Mapping, path: Path, default: str) -> str:
-    name = fields.copied(meta, "namespace", path)
-    if not name:
-        return default
-    check_namespace(fields, name, (*path, "namespace"))
-    return name
-
-
-def _created(fields: Fields, meta: Mapping, path: Path) -> datetime | None:
-    text = fields.copied(meta, "creationTimestamp", path)
-    if not text:
-        return None
-    where: Path = (*path, "creationTimestamp")
-    moment = made_of(rfc3339, text)
-    if moment is None:
-        fields.fault(
-            INVALID_VALUE,
-            f"{shortened(text)!r} is not a time",
-            where,
-            hint="RFC 3339, such as 2024-05-01T12:00:00Z",
-        )
-    return moment
-
-
+@lru_cache(maxsize=4096)
 def rfc3339(text: str) -> datetime | None:
     """The moment in UTC, or None if the text is not one. Digits beyond microseconds are dropped."""
     found = _RFC3339.fullmatch(text)
@@ -136,3 +37,85 @@ def rfc3339(text: str) -> datetime | None:
         return datetime.fromisoformat(text.upper()).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
+
+
+def _is_time(text: str) -> bool:
+    return rfc3339(text) is not None
+
+
+_TIME = text_rule(
+    INVALID_VALUE, _is_time, "is not a time", hint="RFC 3339, such as 2024-05-01T12:00:00Z", or_empty=True
+)
+Time = Annotated[str, msgspec.Meta(extra=extra(_TIME))]
+
+
+class ClusterMeta(Document):
+    """What is read of the `metadata` of a kind without namespaces; one that is there all the same is no fault."""
+
+    lacks_above = True
+    name: Name
+    namespace: object = None
+    labels: Labels | None = None
+    annotations: Annotations | None = None
+    creation_timestamp: Time | None = None
+
+
+class ObjectMeta(ClusterMeta):
+    """The same of a namespaced kind; an empty namespace is none."""
+
+    namespace: NamespaceOrEmpty | None = None
+
+
+class NamespaceMeta(ClusterMeta):
+    """The same of a namespace."""
+
+    name: NamespaceName
+
+
+class ServiceMeta(ObjectMeta):
+    """The same of a Service."""
+
+    name: ServiceName
+
+
+AS_EMPTY = msgspec.Meta(extra=extra(as_empty=True))
+"""Of a structure that must be there for what must be in it."""
+
+
+class Resource(Document):
+    """What has `metadata` like most."""
+
+    metadata: Annotated[ObjectMeta, AS_EMPTY]
+
+
+class ClusterResource(Document):
+    """What has `metadata`, and no namespace."""
+
+    metadata: Annotated[ClusterMeta, AS_EMPTY]
+
+
+def cluster_meta(document: ClusterMeta, report: Report) -> Meta:
+    """The metadata of an object without a namespace."""
+    return _meta(document, "", report)
+
+
+def object_meta(document: ObjectMeta, report: Report) -> Meta:
+    """The metadata of an object; one that names no namespace is in the default one."""
+    return _meta(document, document.namespace or report.default_namespace, report)
+
+
+def _meta(document: ClusterMeta, namespace: str, report: Report) -> Meta:
+    created = document.creation_timestamp
+    return Meta(
+        document.name,
+        namespace,
+        label_set(document.labels),
+        label_set(document.annotations),
+        rfc3339(created) if created else None,
+        report.place.value(()),
+    )
+
+
+def label_set(pairs: Mapping[str, str] | None) -> meta.Labels:
+    """Labels or annotations as a set of pairs."""
+    return frozenset(pairs.items()) if pairs else NO_LABELS

@@ -47,11 +47,7 @@ def is_label_value(text: str) -> bool:
     return not text or (len(text) <= LONGEST_LABEL and _QUALIFIED.fullmatch(text) is not None)
 
 
-def are_label_values(*texts: str) -> bool:
-    """Whether labels can have all of them."""
-    return all(map(is_label_value, texts))
-
-
+@lru_cache(maxsize=4096)
 def is_annotation_key(text: str) -> bool:
     """Whether an annotation can have it as its key: a label's, in either case throughout."""
     return is_label_key(text.lower())

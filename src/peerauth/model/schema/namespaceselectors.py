@@ -6,35 +6,57 @@ any of them where one cannot be read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from peerauth.model.mesh import Operator, Requirement, Selector
+from peerauth.model.schema.description import Document, Rule, Trouble
 from peerauth.model.schema.faults import INVALID_VALUE
-from peerauth.model.schema.fields import Fields
-from peerauth.model.schema.place import Mapping, Path
+from peerauth.model.schema.fields import Labels, Needed
+from peerauth.model.schema.place import Mapping
+from peerauth.model.schema.report import not_among
 
 _OPERATORS = {operator.value: operator for operator in Operator}
 _TAKES_VALUES = frozenset({Operator.IN, Operator.NOT_IN})
 
 
-def namespace_selectors(fields: Fields, parent: Mapping, key: str, path: Path) -> tuple[Selector, ...]:
-    """The selectors of the list `parent[key]`, of which any may match."""
-    return tuple(tuple(_requirements(fields, selector, at)) for at, selector in fields.mappings(parent, key, path))
+def _expression_troubles(expression: Mapping) -> Iterator[Trouble]:
+    name = expression.get("operator") or ""
+    values = expression.get("values") or []
+    if not isinstance(name, str) or not isinstance(values, list):
+        return
+    operator = _OPERATORS.get(name)
+    if operator is None:
+        message, hint = not_among(name, tuple(_OPERATORS))
+        yield Trouble(INVALID_VALUE, message, ("operator",) if name else (), hint)
+    elif (operator in _TAKES_VALUES) != bool(values):
+        wanted = "needs values" if operator in _TAKES_VALUES else "takes no values"
+        yield Trouble(INVALID_VALUE, f"the operator {name} {wanted}", ("values",) if values else ())
 
 
-def _requirements(fields: Fields, selector: Mapping, path: Path) -> Iterator[Requirement]:
-    for label, value in sorted(fields.labels(selector, "matchLabels", path)):
+class Expression(Document):
+    """One of `matchExpressions`."""
+
+    rule = Rule(_expression_troubles)
+    key: Needed
+    operator: str | None = None
+    values: list[str] | None = None
+
+
+class LabelSelector(Document):
+    """A selector: everything in it must hold."""
+
+    match_labels: Labels | None = None
+    match_expressions: list[Expression] | None = None
+
+
+def namespace_selectors(selectors: Sequence[LabelSelector]) -> tuple[Selector, ...]:
+    """The selectors of a list, of which any may match."""
+    return tuple(tuple(_requirements(selector)) for selector in selectors)
+
+
+def _requirements(selector: LabelSelector) -> Iterator[Requirement]:
+    for label, value in sorted((selector.match_labels or {}).items()):
         yield Requirement(label, Operator.IN, (value,))
-    for at, expression in fields.mappings(selector, "matchExpressions", path):
-        name = fields.text(expression, "operator", at)
-        label = fields.text(expression, "key", at)
-        values = fields.texts(expression, "values", at)
-        if not label:
-            fields.missing("key", at)
-        if not fields.one_of(name, _OPERATORS, (*at, "operator") if name else at):
-            continue
-        operator = _OPERATORS[name]
-        if (operator in _TAKES_VALUES) != bool(values):
-            wanted = "needs values" if operator in _TAKES_VALUES else "takes no values"
-            fields.fault(INVALID_VALUE, f"the operator {name} {wanted}", (*at, "values") if values else at)
-        yield Requirement(label, operator, values)
+    for expression in selector.match_expressions or ():
+        operator = _OPERATORS[expression.operator or ""]
+        yield Requirement(expression.key, operator, tuple(expression.values or ()))

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from peerauth.model.inventory import PassedOver, PassedOverBecause
-from peerauth.model.meta import Meta, Origin
+from peerauth.model.meta import Meta
 from peerauth.model.schema import place
+from peerauth.model.schema.report import Report
 
 ISTIO_KINDS: Mapping[str, frozenset[str]] = {
     "security.istio.io": frozenset({"AuthorizationPolicy", "PeerAuthentication", "RequestAuthentication"}),
@@ -57,10 +58,9 @@ def has_pod_template(resource: place.Mapping) -> bool:
     return isinstance(holder, list)
 
 
-def noteworthy(
-    resource: place.Mapping, origin: Origin, *, group: str, kind: str, default_namespace: str
-) -> PassedOver | None:
+def noteworthy(report: Report, *, group: str, kind: str) -> PassedOver | None:
     """What to remember of a resource that is not read; None if it says nothing about connections."""
+    resource, origin = report.mapping, report.place.value(())
     if (group, kind) in _REMOVED:
         because = PassedOverBecause.REMOVED
     elif not (_is_known(group) or is_about_others(group)) and _runs_something(resource):
@@ -70,10 +70,11 @@ def noteworthy(
     meta = resource.get("metadata")
     meta = meta if isinstance(meta, dict) else {}
     name, namespace = meta.get("name"), meta.get("namespace")
+    default = "" if kind == "MeshPolicy" else report.default_namespace
     return PassedOver(
         Meta(
             name=name if isinstance(name, str) else str(origin),
-            namespace=namespace if isinstance(namespace, str) else "" if kind == "MeshPolicy" else default_namespace,
+            namespace=namespace if isinstance(namespace, str) else default,
             origin=origin,
         ),
         kind=kind,

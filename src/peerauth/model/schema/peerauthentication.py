@@ -8,9 +8,14 @@ its validation rules; Kubernetes' int() over a key is Go's, which takes a sign a
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from typing import Annotated, ClassVar
 
-from peerauth.model.meta import NO_LABELS, Labels, Origin
-from peerauth.model.peerauth import Mode, PeerAuthentication, PortMode
+from msgspec import Meta
+
+from peerauth.model import peerauth
+from peerauth.model.peerauth import Mode, PortMode
+from peerauth.model.schema.description import Document, Rule, Trouble, extra, rule_of_texts, text_rule
 from peerauth.model.schema.faults import (
     DUPLICATE_KEY,
     INVALID_NAME,
@@ -18,129 +23,61 @@ from peerauth.model.schema.faults import (
     INVALID_VALUE,
     PORTS_WITHOUT_SELECTOR,
 )
-from peerauth.model.schema.fields import HIGHEST_PORT, Fields, quoting_hint, shortened
-from peerauth.model.schema.metadata import OBJECT_META_FIELDS, metadata
+from peerauth.model.schema.fields import HIGHEST_PORT
+from peerauth.model.schema.metadata import AS_EMPTY, ObjectMeta, label_set, object_meta
 from peerauth.model.schema.place import Mapping, Path
-from peerauth.model.schema.watched import copied_items, holds, label_set
+from peerauth.model.schema.report import Report, shortened
 
 MOST_LABELS = 4096
 LONGEST_LABEL_VALUE = 63
 
-_RESOURCE_FIELDS = frozenset({"apiVersion", "kind", "metadata", "spec", "status"})
-_SPEC_FIELDS = frozenset({"selector", "mtls", "portLevelMtls"})
-_SELECTOR_FIELDS = frozenset({"matchLabels"})
-_MTLS_FIELDS = frozenset({"mode"})
-_SELECTOR_HINTS: Mapping = {"matchExpressions": "a PeerAuthentication selects by `matchLabels` only"}
-_MODES = {mode.value: mode for mode in Mode}
 _INTEGER = re.compile(r"[+-]?[0-9]+")
-
-
-def peer_authentication(fields: Fields, resource: Mapping, path: Path, *, default_namespace: str) -> PeerAuthentication:
-    """The policy; it means nothing when `fields` has noted a fault."""
-    fields.only(resource, _RESOURCE_FIELDS, path)
-    meta = metadata(fields, resource, path, default_namespace=default_namespace)
-    fields.only(fields.mapping(resource, "metadata", path), OBJECT_META_FIELDS, (*path, "metadata"))
-    spec_path: Path = (*path, "spec")
-    spec = fields.mapping(resource, "spec", path)
-    fields.only(spec, _SPEC_FIELDS, spec_path)
-    selector = _selector(fields, spec, spec_path)
-    mtls_path: Path = (*spec_path, "mtls")
-    mtls = fields.mapping(spec, "mtls", spec_path)
-    mode = _mode(fields, mtls, mtls_path)
-    return PeerAuthentication(
-        meta=meta,
-        selector=selector,
-        mode=mode,
-        mode_origin=_mode_origin(fields, mtls, mtls_path) if spec.get("mtls") is not None else meta.origin,
-        selector_origin=fields.place.key((*spec_path, "selector")) if selector else meta.origin,
-        ports=_ports(fields, spec, spec_path),
-    )
-
-
-def _mode_origin(fields: Fields, mtls: Mapping, path: Path) -> Origin:
-    return fields.place.value((*path, "mode")) if "mode" in mtls else fields.place.key(path)
-
-
-def _mode(fields: Fields, mtls: Mapping, path: Path) -> Mode:
-    fields.only(mtls, _MTLS_FIELDS, path)
-    value = mtls.get("mode")
-    if value is None:
-        return Mode.UNSET
-    if not isinstance(value, str):
-        fields.wrong_type(value, (*path, "mode"), f"one of {', '.join(_MODES)}")
-        return Mode.UNSET
-    fields.one_of(value, _MODES, (*path, "mode"))
-    return _MODES.get(value, Mode.UNSET)
-
-
-def _selector(fields: Fields, spec: Mapping, spec_path: Path) -> Labels:
-    path: Path = (*spec_path, "selector")
-    selector = fields.mapping(spec, "selector", spec_path)
-    fields.only(selector, _SELECTOR_FIELDS, path, hints=_SELECTOR_HINTS)
-    labels = fields.mapping(selector, "matchLabels", path)
-    if not labels:
-        return NO_LABELS
-    path = (*path, "matchLabels")
-    if len(labels) > MOST_LABELS:
-        fields.fault(INVALID_VALUE, f"{len(labels)} labels, and at most {MOST_LABELS} are allowed", path, at_key=True)
-    pairs = copied_items(labels)
-    for key, value in pairs:
-        _check_pair(fields, key, value, (*path, key))
-    return label_set([(key, value) for key, value in pairs if isinstance(value, str)])
-
-
-def _check_pair(fields: Fields, key: str, value: object, path: Path) -> None:
-    if not key:
-        fields.fault(INVALID_NAME, "the key of a label must not be empty", path, at_key=True)
-    if "*" in key:
-        fields.fault(INVALID_NAME, f"`*` is not allowed in the key {shortened(key)!r}", path, at_key=True, hint=_EXACT)
-    if not isinstance(value, str):
-        fields.wrong_type(value, path, "a string", hint=quoting_hint(value))
-        return
-    if holds(_is_label_value, value):
-        return
-    if "*" in value:
-        fields.fault(INVALID_NAME, f"`*` is not allowed in the value {shortened(value)!r}", path, hint=_EXACT)
-    if len(value) > LONGEST_LABEL_VALUE:
-        fields.fault(
-            INVALID_NAME, f"a label value has at most {LONGEST_LABEL_VALUE} characters, this one {len(value)}", path
-        )
-
-
-def _is_label_value(text: str) -> bool:
-    return "*" not in text and len(text) <= LONGEST_LABEL_VALUE
-
-
 _EXACT = "labels are compared as they stand: there are no wildcards"
 
 
-def _ports(fields: Fields, spec: Mapping, spec_path: Path) -> tuple[PortMode, ...]:
-    value = spec.get("portLevelMtls")
-    path: Path = (*spec_path, "portLevelMtls")
-    entries = fields.mapping(spec, "portLevelMtls", spec_path)
-    if not isinstance(value, dict):
-        return ()
+def port_of(key: str) -> int | None:
+    """The port that a key of `portLevelMtls` names; None if it names none."""
+    number = int(key) if len(key) <= 20 and key.isascii() and _INTEGER.fullmatch(key) else 0
+    return number if 0 < number <= HIGHEST_PORT else None
+
+
+def _key_troubles(key: str) -> Iterator[Trouble]:
+    if not key:
+        yield Trouble(INVALID_NAME, "the key of a label must not be empty")
+    if "*" in key:
+        yield Trouble(INVALID_NAME, f"`*` is not allowed in the key {shortened(key)!r}", hint=_EXACT)
+
+
+def _value_troubles(value: str) -> Iterator[Trouble]:
+    if "*" in value:
+        yield Trouble(INVALID_NAME, f"`*` is not allowed in the value {shortened(value)!r}", hint=_EXACT)
+    if len(value) > LONGEST_LABEL_VALUE:
+        said = f"a label value has at most {LONGEST_LABEL_VALUE} characters, this one {len(value)}"
+        yield Trouble(INVALID_NAME, said)
+
+
+def _ports_troubles(entries: Mapping) -> Iterator[Trouble]:
     if not entries:
-        fields.fault(
-            INVALID_VALUE, "`portLevelMtls` must not be empty", path, at_key=True, hint="remove it, or name a port"
-        )
-    if not _selects(spec):
-        fields.fault(
+        said = "`portLevelMtls` must not be empty"
+        yield Trouble(INVALID_VALUE, said, hint="remove it, or name a port", at_key=True)
+    found: set[int] = set()
+    for key in entries:
+        port = port_of(key)
+        if port in found:
+            yield Trouble(DUPLICATE_KEY, f"port {port} is named twice", (key,), at_key=True)
+        if port is not None:
+            found.add(port)
+
+
+def _spec_troubles(spec: Mapping) -> Iterator[Trouble]:
+    if isinstance(spec.get("portLevelMtls"), dict) and not _selects(spec):
+        yield Trouble(
             PORTS_WITHOUT_SELECTOR,
             "`portLevelMtls` needs a selector: ports are those of a workload",
-            path,
+            ("portLevelMtls",),
+            "add `selector.matchLabels` with the labels of the workloads meant",
             at_key=True,
-            hint="add `selector.matchLabels` with the labels of the workloads meant",
         )
-    found: dict[int, PortMode] = {}
-    for key, entry in entries.items():
-        mode = _port_entry(fields, key, entry, (*path, key))
-        if mode is None:
-            continue
-        if mode.port in found:
-            fields.fault(DUPLICATE_KEY, f"port {mode.port} is named twice", (*path, key), at_key=True)
-        found[mode.port] = mode
-    return tuple(found[port] for port in sorted(found))
 
 
 def _selects(spec: Mapping) -> bool:
@@ -150,17 +87,87 @@ def _selects(spec: Mapping) -> bool:
     return labels is not None and (not isinstance(labels, dict) or bool(labels))
 
 
-def _port_entry(fields: Fields, key: str, entry: object, path: Path) -> PortMode | None:
-    port = int(key) if len(key) <= 20 and key.isascii() and _INTEGER.fullmatch(key) else 0
-    if not 0 < port <= HIGHEST_PORT:
-        fields.fault(
-            INVALID_PORT, f"{shortened(key)!r} is not a port: 1 to {HIGHEST_PORT}", path, at_key=True, hint=_NUMBER
-        )
-    if not isinstance(entry, dict):
-        fields.wrong_type(entry, path, "a mapping with `mode`", hint="write `mode:` below the port")
-        return None
-    mode = _mode(fields, entry, path)
-    return PortMode(port, mode, _mode_origin(fields, entry, path))
+class PolicyMeta(ObjectMeta, forbid_unknown_fields=True):
+    """The metadata of a policy: what Kubernetes has there, and nothing else."""
+
+    deletion_grace_period_seconds: object = None
+    deletion_timestamp: object = None
+    finalizers: object = None
+    generate_name: object = None
+    generation: object = None
+    managed_fields: object = None
+    owner_references: object = None
+    resource_version: object = None
+    self_link: object = None
+    uid: object = None
 
 
-_NUMBER = "ports are the workload's own, by number"
+_KEY = Annotated[str, Meta(extra=extra(rule_of_texts(_key_troubles)))]
+_VALUE = Annotated[str, Meta(extra=extra(rule_of_texts(_value_troubles)))]
+
+
+class Selector(Document, forbid_unknown_fields=True):
+    """The workloads of which a policy speaks."""
+
+    hints: ClassVar[dict[str, str]] = {"matchExpressions": "a PeerAuthentication selects by `matchLabels` only"}
+    match_labels: Annotated[dict[_KEY, _VALUE], Meta(max_length=MOST_LABELS)] | None = None
+
+
+class MutualTls(Document, forbid_unknown_fields=True):
+    """A mode, if it says one."""
+
+    mode: Mode | None = None
+
+
+_PORT_RULE = text_rule(
+    INVALID_PORT,
+    lambda key: port_of(key) is not None,
+    f"is not a port: 1 to {HIGHEST_PORT}",
+    hint="ports are the workload's own, by number",
+)
+_PORT = Annotated[str, Meta(extra=extra(_PORT_RULE))]
+_OF_PORT = Annotated[MutualTls, Meta(extra=extra(wanted="a mapping with `mode`", hint="write `mode:` below the port"))]
+
+
+class PolicySpec(Document, forbid_unknown_fields=True):
+    """What a policy says."""
+
+    rule = Rule(_spec_troubles)
+    selector: Selector | None = None
+    mtls: MutualTls | None = None
+    port_level_mtls: Annotated[dict[_PORT, _OF_PORT], Meta(extra=extra(Rule(_ports_troubles)))] | None = None
+
+
+class PeerAuthentication(Document, forbid_unknown_fields=True):
+    """The rereport."""
+
+    metadata: Annotated[PolicyMeta, AS_EMPTY]
+    api_version: object = None
+    kind: object = None
+    spec: PolicySpec | None = None
+    status: object = None
+
+
+_NO_SPEC = PolicySpec()
+_MODE: Path = ("spec", "mtls", "mode")
+_SELECTOR: Path = ("spec", "selector")
+_PORTS: Path = ("spec", "portLevelMtls")
+
+
+def peer_authentication(document: PeerAuthentication, report: Report) -> peerauth.PeerAuthentication:
+    """The policy as its author wrote it."""
+    meta, place = object_meta(document.metadata, report), report.place
+    spec = document.spec or _NO_SPEC
+    labels = label_set(spec.selector.match_labels if spec.selector else None)
+    ports = {
+        int(key): PortMode(int(key), entry.mode or Mode.UNSET, place.value((*_PORTS, key, "mode")))
+        for key, entry in (spec.port_level_mtls or {}).items()
+    }
+    return peerauth.PeerAuthentication(
+        meta=meta,
+        selector=labels,
+        mode=(spec.mtls.mode if spec.mtls is not None else None) or Mode.UNSET,
+        mode_origin=place.value(_MODE) if spec.mtls is not None else meta.origin,
+        selector_origin=place.key(_SELECTOR) if labels else meta.origin,
+        ports=tuple(ports[port] for port in sorted(ports)),
+    )

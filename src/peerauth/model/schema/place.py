@@ -64,22 +64,23 @@ class FixedPlace:
         return self._read(text) if self._read else Embedded(None, self)
 
 
-class ItemPlace:
-    """The place of an item of a list that was read as a document of its own: paths have two steps more."""
+class Below:
+    """The place of a value inside a document: paths begin there."""
 
-    __slots__ = ("_place",)
+    __slots__ = ("_path", "_place")
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, path: Path) -> None:
         self._place = place
+        self._path = path
 
     def value(self, path: Path) -> Origin:
-        return self._place.value(path[2:])
+        return self._place.value((*self._path, *path))
 
     def key(self, path: Path) -> Origin:
-        return self._place.key(path[2:])
+        return self._place.key((*self._path, *path))
 
     def embedded(self, path: Path, text: str) -> Embedded:
-        return self._place.embedded(path[2:], text)
+        return self._place.embedded((*self._path, *path), text)
 
 
 def path_text(path: Path) -> str:

@@ -5,152 +5,210 @@ Only what decides about connections is read; other fields are passed over. Sourc
 
 from __future__ import annotations
 
-from peerauth.model.addresses import is_network
-from peerauth.model.inventory import (
-    EndpointSlice,
-    Namespace,
-    Node,
-    Port,
-    Service,
-    ServiceAccount,
-    ServiceCIDR,
-    ServicePort,
-    SliceEndpoint,
-    WorkloadKey,
-)
+from collections.abc import Iterator
+from typing import Annotated
+
+from msgspec import field
+
+from peerauth.model import inventory
+from peerauth.model.inventory import ServicePort, SliceEndpoint, WorkloadKey
 from peerauth.model.meta import Meta, label_value
-from peerauth.model.schema.faults import INVALID_VALUE
-from peerauth.model.schema.fields import Fields, shortened
-from peerauth.model.schema.metadata import check_namespace, check_service_name, metadata
-from peerauth.model.schema.place import Mapping, Path
-from peerauth.model.schema.watched import holds
+from peerauth.model.schema import fields
+from peerauth.model.schema.description import Document
+from peerauth.model.schema.fields import Labels, Network, NetworkOrEmpty, PortOrName
+from peerauth.model.schema.metadata import (
+    AS_EMPTY,
+    ClusterResource,
+    NamespaceMeta,
+    Resource,
+    ServiceMeta,
+    cluster_meta,
+    label_set,
+    object_meta,
+)
+from peerauth.model.schema.place import Place
+from peerauth.model.schema.report import Report
 
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
 HEADLESS = "None"
 EXTERNAL_NAME = "ExternalName"
 
 
-def namespace(fields: Fields, resource: Mapping, path: Path, *, default_namespace: str) -> Namespace:
+class Namespace(Document):
+    """A namespace."""
+
+    metadata: Annotated[NamespaceMeta, AS_EMPTY]
+
+
+class Port(Document):
+    """A port of a Service."""
+
+    port: fields.Port
+    target_port: PortOrName | None = None
+    name: str | None = None
+    protocol: str | None = None
+    app_protocol: str | None = None
+
+
+class ServiceSpec(Document):
+    """What a Service is."""
+
+    cluster_ips: list[str] | None = field(default=None, name="clusterIPs")
+    cluster_ip: str | None = field(default=None, name="clusterIP")
+    type: str | None = None
+    external_name: str | None = None
+    selector: Labels | None = None
+    ports: list[Port] | None = None
+    publish_not_ready_addresses: bool | None = None
+
+
+class Service(Document):
+    """A Service."""
+
+    metadata: Annotated[ServiceMeta, AS_EMPTY]
+    spec: ServiceSpec | None = None
+
+
+class Conditions(Document):
+    """What is known of an endpoint."""
+
+    ready: bool | None = None
+
+
+class Target(Document):
+    """What an endpoint is."""
+
+    kind: str | None = None
+    name: str | None = None
+    namespace: str | None = None
+
+
+class Endpoint(Document):
+    """One endpoint."""
+
+    target_ref: Target | None = None
+    conditions: Conditions | None = None
+    addresses: list[str] | None = None
+
+
+class EndpointPort(Document):
+    """A port of all endpoints of a slice."""
+
+    port: fields.Port | None = None
+    name: str | None = None
+    protocol: str | None = None
+
+
+class EndpointSlice(Resource):
+    """Endpoints of one Service."""
+
+    endpoints: list[Endpoint] | None = None
+    ports: list[EndpointPort] | None = None
+
+
+class NodeSpec(Document):
+    """What is known of a node's pods."""
+
+    pod_cidr: NetworkOrEmpty | None = field(default=None, name="podCIDR")
+    pod_cidrs: list[Network] | None = field(default=None, name="podCIDRs")
+
+
+class Node(ClusterResource):
+    """A node of the cluster."""
+
+    spec: NodeSpec | None = None
+
+
+class CidrSpec(Document):
+    """Blocks of addresses."""
+
+    cidrs: list[Network] | None = None
+
+
+class ServiceCIDR(ClusterResource):
+    """Where virtual addresses are taken from."""
+
+    spec: CidrSpec | None = None
+
+
+_NO_SPEC = ServiceSpec()
+
+
+def namespace(document: Namespace, report: Report) -> inventory.Namespace:
     """A namespace with its labels."""
-    return Namespace(
-        metadata(
-            fields,
-            resource,
-            path,
-            default_namespace=default_namespace,
-            namespaced=False,
-            name_check=check_namespace,
-        )
-    )
+    return inventory.Namespace(cluster_meta(document.metadata, report))
 
 
-def service_account(fields: Fields, resource: Mapping, path: Path, *, default_namespace: str) -> ServiceAccount:
+def service_account(document: Resource, report: Report) -> inventory.ServiceAccount:
     """A service account: its name is all that counts."""
-    return ServiceAccount(metadata(fields, resource, path, default_namespace=default_namespace))
+    return inventory.ServiceAccount(object_meta(document.metadata, report))
 
 
-def service(fields: Fields, resource: Mapping, path: Path, *, default_namespace: str) -> Service:
+def service(document: Service, report: Report) -> inventory.Service:
     """A Service; a port without a `targetPort` leads to the same number. An `ExternalName` has no address."""
-    meta = metadata(fields, resource, path, default_namespace=default_namespace, name_check=check_service_name)
-    spec = fields.mapping(resource, "spec", path)
-    where: Path = (*path, "spec")
-    addresses = fields.texts(spec, "clusterIPs", where) or (fields.copied(spec, "clusterIP", where),)
-    external = fields.text(spec, "type", where) == EXTERNAL_NAME
-    name = fields.copied(spec, "externalName", where)
-    return Service(
-        meta=meta,
-        selector=fields.labels(spec, "selector", where),
-        ports=tuple(
-            found
-            for at, port in fields.mappings(spec, "ports", where)
-            if (found := _service_port(fields, port, at)) is not None
-        ),
-        cluster_ips=tuple(
-            address for address in addresses if address and not external and not holds(_is_headless, address)
-        ),
-        headless=any(holds(_is_headless, address) for address in addresses),
-        external_name=name if external else "",
-        publish_not_ready=fields.flag(spec, "publishNotReadyAddresses", where),
+    spec = document.spec or _NO_SPEC
+    external = spec.type == EXTERNAL_NAME
+    addresses = spec.cluster_ips or [spec.cluster_ip or ""]
+    return inventory.Service(
+        meta=object_meta(document.metadata, report),
+        selector=label_set(spec.selector),
+        ports=tuple(_service_ports(spec, report.place)),
+        cluster_ips=() if external else tuple(address for address in addresses if address and address != HEADLESS),
+        headless=HEADLESS in addresses,
+        external_name=(spec.external_name or "") if external else "",
+        publish_not_ready=bool(spec.publish_not_ready_addresses),
     )
 
 
-def _is_headless(address: str) -> bool:
-    return address == HEADLESS
+def _service_ports(spec: ServiceSpec, place: Place) -> Iterator[ServicePort]:
+    for index, port in enumerate(spec.ports or ()):
+        yield ServicePort(
+            port.port,
+            port.port if port.target_port is None else port.target_port,
+            port.name or "",
+            "TCP" if port.protocol is None else port.protocol,
+            port.app_protocol or "",
+            place.value(("spec", "ports", index, "port")),
+        )
 
 
-def _service_port(fields: Fields, port: Mapping, path: Path) -> ServicePort | None:
-    number = fields.required_port(port, "port", path)
-    target = fields.port_or_name(port, "targetPort", path)
-    if number is None:
-        return None
-    return ServicePort(
-        number=number,
-        target=number if target is None else target,
-        name=fields.text(port, "name", path),
-        protocol=fields.text(port, "protocol", path, default="TCP"),
-        app_protocol=fields.text(port, "appProtocol", path),
-        origin=fields.origin((*path, "port")),
-    )
-
-
-def endpoint_slice(fields: Fields, resource: Mapping, path: Path, *, default_namespace: str) -> EndpointSlice:
+def endpoint_slice(document: EndpointSlice, report: Report) -> inventory.EndpointSlice:
     """The endpoints of one Service. Readiness that is not said counts as ready, as the API has it."""
-    meta = metadata(fields, resource, path, default_namespace=default_namespace)
-    ports: list[Port] = []
-    for at, port in fields.mappings(resource, "ports", path):
-        number = fields.port(port, "port", at)
-        name = fields.text(port, "name", at)
-        if number is not None and fields.text(port, "protocol", at, default="TCP") == "TCP":
-            ports.append(Port(number, name, fields.origin((*at, "port"))))
-    return EndpointSlice(
+    meta = object_meta(document.metadata, report)
+    ports = [
+        inventory.Port(port.port, port.name or "", report.place.value(("ports", index, "port")))
+        for index, port in enumerate(document.ports or ())
+        if port.port is not None and (port.protocol is None or port.protocol == "TCP")
+    ]
+    return inventory.EndpointSlice(
         meta=meta,
         service=label_value(meta.labels, SERVICE_NAME_LABEL) or "",
-        endpoints=tuple(
-            _endpoint(fields, endpoint, at, meta=meta) for at, endpoint in fields.mappings(resource, "endpoints", path)
-        ),
+        endpoints=tuple(_endpoint(endpoint, meta) for endpoint in document.endpoints or ()),
         ports=tuple(ports),
     )
 
 
-def _endpoint(fields: Fields, endpoint: Mapping, path: Path, *, meta: Meta) -> SliceEndpoint:
-    conditions = fields.mapping(endpoint, "conditions", path)
-    target, where = fields.mapping(endpoint, "targetRef", path), (*path, "targetRef")
-    name = fields.copied(target, "name", where)
-    pod = None
-    if name and fields.text(target, "kind", where) == "Pod":
-        pod = WorkloadKey(fields.copied(target, "namespace", where) or meta.namespace, name)
+def _endpoint(endpoint: Endpoint, meta: Meta) -> SliceEndpoint:
+    target, pod = endpoint.target_ref, None
+    if target is not None and target.name and target.kind == "Pod":
+        pod = WorkloadKey(target.namespace or meta.namespace, target.name)
     return SliceEndpoint(
-        addresses=fields.texts(endpoint, "addresses", path),
-        ready=fields.flag(conditions, "ready", (*path, "conditions"), default=True),
+        addresses=tuple(endpoint.addresses or ()),
+        ready=endpoint.conditions is None or endpoint.conditions.ready is not False,
         pod=pod,
     )
 
 
-def node(fields: Fields, resource: Mapping, path: Path, *, default_namespace: str) -> Node:
+def node(document: Node, report: Report) -> inventory.Node:
     """A node with the blocks of its pods' addresses; the older `podCIDR` is the first of `podCIDRs`."""
-    meta = metadata(fields, resource, path, default_namespace=default_namespace, namespaced=False)
-    spec, where = fields.mapping(resource, "spec", path), (*path, "spec")
-    first = fields.text(spec, "podCIDR", where)
-    if first:
-        _check_network(fields, first, (*where, "podCIDR"))
-    blocks = dict.fromkeys([*filter(None, [first]), *_networks(fields, spec, "podCIDRs", where)])
-    return Node(meta, tuple(blocks))
+    spec = document.spec or NodeSpec()
+    first = [spec.pod_cidr] if spec.pod_cidr else []
+    return inventory.Node(
+        cluster_meta(document.metadata, report), tuple(dict.fromkeys([*first, *(spec.pod_cidrs or ())]))
+    )
 
 
-def service_cidr(fields: Fields, resource: Mapping, path: Path, *, default_namespace: str) -> ServiceCIDR:
+def service_cidr(document: ServiceCIDR, report: Report) -> inventory.ServiceCIDR:
     """The blocks that virtual addresses of Services are taken from."""
-    meta = metadata(fields, resource, path, default_namespace=default_namespace, namespaced=False)
-    return ServiceCIDR(meta, _networks(fields, fields.mapping(resource, "spec", path), "cidrs", (*path, "spec")))
-
-
-def _networks(fields: Fields, parent: Mapping, key: str, path: Path) -> tuple[str, ...]:
-    blocks = fields.texts(parent, key, path)
-    for index, block in enumerate(blocks):
-        _check_network(fields, block, (*path, key, index))
-    return blocks
-
-
-def _check_network(fields: Fields, block: str, path: Path) -> None:
-    if not is_network(block):
-        message = f"{shortened(block)!r} is not a block of addresses"
-        fields.fault(INVALID_VALUE, message, path, hint="an address and a length, such as 10.0.0.0/8")
+    spec = document.spec or CidrSpec()
+    return inventory.ServiceCIDR(cluster_meta(document.metadata, report), tuple(spec.cidrs or ()))

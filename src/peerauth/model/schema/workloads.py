@@ -6,107 +6,278 @@ Deployment, StatefulSet, DaemonSet, ReplicaSet, Job, CronJob); for the container
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import Annotated
 
-import msgspec
+from msgspec import field
 
-from peerauth.model.addresses import is_address
-from peerauth.model.inventory import Admission, Port, Probe, ProxyRole, Workload
+from peerauth.model import inventory
+from peerauth.model.inventory import Admission, ProxyRole, Workload
 from peerauth.model.meta import Meta
-from peerauth.model.schema.faults import INVALID_VALUE
-from peerauth.model.schema.fields import Fields, shortened
-from peerauth.model.schema.metadata import check_name, metadata
-from peerauth.model.schema.place import Mapping, Path
-from peerauth.model.schema.watched import holds
+from peerauth.model.schema import fields
+from peerauth.model.schema.description import Document, Rule, Trouble
+from peerauth.model.schema.fields import Address, Annotations, Labels, PortOrName
+from peerauth.model.schema.metadata import AS_EMPTY, ObjectMeta, Resource, label_set, object_meta
+from peerauth.model.schema.names import is_subdomain
+from peerauth.model.schema.place import Mapping, Path, Place
+from peerauth.model.schema.report import Report
 
 PROXY_CONTAINER = "istio-proxy"
 """The injected proxy of a Pod: its ports are not the application's."""
 _ROLES = {role.value: role for role in (ProxyRole.SIDECAR, ProxyRole.ROUTER, ProxyRole.WAYPOINT)}
 
-_PROBES = (("readinessProbe", "readiness"), ("livenessProbe", "liveness"), ("startupProbe", "startup"))
-_PROTOCOLS = (("httpGet", "http"), ("tcpSocket", "tcp"), ("grpc", "grpc"))
+
+class Port(Document):
+    """A port of a container."""
+
+    container_port: fields.Port
+    name: str | None = None
+    protocol: str | None = None
 
 
-def pod(fields: Fields, resource: Mapping, path: Path, *, default_namespace: str) -> Workload:
-    """A Pod as it stands. The API server gives it a `uid` at admission, and nodes report its `status`."""
-    meta = metadata(fields, resource, path, default_namespace=default_namespace)
-    spec = fields.mapping(resource, "spec", path)
-    status = fields.mapping(resource, "status", path)
-    addresses = _pod_addresses(fields, status, path)
-    uid = fields.copied(fields.mapping(resource, "metadata", path), "uid", (*path, "metadata"))
-    pending = fields.text(status, "phase", (*path, "status")) == "Pending"
+class Action(Document):
+    """What a probe does: `httpGet`, `tcpSocket` or `grpc`."""
+
+    port: PortOrName | None = None
+
+
+class Probe(Document):
+    """A probe of the kubelet."""
+
+    http_get: Action | None = None
+    tcp_socket: Action | None = None
+    grpc: Action | None = None
+
+
+class Container(Document):
+    """A container of a pod. What it is started with is read of the proxy's, as far as it can be."""
+
+    name: object = None
+    ports: list[Port] | None = None
+    readiness_probe: Probe | None = None
+    liveness_probe: Probe | None = None
+    startup_probe: Probe | None = None
+    restart_policy: object = None
+    command: object = None
+    args: object = None
+
+
+def _account_key(spec: Mapping) -> str:
+    """The field that says the service account: its own, or if that is empty, the older one."""
+    return "serviceAccountName" if spec.get("serviceAccountName") else "serviceAccount"
+
+
+def _account_troubles(spec: Mapping) -> Iterator[Trouble]:
+    key = _account_key(spec)
+    name = spec.get(key)
+    if name and isinstance(name, str):
+        for trouble in fields.SUBDOMAIN.troubles(name):
+            yield trouble._replace(path=(key,))
+
+
+def _has_an_account(spec: Mapping) -> bool:
+    name = spec.get(_account_key(spec))
+    return not name or is_subdomain(name)
+
+
+class PodSpec(Document):
+    """What a pod is to be. Init containers count that run as long as it does."""
+
+    rule = Rule(_account_troubles, holds=_has_an_account)
+    containers: list[Container] | None = None
+    init_containers: list[Container] | None = None
+    service_account_name: str | None = None
+    service_account: str | None = None
+    node_name: str | None = None
+    host_network: bool | None = None
+
+
+class PodAddress(Document):
+    """One of a pod's addresses."""
+
+    ip: Address | None = None
+
+
+class Condition(Document):
+    """Something that is so of a pod, or not, or unknown."""
+
+    type: str | None = None
+    status: str | None = None
+
+
+class PodStatus(Document):
+    """What nodes report of a pod."""
+
+    conditions: list[Condition] | None = None
+    pod_ips: list[PodAddress] | None = field(default=None, name="podIPs")
+    pod_ip: Address | None = field(default=None, name="podIP")
+    phase: str | None = None
+
+
+class PodMeta(ObjectMeta):
+    """A pod's metadata. The API server gives it a `uid` at admission, and a `deletionTimestamp` when it is to go."""
+
+    uid: str | None = None
+    deletion_timestamp: str | None = None
+
+
+class Pod(Document):
+    """A Pod as it stands."""
+
+    metadata: Annotated[PodMeta, AS_EMPTY]
+    spec: PodSpec | None = None
+    status: PodStatus | None = None
+
+
+class TemplateMeta(Document):
+    """The metadata of a pod template: pods are named by their controller."""
+
+    labels: Labels | None = None
+    annotations: Annotations | None = None
+
+
+class PodTemplate(Document):
+    """What the pods of a controller are made from."""
+
+    metadata: TemplateMeta | None = None
+    spec: PodSpec | None = None
+
+
+class TemplateHolder(Document):
+    """What has a pod template."""
+
+    template: PodTemplate
+
+
+class Controller(Resource):
+    """Whatever has a pod template where controllers have theirs."""
+
+    spec: Annotated[TemplateHolder, AS_EMPTY]
+
+
+class JobTemplate(Document):
+    """The jobs that a CronJob makes."""
+
+    spec: Annotated[TemplateHolder, AS_EMPTY]
+
+
+class CronJobSpec(Document):
+    """What a CronJob is to make."""
+
+    job_template: Annotated[JobTemplate, AS_EMPTY]
+
+
+class CronJob(Resource):
+    """A CronJob: its pod template is that of its jobs."""
+
+    spec: Annotated[CronJobSpec, AS_EMPTY]
+
+
+_NO_SPEC = PodSpec()
+_NO_STATUS = PodStatus()
+_NO_META = TemplateMeta()
+_POD_SPEC: Path = ("spec",)
+
+
+def pod(document: Pod, report: Report) -> Workload:
+    """A Pod as a workload."""
+    status = document.status or _NO_STATUS
+    addresses = _addresses(status)
+    pending = status.phase == "Pending"
     admission = Admission.AHEAD
-    if uid or status:
+    if document.metadata.uid or report.mapping.get("status"):
         admission = Admission.STARTING if pending and not addresses else Admission.PAST
-    found = _workload(fields, spec, (*path, "spec"), meta=meta, kind="Pod")
-    return msgspec.structs.replace(
-        found,
+    return _workload(
+        document.spec or _NO_SPEC,
+        _POD_SPEC,
+        report,
+        meta=object_meta(document.metadata, report),
+        kind="Pod",
         addresses=addresses,
         admission=admission,
-        ready=_is_ready(fields, status, path, otherwise=not pending),
-        terminating=_is_leaving(fields, resource, path),
+        ready=_is_ready(status, otherwise=not pending),
+        terminating=bool(document.metadata.deletion_timestamp),
     )
 
 
-def controller(fields: Fields, resource: Mapping, path: Path, *, default_namespace: str, kind: str) -> Workload:
+def controller(document: Controller, report: Report, *, kind: str) -> Workload:
     """The pod template of a controller, under the controller's name."""
-    own = metadata(fields, resource, path, default_namespace=default_namespace)
-    where: Path = (*path, "spec")
-    holder = fields.mapping(resource, "spec", path)
-    if kind == "CronJob":
-        job = fields.mapping(holder, "jobTemplate", where)
-        holder, where = fields.mapping(job, "spec", (*where, "jobTemplate")), (*where, "jobTemplate", "spec")
-    if holder.get("template") is None:
-        fields.missing("template", where)
-    template = fields.mapping(holder, "template", where)
-    where = (*where, "template")
-    template_meta = fields.mapping(template, "metadata", where)
-    meta = Meta(
-        name=own.name,
-        namespace=own.namespace,
-        labels=fields.labels(template_meta, "labels", (*where, "metadata")),
-        annotations=fields.annotations(template_meta, "annotations", (*where, "metadata")),
-        created=own.created,
-        origin=own.origin,
-    )
-    return _workload(fields, fields.mapping(template, "spec", where), (*where, "spec"), meta=meta, kind=kind)
+    return _templated(document, document.spec.template, ("spec", "template"), report, kind=kind)
 
 
-def _workload(fields: Fields, spec: Mapping, path: Path, *, meta: Meta, kind: str) -> Workload:
-    ports: dict[int, Port] = {}
-    probes: list[Probe] = []
+def cron_job(document: CronJob, report: Report) -> Workload:
+    """The pod template of a CronJob's jobs, under its own name."""
+    template = document.spec.job_template.spec.template
+    return _templated(document, template, ("spec", "jobTemplate", "spec", "template"), report, kind="CronJob")
+
+
+def _templated(document: Resource, template: PodTemplate, path: Path, report: Report, *, kind: str) -> Workload:
+    own, said = object_meta(document.metadata, report), template.metadata or _NO_META
+    labels, annotations = label_set(said.labels), label_set(said.annotations)
+    meta = Meta(own.name, own.namespace, labels, annotations, own.created, own.origin)
+    return _workload(template.spec or _NO_SPEC, (*path, "spec"), report, meta=meta, kind=kind)
+
+
+def _workload(
+    spec: PodSpec,
+    path: Path,
+    report: Report,
+    *,
+    meta: Meta,
+    kind: str,
+    addresses: tuple[str, ...] = (),
+    admission: Admission = Admission.AHEAD,
+    ready: bool = True,
+    terminating: bool = False,
+) -> Workload:
+    ports: dict[int, inventory.Port] = {}
+    probes: list[inventory.Probe] = []
     proxy = ProxyRole.ABSENT
-    for where, container in _containers(fields, spec, path):
-        if container.get("name") == PROXY_CONTAINER:
+    for where, container in _containers(spec, path):
+        if container.name == PROXY_CONTAINER:
             proxy = _role(container)
             continue
-        for port in _ports(fields, container, where):
-            ports.setdefault(port.number, port)
-        probes.extend(_probes(fields, container, where))
+        if container.ports:
+            _add_ports(ports, container.ports, where, report.place)
+        if container.readiness_probe or container.liveness_probe or container.startup_probe:
+            probes.extend(_probes(container, where, report.place))
     return Workload(
         meta=meta,
         kind=kind,
-        service_account=service_account(fields, spec, "serviceAccountName", path),
+        service_account=spec.service_account_name or spec.service_account or "default",
         ports=tuple(ports.values()),
-        node=fields.copied(spec, "nodeName", path),
-        host_network=fields.flag(spec, "hostNetwork", path),
+        addresses=addresses,
+        node=spec.node_name or "",
+        host_network=bool(spec.host_network),
         probes=tuple(probes),
+        admission=admission,
         proxy=proxy,
+        ready=ready,
+        terminating=terminating,
     )
 
 
-def _containers(fields: Fields, spec: Mapping, path: Path) -> Iterator[tuple[Path, Mapping]]:
+def _containers(spec: PodSpec, path: Path) -> list[tuple[Path, Container]]:
     """The containers that run as long as the workload does: `restartPolicy: Always` makes one of an init container."""
-    yield from fields.mappings(spec, "containers", path)
-    for where, container in fields.mappings(spec, "initContainers", path):
-        if container.get("restartPolicy") == "Always":
-            yield where, container
+    found = [((*path, "containers", index), one) for index, one in enumerate(spec.containers or ())]
+    for index, one in enumerate(spec.init_containers or ()):
+        if one.restart_policy == "Always":
+            found.append(((*path, "initContainers", index), one))
+    return found
 
 
-def _role(container: Mapping) -> ProxyRole:
+def _add_ports(known: dict[int, inventory.Port], ports: Sequence[Port], path: Path, place: Place) -> None:
+    for index, port in enumerate(ports):
+        number = port.container_port
+        if number not in known and (port.protocol is None or port.protocol == "TCP"):
+            origin = place.value((*path, "ports", index, "containerPort"))
+            known[number] = inventory.Port(number, port.name or "", origin)
+
+
+def _role(container: Container) -> ProxyRole:
     """What follows the word `proxy` among the words that the proxy's container is started with."""
-    words = [word for key in ("command", "args") for word in _listed(container.get(key))]
+    words = [word for said in (container.command, container.args) for word in _listed(said)]
     following = dict(pairwise(words))
     return _ROLES.get(following.get("proxy", ""), ProxyRole.UNSAID)
 
@@ -115,73 +286,32 @@ def _listed(value: object) -> list[str]:
     return [word for word in value if isinstance(word, str)] if isinstance(value, list) else []
 
 
-def _ports(fields: Fields, container: Mapping, path: Path) -> Iterator[Port]:
-    for where, port in fields.mappings(container, "ports", path):
-        number = fields.required_port(port, "containerPort", where)
-        name = fields.text(port, "name", where)
-        if number is not None and fields.text(port, "protocol", where, default="TCP") == "TCP":
-            yield Port(number, name, fields.origin((*where, "containerPort")))
-
-
-def _probes(fields: Fields, container: Mapping, path: Path) -> Iterator[Probe]:
-    for key, kind in _PROBES:
-        if container.get(key) is None:
+def _probes(container: Container, path: Path, place: Place) -> Iterator[inventory.Probe]:
+    for probe, key, kind in (
+        (container.readiness_probe, "readinessProbe", "readiness"),
+        (container.liveness_probe, "livenessProbe", "liveness"),
+        (container.startup_probe, "startupProbe", "startup"),
+    ):
+        if probe is None:
             continue
-        probe = fields.mapping(container, key, path)
-        for action, protocol in _PROTOCOLS:
-            if probe.get(action) is None:
-                continue
-            where: Path = (*path, key, action)
-            port = fields.port_or_name(fields.mapping(probe, action, (*path, key)), "port", where)
-            if port is not None:
-                yield Probe(kind, protocol, port, fields.origin((*where, "port")))
+        for action, name, protocol in (
+            (probe.http_get, "httpGet", "http"),
+            (probe.tcp_socket, "tcpSocket", "tcp"),
+            (probe.grpc, "grpc", "grpc"),
+        ):
+            if action is not None and action.port is not None:
+                yield inventory.Probe(kind, protocol, action.port, place.value((*path, key, name, "port")))
 
 
-def service_account(fields: Fields, spec: Mapping, key: str, path: Path) -> str:
-    """The service account by its field, or by the older name of a Pod's; `default` if nothing is said."""
-    name = fields.copied(spec, key, path)
-    if not name and key == "serviceAccountName":
-        name = fields.copied(spec, key := "serviceAccount", path)
-    if not name:
-        return "default"
-    check_name(fields, name, (*path, key))
-    return name
-
-
-def _is_ready(fields: Fields, status: Mapping, path: Path, *, otherwise: bool) -> bool:
+def _is_ready(status: PodStatus, *, otherwise: bool) -> bool:
     """Whether a Pod is ready by its condition `Ready`; `otherwise` if its status has no conditions at all."""
-    where: Path = (*path, "status")
-    said = [
-        fields.text(condition, "status", at) == "True"
-        for at, condition in fields.mappings(status, "conditions", where)
-        if fields.text(condition, "type", at) == "Ready"
-    ]
-    return said[-1] if said else otherwise and not status.get("conditions")
+    if not status.conditions:
+        return otherwise
+    said = [condition.status == "True" for condition in status.conditions if condition.type == "Ready"]
+    return bool(said) and said[-1]
 
 
-def _is_leaving(fields: Fields, resource: Mapping, path: Path) -> bool:
-    meta = fields.mapping(resource, "metadata", path)
-    return bool(fields.copied(meta, "deletionTimestamp", (*path, "metadata")))
-
-
-def _pod_addresses(fields: Fields, status: Mapping, path: Path) -> tuple[str, ...]:
-    where: Path = (*path, "status")
-    items = fields.mappings(status, "podIPs", where)
-    found = [(text, (*at, "ip")) for at, item in items if (text := fields.copied(item, "ip", at))]
-    if not holds(_differ, *(address for address, _ in found)):
-        found = list({address: (address, at) for address, at in found}.values())
-    own = fields.copied(status, "podIP", where)
-    if own and not holds(_is_among, own, *(address for address, _ in found)):
-        found.append((own, (*where, "podIP")))
-    for address, at in found:
-        if not holds(is_address, address):
-            fields.fault(INVALID_VALUE, f"{shortened(address)!r} is not an IP address", at)
-    return tuple(address for address, _ in found)
-
-
-def _differ(*texts: str) -> bool:
-    return len(set(texts)) == len(texts)
-
-
-def _is_among(text: str, *others: str) -> bool:
-    return text in others
+def _addresses(status: PodStatus) -> tuple[str, ...]:
+    """All addresses that are said, each once."""
+    own = [one.ip for one in status.pod_ips or () if one.ip]
+    return tuple(dict.fromkeys([*own, status.pod_ip] if status.pod_ip else own))

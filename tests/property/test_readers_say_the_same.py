@@ -1,17 +1,13 @@
-"""A document that is made by a recipe says what it says when it is read exactly and checked by itself."""
+"""A document of which only what is read was built says what it says when all of it is read exactly."""
 
 from __future__ import annotations
 
 import re
 
-import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from peerauth.model.schema import Checked, check
-from peerauth.model.schema.recipe import Recipe, learn
-from peerauth.model.schema.watched import Watch
-from peerauth.sources import forms
 from peerauth.sources.reader import DocumentReader
 from peerauth.sources.text import Chunk
 from peerauth.sources.yamltree import Document, read_exactly
@@ -241,7 +237,7 @@ templates = st.sampled_from(
 )
 
 warm = DocumentReader()
-"""Used by every example, so that recipes learnt from one are tried on the next."""
+"""Used by every example, so that lines and layouts known from one are met in the next."""
 
 
 def exactly(chunk: Chunk) -> Checked:
@@ -268,52 +264,10 @@ def same(one: Checked, other: Checked) -> bool:
 @example(SERVICE, [{}, {"a": "b"}, {"s": "Secret"}, {"k": "None"}], 1)
 @example(POD, [{}, {}, {"a": "x"}, {"f": '""'}, {"c": "2024-13-01T12:00:00Z"}, {"b": "istio-proxy"}], 5)
 @example(POLICY, [{}, {}, {"d": '"*"'}, {"v": "v2"}, {"m": "UNSET"}, {"d": "k" * 64}], 5)
-def test_recipes_say_what_the_check_of_each_document_says(
+def test_a_document_says_what_it_says_when_all_of_it_is_read(
     template: str, stream: list[dict[str, str]], line: int
 ) -> None:
     for reader in (DocumentReader(), warm):
         for number, odd in enumerate(stream):
             chunk = Chunk(filled(template, odd), line + number, f"f{number % 2}.yaml")
             assert same(reader.document(chunk), exactly(chunk)), chunk.text
-
-
-def test_documents_without_a_form_in_common_are_not_learnt_from_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each declares a port of its own, which is looked at."""
-    learnt = 0
-
-    def counted(checked: Checked, watch: Watch, *, file: str, line: int) -> Recipe | None:
-        nonlocal learnt
-        learnt += 1
-        return learn(checked, watch, file=file, line=line)
-
-    monkeypatch.setattr(forms, "learn", counted)
-    reader = DocumentReader()
-    for port in range(1, 1000):
-        reader.document(Chunk(filled(POD, {"g": str(port)})))
-    assert learnt == forms.ON_TRUST
-
-
-def test_most_documents_are_made_by_a_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or the comparison above would compare nothing: names, labels and what no one reads make no other form."""
-    differences = {
-        POD: {"a": "other", "d": "app-9", "f": '"false"', "c": "2025-05-01T12:00:00Z", "k": "::1", "l": "::1"},
-        POLICY: {"a": "other", "b": "team-7", "d": "app-9"},
-        SERVICE: {"a": "other", "b": "team-7", "d": "app-9", "k": "10.0.0.2"},
-        ENTRY: {"a": "other", "b": "x", "c": "w", "d": "z", "k": "10.0.0.2"},
-        SLICE: {"a": "other", "b": "x"},
-        NAMESPACE: {"a": "other", "b": "disabled"},
-        UNKNOWN: {"a": "other", "b": "x"},
-        CONFIG: {"a": "other", "b": "x"},
-    }
-    reader = DocumentReader()
-    for template in differences:
-        for _ in range(forms.SEEN_BEFORE):
-            assert not reader.document(Chunk(filled(template, {}))).diagnostics
-
-    def refuse(*_: object, **__: object) -> Checked:
-        raise AssertionError("this form is known")
-
-    monkeypatch.setattr(forms, "check", refuse)
-    for template, differing in differences.items():
-        chunk = Chunk(filled(template, differing), 9)
-        assert same(reader.document(chunk), exactly(chunk))
