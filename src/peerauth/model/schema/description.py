@@ -9,7 +9,7 @@ Absent and null are the same, as in Kubernetes, which drops nulls before it vali
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cache, lru_cache
+from functools import cache
 from typing import ClassVar, NamedTuple, cast, dataclass_transform
 
 import msgspec
@@ -17,6 +17,7 @@ from msgspec import inspect
 
 from peerauth.model.schema import place
 from peerauth.model.schema.faults import Fault
+from peerauth.model.schema.names import remembered
 from peerauth.model.schema.report import not_among, shortened
 
 Holds = Callable[..., bool]
@@ -49,11 +50,6 @@ class Rule:
 def rule_of_texts(troubles: Callable[[str], Iterable[Trouble]]) -> Rule:
     """The rule that there is no trouble with a text."""
     return Rule(troubles, holds=remembered(lambda text: not any(troubles(text))))
-
-
-def remembered(holds: Callable[[str], bool]) -> Callable[[str], bool]:
-    """The same predicate, remembered: texts repeat themselves."""
-    return lru_cache(maxsize=4096)(holds)
 
 
 def text_rule(fault: Fault, holds: Callable[[str], bool], said: str, *, hint: str = "", or_empty: bool = False) -> Rule:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Annotated
 
 import msgspec
@@ -24,7 +23,6 @@ from peerauth.model.schema.report import Report
 _RFC3339 = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(?:\.(\d+))?(?:[Zz]|[+-]\d{2}:\d{2})")
 
 
-@lru_cache(maxsize=4096)
 def rfc3339(text: str) -> datetime | None:
     """The moment in UTC, or None if the text is not one. Digits beyond microseconds are dropped."""
     found = _RFC3339.fullmatch(text)

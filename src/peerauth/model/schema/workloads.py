@@ -71,14 +71,14 @@ def _account_key(spec: Mapping) -> str:
 def _account_troubles(spec: Mapping) -> Iterator[Trouble]:
     key = _account_key(spec)
     name = spec.get(key)
-    if name and isinstance(name, str):
+    if isinstance(name, str) and name:
         for trouble in fields.SUBDOMAIN.troubles(name):
             yield trouble._replace(path=(key,))
 
 
 def _has_an_account(spec: Mapping) -> bool:
     name = spec.get(_account_key(spec))
-    return not name or is_subdomain(name)
+    return not isinstance(name, str) or not name or is_subdomain(name)
 
 
 class PodSpec(Document):
