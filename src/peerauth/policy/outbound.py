@@ -72,11 +72,13 @@ def peer_of(
     workload: Workload, *, decision: Decision, mesh: MeshConfig, client: Dataplane = Dataplane.SIDECAR
 ) -> OutboundPeer:
     """How clients of a data plane connect to a workload about which this was decided."""
-    transport = _spoken_by(client, decision.dataplane, decision.mode, mesh)
-    spoken = ((entry.port, _spoken_by(client, decision.dataplane, entry.mode, mesh)) for entry in decision.ports)
-    ports = (PortTransport(port, how) for port, how in spoken)
-    exceptions = tuple(entry for entry in ports if entry.transport is not transport)
+    transport, exceptions = _spoken_to(decision, mesh=mesh, client=client)
     return OutboundPeer(workload.addresses, identity_of(workload, mesh=mesh), transport, exceptions)
+
+
+def asks_alike(one: Decision, other: Decision, *, mesh: MeshConfig) -> bool:
+    """Whether clients connect to a workload in the same way whichever of two decisions is that about it."""
+    return _spoken_to(one, mesh=mesh) == _spoken_to(other, mesh=mesh)
 
 
 def transport_to(client: Dataplane, server: Decision, port: int, *, mesh: MeshConfig) -> Transport:
@@ -87,6 +89,15 @@ def transport_to(client: Dataplane, server: Decision, port: int, *, mesh: MeshCo
 def takes_hbone(server: Decision) -> bool:
     """Whether tunnels to a workload are ended: all ambient ones, and those whose sidecar does it, which all do."""
     return server.dataplane.enforces
+
+
+def _spoken_to(
+    server: Decision, *, mesh: MeshConfig, client: Dataplane = Dataplane.SIDECAR
+) -> tuple[Transport, tuple[PortTransport, ...]]:
+    """What clients put around their bytes for a server, and the ports for which it is something else."""
+    transport = _spoken_by(client, server.dataplane, server.mode, mesh)
+    spoken = ((entry.port, _spoken_by(client, server.dataplane, entry.mode, mesh)) for entry in server.ports)
+    return transport, tuple(PortTransport(port, how) for port, how in spoken if how is not transport)
 
 
 def _spoken_by(client: Dataplane, server: Dataplane, mode: EffectiveMode, mesh: MeshConfig) -> Transport:

@@ -20,7 +20,7 @@ from peerauth.model.inventory import Workload, WorkloadKey
 from peerauth.model.mesh import Injector, MeshConfig
 from peerauth.policy.decision import Dataplane, Decision, EffectiveMode, PortDecision
 from peerauth.policy.mesh import Mesh, Step
-from peerauth.policy.outbound import OutboundPeer, peer_of
+from peerauth.policy.outbound import OutboundPeer, asks_alike, peer_of
 
 
 def meeting_point(old: Decision, new: Decision) -> Decision | None:
@@ -93,7 +93,9 @@ class Rollout:
         orders = _Orders()
         for change in step.decisions:
             self._take(change.key, change.new, orders)
-        for key in {*_described(step, self._mesh), *(change.key for change in step.decisions)}:
+        described = set(_described(step, self._mesh))
+        anew = {change.key for change in step.decisions} - described
+        for key in described | set(self._asking_for_another_way(anew)):
             self._announce(key, orders)
         return self._closed(orders)
 
@@ -150,6 +152,27 @@ class Rollout:
         if key not in self._stages:
             self._known[key] = self._mesh.decisions.decision(key)
         self._say(key, orders)
+
+    def _asking_for_another_way(self, keys: Iterable[WorkloadKey]) -> Iterator[WorkloadKey]:
+        """Those of whom clients know another way than what is decided now asks for; of the others there is no news.
+
+        Workloads share decisions, and a policy of the mesh is many workloads: each two decisions are compared once.
+        """
+        compared: dict[tuple[int, int], tuple[Decision, Decision, bool]] = {}  # holds what it is keyed by the place of
+        decisions, mesh = self._mesh.decisions, self._mesh.world.mesh
+        for key in keys:
+            known = self._known.get(key)
+            if known is None or key in self._stages or key not in decisions:
+                yield key
+                continue
+            new = decisions.decision(key)
+            found = compared.get((id(known), id(new)))
+            if found is None:
+                found = compared[id(known), id(new)] = (known, new, asks_alike(known, new, mesh=mesh))
+            if found[-1]:
+                self._known[key] = new
+            else:
+                yield key
 
     def _say(self, key: WorkloadKey, orders: _Orders) -> None:
         world = self._mesh.world

@@ -12,7 +12,7 @@ from peerauth.model.inventory import Port, Workload, WorkloadKey
 from peerauth.model.mesh import MeshConfig
 from peerauth.policy.decision import EffectiveMode
 from peerauth.policy.mesh import Mesh
-from peerauth.policy.outbound import Transport
+from peerauth.policy.outbound import Transport, peer_of
 from peerauth.policy.rollout import Orders, Rollout, Round
 from samples.meshes import namespace, policy, workload
 
@@ -231,3 +231,20 @@ def test_only_what_is_another_is_announced_of_an_edited_mesh_configuration() -> 
     dialogue = Dialogue("DISABLE")
     assert announced(dialogue.upsert(MeshConfig(enable_auto_mtls=False))) == {"web": "plaintext"}
     assert dialogue.upsert(MeshConfig(enable_auto_mtls=False, trust_domain="other")).announce.keys() == {FINANCE, WEB}
+
+
+@pytest.mark.parametrize("modes", list(itertools.permutations(MODES)))
+def test_a_policy_of_the_mesh_announces_those_for_whom_clients_have_another_way_and_no_one_else(
+    modes: tuple[str, ...],
+) -> None:
+    dialogue = Dialogue("STRICT", p8080="DISABLE")
+    dialogue.live.clear()
+    for mode in modes:
+        before = dict(dialogue.rollout.announced)
+        orders = dialogue.upsert(policy("istio-system/default", mode))
+        after = {
+            key: peer_of(dialogue.mesh.world.workloads[key], decision=decision, mesh=dialogue.mesh.world.mesh)
+            for key, decision in dialogue.mesh.decisions.items()
+        }
+        assert dialogue.rollout.announced == after
+        assert orders.announce == {key: peer for key, peer in after.items() if peer != before[key]}
