@@ -76,8 +76,8 @@ class Rollout:
         self._is_live = is_live
         self._known: dict[WorkloadKey, Decision] = {}  # the decisions that were announced
         self._stages: dict[WorkloadKey, _Stage] = {}
-        self._clients_told: dict[int, bool] = {}  # rounds that go on, by number
-        self._numbers = itertools.count(1)
+        self._rounds: set[int] = set()  # the numbers of those that go on
+        self._numbers = itertools.count()
 
     @property
     def is_calm(self) -> bool:
@@ -86,7 +86,7 @@ class Rollout:
 
     def goes_on(self, of: Round) -> bool:
         """Whether a round still waits for something."""
-        return of.number in self._clients_told
+        return of.number in self._rounds
 
     def decided(self, step: Step) -> Orders:
         """The mesh has taken a step: put in force at once, or staged where clients must connect in another way."""
@@ -100,10 +100,10 @@ class Rollout:
         return self._closed(orders)
 
     def acknowledged(self, of: Round) -> Orders:
-        """The proxies that a round waits for have taken up what they were told."""
-        if self._clients_told.get(of.number, True):
-            return self.elapsed(of)
-        self._clients_told[of.number] = True
+        """The proxies that a round waits for have taken up what they were told: first the servers', then the clients'.
+
+        When clients have nothing more to be told, the round is at its end.
+        """
         orders = _Orders()
         for key, stage in self._remaining(of):
             self._known[key] = stage.target
@@ -113,8 +113,7 @@ class Rollout:
     def elapsed(self, of: Round) -> Orders:
         """The time of a round is over, or nothing is left to wait for: its targets come into force."""
         orders = _Orders()
-        if self._clients_told.pop(of.number, None) is None:
-            return Orders()
+        self._rounds.discard(of.number)
         for key, stage in tuple(self._remaining(of)):
             del self._stages[key]
             self._enforce(key, stage.target, orders)
@@ -195,7 +194,7 @@ class Rollout:
     def _closed(self, orders: _Orders) -> Orders:
         begun = None
         if orders.number is not None:
-            self._clients_told[orders.number] = False
+            self._rounds.add(orders.number)
             begun = Round(orders.number, tuple(sorted(orders.staged)))
         return Orders(orders.enforce, orders.announce, begun)
 
