@@ -25,18 +25,24 @@ from bench.proxies import Proxies, answers
 from bench.turns import Way
 from peerauth.agent.commands import run_tool
 from peerauth.agent.netns import MeshNetwork, WorkloadNamespace
-from peerauth.dataplane.ambient.node import HbonePeer, NodeProxy, NodeWorkload, render_node
+from peerauth.dataplane.ambient.node import NodeProxy, NodeWorkload, render_node
+from peerauth.dataplane.envoy.destinations import destination_name, destination_resources
 from peerauth.dataplane.envoy.sidecar import render_sidecar
 from peerauth.dataplane.resources import DeclaredPort
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.placement import Capture
-from peerauth.policy.outbound import OutboundPeer, Transport
+from peerauth.policy.announced import DestinationEndpoint
+from peerauth.policy.destinations import Destination
+from peerauth.policy.outbound import Transport
+from peerauth.xds.wire import ProxyKey
 from rigs.ambientnode import node_secrets
+from rigs.destinations import Source
 from rigs.envoyrig import Authority
 from samples.sidecars import CLIENT, FINANCE, decided, sidecar
 
 PORT = 8080
+RANGES = ("10.0.0.0/8",)
 BARE = "plaintext, no proxy"
 ONE_END = "plaintext, node's, server only"
 BOTH_ENDS = "plaintext, node's, both ends"
@@ -92,12 +98,9 @@ class Paths:
     async def _sidecars(self) -> list[Way]:
         client, server = await self._pair("sidecars")
         first, second = server.addresses
-        peers = (
-            OutboundPeer((first,), FINANCE, Transport.MUTUAL_TLS),
-            OutboundPeer((second,), FINANCE, Transport.HBONE),
-        )
+        self._know("client", {first: Transport.MUTUAL_TLS, second: Transport.HBONE})
         processes = (
-            await self._sidecar("client", client, CLIENT, peers=peers),
+            await self._sidecar("client", client, CLIENT),
             await self._sidecar("server", server, FINANCE, declared=(DeclaredPort(PORT),)),
         )
         ways = {MUTUAL_TLS: first, SIDECAR_HBONE: second}
@@ -118,7 +121,8 @@ class Paths:
             )
             for identity, place in places.items()
         )
-        node = NodeProxy(workloads, (HbonePeer(CLIENT, client.addresses), HbonePeer(FINANCE, (first,))))
+        node = NodeProxy(workloads, RANGES)
+        self._know("node", {first: Transport.HBONE, second: Transport.PLAINTEXT})
         workers = len(os.sched_getaffinity(0))
         process = await self._proxies.by_peerauth(
             "node", render_node(node), node_secrets(self._authority, *places), workers=workers
@@ -129,6 +133,17 @@ class Paths:
             Way(BOTH_ENDS, _door(client, second), (process,)),
             Way(HBONE, _door(client, first), (process,)),
         ]
+
+    def _know(self, proxy: str, spoken: Mapping[str, Transport]) -> None:
+        """What a proxy is told of the application's port at each address, when it asks."""
+        source = Source()
+        for address, transport in spoken.items():
+            name = destination_name(address, PORT)
+            expected = None if transport is Transport.PLAINTEXT else FINANCE
+            endpoint = DestinationEndpoint(address, PORT, transport, expected)
+            for type_url, body in destination_resources(name, Destination((endpoint,))).items():
+                source.put({(type_url, name): body})
+        self._proxies.cache.on_demand(ProxyKey(proxy), source)
 
     async def _namespace(self, name: str, *addresses: str, capture: bool) -> WorkloadNamespace:
         """One whose ports do not run out: off loopback a used one rests for a minute, unless told not to."""
@@ -154,7 +169,6 @@ class Paths:
         identity: SpiffeId,
         *,
         declared: tuple[DeclaredPort, ...] = (),
-        peers: tuple[OutboundPeer, ...] = (),
     ) -> int:
         workload = sidecar(
             decided("STRICT"),
@@ -163,7 +177,7 @@ class Paths:
             addresses=place.addresses,
             declared=declared,
             capture=Capture.TRANSPARENT,
-            peers=peers,
+            ranges=RANGES,
         )
         secrets = self._authority.secrets(identity.uri)
         return await self._proxies.by_peerauth(name, render_sidecar(workload), secrets, netns=place.path)

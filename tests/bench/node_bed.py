@@ -122,8 +122,9 @@ class Bed:
         self._proxies = Proxies(folder)
         discovery = self._proxies.discovery
         self._control = ControlPlane(self._proxies.cache, acknowledgements=discovery)
-        self._nodes = _Timed(Nodes(self._control.mesh))
-        self._control.project(self._nodes, proxy=lambda _: NODE)
+        nodes = Nodes(self._control.mesh)
+        self._nodes = _Timed(nodes)
+        self._control.project(self._nodes, proxy=lambda _: NODE, on_demand=nodes.on_demand)
         discovery.follow(self._heard)
         self._names: set[str] = set()
         self._places = places

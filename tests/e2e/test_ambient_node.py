@@ -11,7 +11,6 @@ from envoy.config.listener.v3 import listener_pb2
 
 from peerauth.agent.commands import run_tool
 from peerauth.agent.netns import unsupported
-from peerauth.dataplane.ambient.node import HbonePeer
 from peerauth.dataplane.resources import LISTENER
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.connections import Arrival, ConnectionSeen, Event
@@ -163,12 +162,12 @@ async def test_the_proxy_s_own_ports_and_other_addresses_lead_nowhere(
 
 async def test_a_server_of_another_identity_gets_nothing(node: Node, authority: Authority, tmp_path: Path) -> None:
     async with serving(node, tmp_path, authority) as envoy:
-        node.peers["server"] = HbonePeer(OTHER, node.places["server"].addresses)
+        node.expected["server"] = OTHER
         await envoy.discovery.apply(node.rendered())
         assert set((await all_ports(node, "client")).values()) == {"nothing"}
         refused = await seen(envoy, "client", arrival=Arrival.REFUSED, direction="outbound")
         assert "SAN" in refused.failure
-        node.peers["server"] = HbonePeer(FINANCE, node.places["server"].addresses)
+        node.expected["server"] = FINANCE
         await envoy.discovery.apply(node.rendered())
         assert set((await all_ports(node, "client")).values()) == {"the greeting"}
 
@@ -245,8 +244,6 @@ async def test_workloads_come_and_go_while_others_connections_live_on(
         await envoy.discovery.apply(node.rendered())
         assert await node.reaches("client", "newcomer", DECLARED) == "the greeting"
         assert await node.reaches("newcomer", "server", DECLARED) == "the greeting"
-        node.peers["remote"] = HbonePeer(OTHER, ("192.0.2.9", "2001:db8::9"))
-        await envoy.discovery.apply(node.rendered())
         stats = await envoy.stats("listener_manager.total_")
         assert not stats["listener_manager.total_filter_chains_draining"]
         assert not stats["listener_manager.total_listeners_draining"]
@@ -274,7 +271,7 @@ async def test_a_namespace_that_vanishes_takes_nothing_else_down(
             assert await connection.echoes()
             await connection.close()
         lost.writer.transport.abort()
-        del node.workloads["gone"], node.peers["gone"]
+        del node.workloads["gone"], node.expected["gone"]
         await envoy.discovery.apply(node.rendered())
         await node.add("gone", OTHER, ports=(DECLARED,))
         await envoy.discovery.apply(node.rendered())

@@ -14,18 +14,19 @@ from typing import NamedTuple
 
 import pytest
 from envoy.config.cluster.v3 import cluster_pb2
-from envoy.config.listener.v3 import listener_components_pb2
+from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 
 from peerauth.agent.netns import MeshNetwork, WorkloadNamespace, socket_in, unsupported
 from peerauth.dataplane.envoy.destinations import destination_name, destination_resources
-from peerauth.dataplane.envoy.outbound import on_demand_clusters, on_demand_listeners
-from peerauth.dataplane.envoy.shards import shard_listener
+from peerauth.dataplane.envoy.hops import TO_SHARD
+from peerauth.dataplane.envoy.outbound import VIRTUAL_OUTBOUND
 from peerauth.dataplane.envoy.sidecar import render_sidecar
 from peerauth.dataplane.resources import DeclaredPort, Resources, SidecarWorkload
 from peerauth.dataplane.type_urls import CLUSTER, ENDPOINT, LISTENER
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.connections import Arrival, ConnectionSeen
+from peerauth.model.mesh import DEFAULT_MESH, MeshConfig, OutboundTraffic
 from peerauth.model.placement import Capture
 from peerauth.policy.announced import DestinationEndpoint
 from peerauth.policy.destinations import Destination
@@ -113,16 +114,16 @@ class Scene(NamedTuple):
         return DestinationEndpoint(address or self.address, port, transport, named)
 
 
-def resources_of(workload: SidecarWorkload, *, closed: bool = False) -> Resources:
+def resources_of(workload: SidecarWorkload) -> Resources:
     """A sidecar's configuration, but that a connection waits no longer than a second for an answer."""
     resources = render_sidecar(workload)
     listeners = dict(resources[LISTENER])
-    for listener in [*on_demand_listeners(workload, RANGES, closed=closed), shard_listener(workload.key)]:
+    for name in (VIRTUAL_OUTBOUND, TO_SHARD):
+        listener = listener_pb2.Listener.FromString(listeners[name])
         for chain in listener.filter_chains:
             _be_impatient(chain)
-        listeners[listener.name] = listener.SerializeToString()
-    clusters = {each.name: each.SerializeToString() for each in on_demand_clusters(workload)}
-    return {CLUSTER: {**resources[CLUSTER], **clusters}, LISTENER: listeners}
+        listeners[name] = listener.SerializeToString()
+    return {**resources, LISTENER: listeners}
 
 
 def _be_impatient(chain: listener_components_pb2.FilterChain) -> None:
@@ -139,12 +140,19 @@ def serving(place: WorkloadNamespace) -> SidecarWorkload:
         addresses=place.addresses,
         declared=(DeclaredPort(STRICT),),
         capture=Capture.TRANSPARENT,
+        ranges=RANGES,
     )
 
 
-def calling(place: WorkloadNamespace) -> SidecarWorkload:
+def calling(place: WorkloadNamespace, mesh: MeshConfig = DEFAULT_MESH) -> SidecarWorkload:
     return sidecar(
-        decided("PERMISSIVE"), identity=CLIENT, addresses=place.addresses, declared=(), capture=Capture.TRANSPARENT
+        decided("PERMISSIVE"),
+        identity=CLIENT,
+        addresses=place.addresses,
+        declared=(),
+        capture=Capture.TRANSPARENT,
+        ranges=RANGES,
+        mesh=mesh,
     )
 
 
@@ -348,7 +356,8 @@ async def test_outside_the_mesh_nothing_is_asked_and_the_proxys_own_ports_lead_n
     await connection.close()
     seen = await client.told(connection)
     assert (seen.chain, seen.arrival) == ("outside", Arrival.UNTOUCHED)
-    await client.envoy.discovery.apply(resources_of(calling(client.place), closed=True))
+    closed = calling(client.place, MeshConfig(outbound_traffic=OutboundTraffic.REGISTRY_ONLY))
+    await client.envoy.discovery.apply(resources_of(closed))
     connection = await client.dials(OUTSIDE, OPEN)
     assert await connection.ended()
     seen = await client.told(connection)

@@ -14,10 +14,8 @@ import pytest
 from peerauth.agent.netns import MeshNetwork, WorkloadNamespace, socket_in, unsupported
 from peerauth.dataplane.envoy.sidecar import render_sidecar
 from peerauth.dataplane.resources import DeclaredPort, Resources
-from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.connections import Arrival, Event
 from peerauth.model.placement import Capture
-from peerauth.policy.outbound import OutboundPeer, PortTransport, Transport
 from peerauth.telemetry.envoy import parse_connection
 from rigs.clients import Application, Connection, application, client_context
 from rigs.envoyrig import Authority, RunningEnvoy, running_envoy
@@ -33,10 +31,9 @@ DECLARED, NAMED, UNDECLARED = 8080, 9090, 7070
 
 
 class Place(NamedTuple):
-    """Three namespaces: a server with its sidecar, a client with its own, and a client outside the mesh."""
+    """Two namespaces: a server with its sidecar, and a client outside the mesh."""
 
     server: WorkloadNamespace
-    client: WorkloadNamespace
     outsider: WorkloadNamespace
     apps: dict[int, Application]
 
@@ -50,7 +47,6 @@ def authority() -> Authority:
 async def place() -> AsyncIterator[Place]:
     async with MeshNetwork() as network, contextlib.AsyncExitStack() as stack:
         server = await network.add("foo/finance")
-        client = await network.add("foo/client")
         outsider = await network.add("foo/outsider", capture=False)
         apps = {}
         for port in (DECLARED, NAMED, UNDECLARED):
@@ -60,7 +56,7 @@ async def place() -> AsyncIterator[Place]:
             listener.listen()
             listener.setblocking(False)
             apps[port] = await stack.enter_async_context(application(listener=listener))
-        yield Place(server, client, outsider, apps)
+        yield Place(server, outsider, apps)
 
 
 def server(place: Place, mode: str, ports: dict[int, str] | None = None) -> Resources:
@@ -70,19 +66,6 @@ def server(place: Place, mode: str, ports: dict[int, str] | None = None) -> Reso
             addresses=place.server.addresses,
             declared=(DeclaredPort(DECLARED),),
             capture=Capture.TRANSPARENT,
-        )
-    )
-
-
-def client(place: Place, *peers: OutboundPeer) -> Resources:
-    return render_sidecar(
-        sidecar(
-            decided("PERMISSIVE"),
-            identity=CLIENT,
-            addresses=place.client.addresses,
-            declared=(),
-            capture=Capture.TRANSPARENT,
-            peers=peers,
         )
     )
 
@@ -114,17 +97,6 @@ async def serving(
     mine.mkdir()
     secrets = authority.secrets(FINANCE.uri)
     async with running_envoy(mine, resources, secrets, network_namespace=place.server.path) as envoy:
-        yield envoy
-
-
-@contextlib.asynccontextmanager
-async def calling(
-    place: Place, folder: Path, resources: Resources, authority: Authority
-) -> AsyncIterator[RunningEnvoy]:
-    mine = folder / "client"
-    mine.mkdir()
-    secrets = authority.secrets(CLIENT.uri)
-    async with running_envoy(mine, resources, secrets, network_namespace=place.client.path) as envoy:
         yield envoy
 
 
@@ -205,40 +177,3 @@ async def test_the_proxy_s_own_ports_lead_nowhere(place: Place, authority: Autho
             await connection.close()
         # A cluster that was never used has no counter.
         assert not any((await envoy.stats("cluster.inbound|any.upstream_cx_total")).values())
-
-
-async def test_what_the_application_dials_is_secured_for_peers_and_untouched_for_others(
-    place: Place, authority: Authority, tmp_path: Path
-) -> None:
-    def peer(transport: Transport, *exceptions: PortTransport, identity: SpiffeId = FINANCE) -> OutboundPeer:
-        return OutboundPeer(place.server.addresses, identity, transport, exceptions)
-
-    async def all_ports() -> dict[int, str]:
-        return {port: await reaches(place.client, place, port) for port in place.apps}
-
-    everything = dict.fromkeys(place.apps, "the greeting")
-    async with (
-        serving(place, tmp_path, server(place, "STRICT", {NAMED: "DISABLE"}), authority),
-        calling(place, tmp_path, client(place), authority) as envoy,
-    ):
-        assert await all_ports() == {DECLARED: "nothing", NAMED: "the greeting", UNDECLARED: "nothing"}
-        named = PortTransport(NAMED, Transport.PLAINTEXT)
-        await envoy.discovery.apply(client(place, peer(Transport.MUTUAL_TLS, named)))
-        for address in place.server.addresses:
-            assert await reaches(place.client, place, DECLARED, address=address) == "the greeting"
-        assert await all_ports() == everything
-        held = await dial(place.client, place, DECLARED)
-        assert await held.echoes()
-        newcomer = OutboundPeer(("192.0.2.9",), FINANCE, Transport.MUTUAL_TLS)
-        await envoy.discovery.apply(client(place, peer(Transport.MUTUAL_TLS, named), newcomer))
-        stats = await envoy.stats("listener_manager.total_")
-        assert not stats["listener_manager.total_filter_chains_draining"]
-        assert not stats["listener_manager.total_listeners_draining"]
-        assert await held.echoes(), "a workload that joins must not touch the connections to others"
-        await held.close()
-        place.apps[DECLARED].saw()
-        await envoy.discovery.apply(client(place, peer(Transport.HBONE)))
-        assert await all_ports() == everything
-        for transport in (Transport.MUTUAL_TLS, Transport.HBONE):
-            await envoy.discovery.apply(client(place, peer(transport, identity=CLIENT)))
-            assert "the greeting" not in (await all_ports()).values()

@@ -13,15 +13,22 @@ import msgspec
 from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 
 from peerauth.agent.netns import MeshNetwork, WorkloadNamespace, socket_in
-from peerauth.dataplane.ambient.node import HbonePeer, NodeProxy, NodeWorkload, render_node
+from peerauth.dataplane.ambient.node import NodeProxy, NodeWorkload, render_node
+from peerauth.dataplane.envoy.destinations import destination_of, destination_resources
 from peerauth.dataplane.resources import Resources
+from peerauth.dataplane.type_urls import TypeUrl
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.inventory import WorkloadKey
+from peerauth.policy.announced import DestinationEndpoint
+from peerauth.policy.destinations import Destination
+from peerauth.policy.outbound import Transport
 from rigs.clients import Application, Connection, NewSocket, application, tunnel
 from rigs.envoyrig import Authority, RunningEnvoy, running_envoy
+from rigs.ondemand import Destinations
 from samples.sidecars import CLIENT, FINANCE, decided
 
 OUTSIDER = "outsider"
+RANGES = ("10.0.0.0/8", "fc00::/7")
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -32,7 +39,7 @@ class Node:
         self.network = network
         self.places: dict[str, WorkloadNamespace] = {}
         self.workloads: dict[str, NodeWorkload] = {}
-        self.peers: dict[str, HbonePeer] = {}
+        self.expected: dict[str, SpiffeId] = {}
         self.apps: dict[tuple[str, int], Application] = {}
         self._stack = stack
 
@@ -45,7 +52,7 @@ class Node:
         self.workloads[name] = NodeWorkload(
             WorkloadKey("foo", name), identity, place.addresses, decided("PERMISSIVE"), place.path, ports=ports[:1]
         )
-        self.peers[name] = HbonePeer(identity, place.addresses)
+        self.expected[name] = identity
         for port in ports:
             self.apps[name, port] = await self.serve(name, port)
 
@@ -61,7 +68,7 @@ class Node:
 
     async def remove(self, name: str) -> None:
         """A workload's namespace goes, and whatever knows of it."""
-        del self.workloads[name], self.peers[name]
+        del self.workloads[name], self.expected[name]
         await self.network.remove(self.places.pop(name))
 
     def decide(self, name: str, mode: str, ports: Mapping[int, str] | None = None) -> None:
@@ -69,7 +76,18 @@ class Node:
 
     def rendered(self) -> Resources:
         workloads = tuple(workload for _, workload in sorted(self.workloads.items()))
-        return render_node(NodeProxy(workloads, tuple(sorted(self.peers.values()))))
+        return render_node(NodeProxy(workloads, RANGES))
+
+    def destination(self, name: str) -> Mapping[TypeUrl, bytes]:
+        """What the node's proxy is told of an address: HBONE to whom is expected there, plaintext to all others."""
+        asked = destination_of(name)
+        if asked is None:
+            return {}
+        address, port, _ = asked
+        names = [each for each, place in self.places.items() if address in place.addresses]
+        identity = next((self.expected[each] for each in names if each in self.expected), None)
+        transport = Transport.PLAINTEXT if identity is None else Transport.HBONE
+        return destination_resources(name, Destination((DestinationEndpoint(address, port, transport, identity),)))
 
     def address(self, name: str, *, v6: bool = False) -> str:
         return next(address for address in self.places[name].addresses if (":" in address) == v6)
@@ -138,7 +156,8 @@ async def new_node() -> AsyncIterator[Node]:
 async def serving(node: Node, folder: Path, authority: Authority, *later: SpiffeId) -> AsyncIterator[RunningEnvoy]:
     """One Envoy for the node; `later` are identities of workloads that are still to come."""
     identities = {workload.identity for workload in node.workloads.values()} | set(later)
-    async with running_envoy(folder, node.rendered(), node_secrets(authority, *sorted(identities))) as envoy:
+    secrets, destinations = node_secrets(authority, *sorted(identities)), Destinations(node.destination)
+    async with running_envoy(folder, node.rendered(), secrets, destinations=destinations) as envoy:
         yield envoy
 
 

@@ -24,7 +24,8 @@ from envoy.service.discovery.v3 import discovery_pb2
 
 from peerauth.agent.envoy import EnvoyLaunch, find_envoy, wrapped_command
 from peerauth.dataplane.envoy.bootstrap import Sockets, bootstrap
-from peerauth.dataplane.resources import CLUSTER, LISTENER, SECRET, Resources, TypeUrl
+from peerauth.dataplane.resources import Resources
+from peerauth.dataplane.type_urls import CLUSTER, ENDPOINT, LISTENER, SECRET, TypeUrl
 from rigs.ondemand import Destinations
 
 EOF: object = vars(grpc.aio)["EOF"]  # missing from the stubs
@@ -89,17 +90,18 @@ def _certificate(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePub
 class Discovery:
     """Delta ADS and state-of-the-world SDS for one Envoy."""
 
-    def __init__(self) -> None:
+    def __init__(self, destinations: Destinations | None = None) -> None:
         self._resources: Resources = {}
         self._sent: dict[str, dict[str, bytes]] = {}
         self._stream: Any = None
+        self._writing = asyncio.Lock()
         self._pending: dict[str, asyncio.Future[None]] = {}
         self._nonce = 0
         self.secrets: dict[str, bytes] = {}
         self._secret_streams: list[tuple[Any, list[str]]] = []
         self._asked = asyncio.Condition()
         self.refused: list[BaseException] = []
-        self.destinations = Destinations()
+        self.destinations = destinations or Destinations()
 
     async def tell(self, name: str, resources: Mapping[TypeUrl, bytes] | None) -> None:
         """Says what a destination is from now on (None: nothing), to an Envoy that has asked for it at once.
@@ -115,12 +117,19 @@ class Discovery:
                 await asyncio.wait_for(acknowledged, START_TIMEOUT_S)
 
     async def apply(self, resources: Resources) -> None:
-        """Sends what differs and returns when Envoy has acknowledged it; AssertionError if it refuses."""
+        """Sends what differs and returns when Envoy has acknowledged it; AssertionError if it refuses.
+
+        Answers to what it asked for that are others now go out too.
+        """
         self._resources = resources
         for type_url in (CLUSTER, LISTENER):
             if type_url not in self._sent:
                 continue  # its first request is still to come
             acknowledged = await self._push(type_url)
+            if acknowledged is not None:
+                await asyncio.wait_for(acknowledged, START_TIMEOUT_S)
+        for type_url in (CLUSTER, ENDPOINT):
+            acknowledged = await self._answer(type_url, self.destinations.stale(type_url))
             if acknowledged is not None:
                 await asyncio.wait_for(acknowledged, START_TIMEOUT_S)
 
@@ -151,7 +160,7 @@ class Discovery:
         self._sent[type_url] = want
         acknowledged = asyncio.get_running_loop().create_future()
         self._pending[response.nonce] = acknowledged
-        await self._stream.write(response)
+        await self._write(response)
         return acknowledged
 
     async def _answer(self, type_url: str, names: list[str]) -> asyncio.Future[None] | None:
@@ -162,8 +171,13 @@ class Discovery:
         self._nonce += 1
         acknowledged = asyncio.get_running_loop().create_future()
         self._pending[answer.nonce] = acknowledged
-        await self._stream.write(answer)
+        await self._write(answer)
         return acknowledged
+
+    async def _write(self, answer: discovery_pb2.DeltaDiscoveryResponse) -> None:
+        """A stream takes one message at a time."""
+        async with self._writing:
+            await self._stream.write(answer)
 
     def _keep_refusal(self, acknowledged: asyncio.Future[None]) -> None:
         if not acknowledged.cancelled() and (error := acknowledged.exception()) is not None:
@@ -287,7 +301,12 @@ class RunningEnvoy:
 
 @contextlib.asynccontextmanager
 async def running_envoy(
-    folder: Path, resources: Resources, secrets: Mapping[str, bytes], *, network_namespace: str = ""
+    folder: Path,
+    resources: Resources,
+    secrets: Mapping[str, bytes],
+    *,
+    network_namespace: str = "",
+    destinations: Destinations | None = None,
 ) -> AsyncIterator[RunningEnvoy]:
     """Starts Envoy as a supervisor does, waits until it has taken the resources, and stops it at the end.
 
@@ -295,7 +314,7 @@ async def running_envoy(
     happens to it.
     """
     sockets = Sockets(admin=str(folder / "admin"), xds=str(folder / "xds"), sds=str(folder / "sds"))
-    discovery = Discovery()
+    discovery = Discovery(destinations)
     discovery.secrets = dict(secrets)
     server = discovery_server(discovery, (sockets.xds, sockets.sds))
     await server.start()

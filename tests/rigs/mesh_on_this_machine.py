@@ -105,15 +105,18 @@ class Ledger:
         self.connections = 0
         self.received = 0
         self.forbidden = 0
+        self.open: set[asyncio.StreamWriter] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.open.add(writer)
         with contextlib.suppress(ConnectionError):
             while data := await reader.read(1 << 16):
                 self.received += len(data)
                 self.forbidden += FORBIDDEN in data
                 writer.write(data)
         writer.close()
+        self.open.discard(writer)
 
 
 @contextlib.asynccontextmanager
@@ -125,6 +128,8 @@ async def application(listener: socket.socket, ledger: Ledger) -> AsyncIterator[
         yield
     finally:
         server.close()
+        for writer in tuple(ledger.open):
+            writer.transport.abort()
 
 
 class Hammer:

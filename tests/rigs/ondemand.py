@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from envoy.service.discovery.v3 import discovery_pb2
 
@@ -12,15 +12,20 @@ from peerauth.dataplane.type_urls import TypeUrl
 
 PATIENCE_S = 20.0
 
+Answers = Callable[[str], Mapping[TypeUrl, bytes]]
+
 
 class Destinations:
     """Answers by name, to be changed at any time. `silent`: a question is kept in mind and not answered.
 
+    What is not `known` is as `otherwise` says.
     `asked` has every question of every stream, in order.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, otherwise: Answers = lambda _: {}) -> None:
         self.known: dict[str, Mapping[TypeUrl, bytes]] = {}
+        self._otherwise = otherwise
+        self._told: dict[tuple[TypeUrl, str], bytes | None] = {}
         self.silent = False
         self.asked: list[tuple[TypeUrl, str]] = []
         self.held: dict[TypeUrl, Mapping[str, str]] = {}
@@ -31,6 +36,7 @@ class Destinations:
     def began(self) -> None:
         """A new stream: nothing has been asked on it."""
         self._interest.clear()
+        self._told.clear()
 
     async def listen(self, request: discovery_pb2.DeltaDiscoveryRequest) -> list[str]:
         """Takes note of what a request asks; returns the names that it asks for, in order."""
@@ -54,6 +60,14 @@ class Destinations:
         """Those of the names that the stream has asked for."""
         return [name for name in names if (type_url, name) in self._interest]
 
+    def now(self, type_url: TypeUrl, name: str) -> bytes | None:
+        """What there is to say of a name."""
+        return (self.known.get(name) or self._otherwise(name)).get(type_url)
+
+    def stale(self, type_url: TypeUrl) -> list[str]:
+        """The names that were answered, and would be answered in another way now."""
+        return [name for (kind, name), body in self._told.items() if kind == type_url and body != self.now(kind, name)]
+
     def answer(
         self, type_url: TypeUrl, names: Collection[str], *, nonce: str
     ) -> discovery_pb2.DeltaDiscoveryResponse | None:
@@ -62,7 +76,7 @@ class Destinations:
             return None
         answer = discovery_pb2.DeltaDiscoveryResponse(type_url=type_url, nonce=nonce)
         for name in names:
-            body = self.known.get(name, {}).get(type_url)
+            body = self._told[type_url, name] = self.now(type_url, name)
             if body is None:
                 answer.removed_resources.append(name)
             else:

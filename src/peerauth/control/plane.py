@@ -20,7 +20,7 @@ from peerauth.control.outstanding import Outstanding
 from peerauth.control.proxies import Acknowledgements, Process
 from peerauth.control.publishing import Publisher
 from peerauth.dataplane.envoy.sidecars import Sidecars
-from peerauth.dataplane.projection import Projection
+from peerauth.dataplane.projection import OnDemand, Projection
 from peerauth.dataplane.resources import DeclaredPort, EgressPort
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.world import Change
@@ -76,7 +76,7 @@ class ControlPlane:
         self._publish: list[Callable[[Step, Orders], Iterable[ProxyKey]]] = []
         self._followers: list[Callable[[Step, Orders], object]] = []
         self._sidecars = Sidecars(self.mesh, self.rollout)
-        self.project(self._sidecars, proxy=proxy_key)
+        self.project(self._sidecars, proxy=proxy_key, on_demand=self._sidecars.on_demand)
         self._begun: list[Round] = []
         self._work = asyncio.Event()
         self._calm = asyncio.Event()
@@ -88,13 +88,21 @@ class ControlPlane:
         *,
         proxy: Callable[[Reader], ProxyKey],
         members: Callable[[Reader], Collection[ProxyKey]] | None = None,
+        on_demand: OnDemand | None = None,
     ) -> None:
         """Publishes a projection of this mesh from now on, from before the first step.
 
         `proxy` is whom the cache keeps a reader's news for; if that is a group, `members` are those who answer.
+        `on_demand` is what the readers get by asking for it.
         """
-        readers = members or (lambda reader: (proxy(reader),))
-        publisher = Publisher(projection, cache=self._cache, outstanding=self.outstanding, proxy=proxy, members=readers)
+        publisher = Publisher(
+            projection,
+            cache=self._cache,
+            outstanding=self.outstanding,
+            proxy=proxy,
+            members=members or (lambda reader: (proxy(reader),)),
+            on_demand=on_demand,
+        )
         self._publish.append(publisher.publish)
 
     def follow(self, follower: Callable[[Step, Orders], object]) -> None:

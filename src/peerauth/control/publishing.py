@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Generic, TypeVar
 
 from peerauth.control.outstanding import Outstanding
-from peerauth.dataplane.projection import Projection, Update
+from peerauth.dataplane.projection import OnDemand, Projection, Update
 from peerauth.dataplane.type_urls import TypeUrl
 from peerauth.policy.mesh import Step
 from peerauth.policy.rollout import Orders
@@ -26,7 +26,10 @@ def put(cache: ResourceCache, proxy: ProxyKey, news: Update) -> Mapping[TypeUrl,
 
 
 class Publisher(Generic[Reader]):
-    """Publishes one projection. `proxy` is whom a reader's news is kept for, `members` those who have it to answer."""
+    """Publishes one projection. `proxy` is whom a reader's news is kept for, `members` those who have it to answer.
+
+    `on_demand` is what the readers get by asking for it.
+    """
 
     def __init__(
         self,
@@ -36,8 +39,10 @@ class Publisher(Generic[Reader]):
         outstanding: Outstanding,
         proxy: Callable[[Reader], ProxyKey],
         members: Callable[[Reader], Collection[ProxyKey]],
+        on_demand: OnDemand | None,
     ) -> None:
         self._projection = projection
+        self._on_demand = on_demand
         self._cache = cache
         self._outstanding = outstanding
         self._proxy = proxy
@@ -51,7 +56,13 @@ class Publisher(Generic[Reader]):
                 for gone in self._members(reader):
                     self._outstanding.forget(gone)
                 continue
+            self._cache.on_demand(self._proxy(reader), self._on_demand)
             changed = put(self._cache, self._proxy(reader), news)
             for told in self._members(reader) if any(changed.values()) else ():
                 self._outstanding.tell(told, changed, closes=news.closes)
+                yield told
+        if self._on_demand is not None:
+            stale = self._on_demand.update(step, orders)
+            for told, changed in self._cache.changed(self._on_demand, stale).items():
+                self._outstanding.tell(told, changed)
                 yield told

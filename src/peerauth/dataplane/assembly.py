@@ -33,8 +33,12 @@ def assemble(
     world: World,
     decision: Decision,
     peers: Mapping[WorkloadKey, OutboundPeer],
+    ranges: tuple[str, ...],
 ) -> SidecarWorkload:
-    """Everything `workload`'s sidecar depends on. `peers` holds every workload of the mesh as its clients see it."""
+    """Everything `workload`'s sidecar depends on.
+
+    `peers` holds every workload of the mesh as its clients see it, `ranges` the mesh's addresses.
+    """
     transparent = placement.capture is Capture.TRANSPARENT
     return SidecarWorkload(
         key=workload.key,
@@ -44,17 +48,8 @@ def assemble(
         declared=tuple(_declared(workload, placement, world=world)),
         capture=placement.capture,
         mesh=world.mesh,
-        egress=tuple(_egress(workload, world=world, peers=peers)),
-        peers=_reachable(peers, by=workload.key) if transparent else (),
-    )
-
-
-def _reachable(peers: Mapping[WorkloadKey, OutboundPeer], *, by: WorkloadKey) -> tuple[OutboundPeer, ...]:
-    """The peers a workload's dialling is recognised for: all but itself and those that take plaintext anyway."""
-    return tuple(
-        peer
-        for key, peer in sorted(peers.items())
-        if key != by and peer.addresses and (peer.transport is not Transport.PLAINTEXT or peer.exceptions)
+        egress=() if transparent else tuple(_egress(workload, world=world, peers=peers)),
+        ranges=ranges if transparent else (),
     )
 
 

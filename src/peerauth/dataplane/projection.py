@@ -47,6 +47,22 @@ class Projection(Protocol[Reader]):
         ...
 
 
+class OnDemand(Protocol):
+    """What the proxies of a projection get by asking for its names (`xds.on_demand` says how)."""
+
+    def get(self, type_url: TypeUrl, name: str) -> bytes | None: ...
+
+    def serves(self, type_url: TypeUrl, name: str) -> bool: ...
+
+    def ask(self, name: str) -> None: ...
+
+    def drop(self, name: str) -> None: ...
+
+    def update(self, step: Step, orders: Orders) -> frozenset[str]:
+        """Takes what the mesh and the rollout have taken already; the names of which something may be another now."""
+        ...
+
+
 def difference(old: Resources, new: Resources) -> Changed:
     """What makes `new` of `old`, in the order in which types must be sent."""
     return {

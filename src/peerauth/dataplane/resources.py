@@ -19,7 +19,6 @@ from peerauth.model.mesh import DEFAULT_MESH, MeshConfig
 from peerauth.model.placement import Capture
 from peerauth.policy.announced import DestinationEndpoint
 from peerauth.policy.decision import Decision
-from peerauth.policy.outbound import OutboundPeer
 
 __all__ = ["CLUSTER", "LISTENER", "SECRET", "TypeUrl"]
 
@@ -68,8 +67,8 @@ class EgressPort(msgspec.Struct, frozen=True):
 class SidecarWorkload(msgspec.Struct, frozen=True):
     """One workload as its sidecar sees it. `addresses` are the workload's own literals, IPv4 or IPv6.
 
-    `peers` are the mesh endpoints that TRANSPARENT capture recognises when the application dials them; `egress` are
-    the listeners the application dials in EXPLICIT capture.
+    `ranges` are the mesh's addresses, as prefixes: what TRANSPARENT capture asks about when the application dials it.
+    `egress` are the listeners the application dials in EXPLICIT capture.
     """
 
     key: WorkloadKey
@@ -80,7 +79,7 @@ class SidecarWorkload(msgspec.Struct, frozen=True):
     capture: Capture = Capture.EXPLICIT
     mesh: MeshConfig = DEFAULT_MESH
     egress: tuple[EgressPort, ...] = ()
-    peers: tuple[OutboundPeer, ...] = ()
+    ranges: tuple[str, ...] = ()
 
 
 def serialize(message: Message) -> bytes:

@@ -40,7 +40,7 @@ class LocalNode:
         self._node = node
         self._discovery = discovery
         self._resources = Nodes(plane.mesh)
-        plane.project(self._resources, proxy=node_key)
+        plane.project(self._resources, proxy=node_key, on_demand=self._resources.on_demand)
         self.proxy = NodeAgent(
             self.key, folder=folder, envoy=envoy, sign=sign, on_line=on_line, on_outage=on_outage, now=now
         )

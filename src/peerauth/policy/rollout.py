@@ -199,6 +199,18 @@ class Rollout:
         return Orders(orders.enforce, orders.announce, begun)
 
 
+def peers_at_once(step: Step, mesh: Mesh, *, client: Dataplane) -> Mapping[WorkloadKey, OutboundPeer | None]:
+    """What clients for which nothing is staged are told because of a step; None of a workload that is gone."""
+    told: dict[WorkloadKey, OutboundPeer | None] = {}
+    for key in {*_described(step, mesh), *(change.key for change in step.decisions)}:
+        if key in mesh.decisions:
+            workload, decision = mesh.world.workloads[key], mesh.decisions.decision(key)
+            told[key] = peer_of(workload, decision=decision, mesh=mesh.world.mesh, client=client)
+        else:
+            told[key] = None
+    return told
+
+
 class _Stage(msgspec.Struct, frozen=True):
     """One change in progress: what clients were told before it, what they are told in it, and the round it is in."""
 

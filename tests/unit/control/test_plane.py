@@ -11,6 +11,7 @@ from peerauth.aio import spawn
 from peerauth.control import plane as control_plane
 from peerauth.control.outstanding import Behind, CaughtUp
 from peerauth.control.plane import ControlPlane, proxy_key
+from peerauth.dataplane.envoy.destinations import destination_name
 from peerauth.dataplane.type_urls import CLUSTER, LISTENER
 from peerauth.model.changes import Change, Delete, ObjectRef, Reset, Upsert
 from peerauth.model.inventory import Port, WorkloadKey
@@ -60,7 +61,7 @@ def clock() -> Clock:
 async def plane(
     cache: ResourceCache, proxies: Proxies, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[ControlPlane]:
-    """finance and web, both with sidecars; finance is DISABLE. Nothing is in flight to wait for."""
+    """finance and web, both with sidecars; finance is DISABLE, and web dials it. Nothing is in flight to wait for."""
     monkeypatch.setattr(control_plane, "IN_FLIGHT_SECONDS", 0)
     made = ControlPlane(cache, acknowledgements=proxies, processes=proxies.process, sleep=clock.sleep)
     injected = Upsert("test", namespace("foo", {"istio-injection": "enabled"}))
@@ -69,6 +70,7 @@ async def plane(
     async with asyncio.TaskGroup() as group:
         running = spawn(group, made.run(), name="control plane")
         await settled(made)
+        proxies.ask(proxy_key(WEB), CLUSTER, *(destination_name("10.0.0.1", port) for port in (8080, 9000)))
         yield made
         running.cancel()
 
@@ -92,6 +94,32 @@ async def test_a_jump_from_disable_to_strict_takes_both_until_clients_have_ackno
     proxies.go_on(proxy_key(WEB))
     await settled(plane)
     assert plane.rollout.in_force[FINANCE].mode is EffectiveMode.STRICT
+
+
+async def test_a_stage_waits_for_no_proxy_that_never_dialled_the_server(
+    plane: ControlPlane, cache: ResourceCache, proxies: Proxies
+) -> None:
+    """Nor is such a proxy told anything, whatever becomes of the server."""
+    plane.apply(placed("ledger", "10.0.0.3"))
+    proxies.connect(proxy_key(LEDGER))
+    await settled(plane)
+    proxies.still.add(proxy_key(LEDGER))
+    before = versions(cache, LEDGER)
+    for mode in ("STRICT", "DISABLE", "PERMISSIVE"):
+        plane.apply(says(mode))
+        await settled(plane)
+        assert plane.rollout.in_force[FINANCE].mode.value == mode
+    assert versions(cache, LEDGER) == before
+
+
+async def test_a_workload_that_comes_or_goes_tells_those_who_dialled_it_and_nobody_else(
+    plane: ControlPlane, cache: ResourceCache, proxies: Proxies
+) -> None:
+    before = versions(cache, FINANCE)
+    proxies.ask(proxy_key(WEB), CLUSTER, destination_name("10.0.0.3", 8080))
+    assert plane.apply(placed("ledger", "10.0.0.3")).proxies == {proxy_key(WEB), proxy_key(LEDGER)}
+    assert plane.apply(Delete("ledger", ObjectRef("Pod", "foo", "ledger"))).proxies == {proxy_key(WEB)}
+    assert versions(cache, FINANCE) == before
 
 
 async def test_clients_change_over_only_after_the_server_takes_both(

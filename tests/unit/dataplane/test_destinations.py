@@ -21,14 +21,18 @@ from peerauth.dataplane.envoy.destinations import (
 )
 from peerauth.dataplane.envoy.parts import BLACKHOLE
 from peerauth.dataplane.type_urls import CLUSTER, ENDPOINT, LISTENER
-from peerauth.model.changes import Reset, Upsert
+from peerauth.model.changes import Delete, Reset, Upsert, ref_of
 from peerauth.model.inventory import Service, ServicePort, Workload, WorkloadKey
-from peerauth.model.world import World
+from peerauth.model.mesh import MeshConfig, OutboundTraffic
+from peerauth.model.world import MeshObject, World
 from peerauth.policy.announced import DestinationEndpoint
+from peerauth.policy.decision import Dataplane
 from peerauth.policy.destinations import Destination, Destinations
+from peerauth.policy.mesh import Mesh
 from peerauth.policy.outbound import OutboundPeer, Transport
+from peerauth.policy.rollout import Orders, Rollout
 from peerauth.policy.shards import Shard
-from samples.meshes import meta, pairs
+from samples.meshes import meta, namespace, pairs, policy
 from samples.sidecars import FINANCE
 
 addresses = st.ip_addresses().map(lambda address: address.compressed)
@@ -109,7 +113,8 @@ def test_a_large_service_is_its_pieces_each_with_its_share_and_by_its_name(asked
 
 def chains(*, own: tuple[str, ...], ranges: tuple[str, ...], closed: bool = False) -> dict[str, bytes]:
     listener = listener_pb2.Listener()
-    lead(listener, own=own, ranges=ranges, closed=closed)
+    mesh = MeshConfig(outbound_traffic=OutboundTraffic.REGISTRY_ONLY if closed else OutboundTraffic.ALLOW_ANY)
+    lead(listener, own=own, ranges=ranges, mesh=mesh)
     found = [*listener.filter_chains, listener.default_filter_chain]
     assert len({chain.name for chain in found}) == len(found)
     return {chain.name: chain.SerializeToString(deterministic=True) for chain in found}
@@ -151,47 +156,65 @@ def test_where_only_the_mesh_may_be_dialled_what_is_outside_leads_nowhere() -> N
 
 
 NAMES = [destination_name("10.0.0.7", 80), destination_name("fd00::7", 80), destination_name("10.96.0.1", 80)]
+POD = Workload(meta("foo/web", {"app": "web"}), kind="Pod", addresses=("10.0.0.7", "fd00::7"))
+SERVICE = Service(
+    meta("foo/web"), selector=pairs({"app": "web"}), ports=(ServicePort(80, 80),), cluster_ips=("10.96.0.1",)
+)
 
 
 def test_what_a_step_changes_is_said_by_name_and_rendered_anew_once_for_all_who_ask() -> None:
-    world = World()
-    destinations = DestinationResources(Destinations(world))
-    pod = Workload(meta("foo/web", {"app": "web"}), kind="Pod", addresses=("10.0.0.7", "fd00::7"))
-    service = Service(
-        meta("foo/web"), selector=pairs({"app": "web"}), ports=(ServicePort(80, 80),), cluster_ips=("10.96.0.1",)
-    )
+    mesh = Mesh()
+    rollout = Rollout(mesh, is_live=lambda _: False)
+    destinations = DestinationResources(mesh, client=Dataplane.SIDECAR)
+
+    def say(*said: MeshObject) -> frozenset[str]:
+        step = mesh.apply(*(Upsert("test", each) for each in said))
+        return destinations.update(step, rollout.decided(step))
+
     for name in NAMES:
         destinations.ask(name)
-    unknown = [destinations.get(CLUSTER, name) for name in NAMES]
-    assert all(unknown), "as it is, where nothing is known"
-    edits = world.apply(Upsert("test", pod), Upsert("test", service))
-    plain, secure = (OutboundPeer(pod.addresses, FINANCE, how) for how in (Transport.PLAINTEXT, Transport.MUTUAL_TLS))
-    assert destinations.update(edits, {pod.key: plain}) == set(NAMES)
+    assert all(destinations.get(CLUSTER, name) for name in NAMES), "as it is, where nothing is known"
+    assert say(namespace("foo", {"istio-injection": "enabled"}), POD, SERVICE) == set(NAMES)
     known = [destinations.get(CLUSTER, name) for name in NAMES]
     assert destinations.get(ENDPOINT, NAMES[2]) is not None
     assert destinations.get(CLUSTER, NAMES[0]) is known[0]
-    assert destinations.update((), {pod.key: secure}) == set(NAMES)
-    secured = [destinations.get(CLUSTER, name) for name in NAMES]
-    assert [one != other for one, other in zip(known, secured, strict=True)] == [True, True, False]
+    assert say(policy("foo/off", "DISABLE")) == set(NAMES)
+    plain = [destinations.get(CLUSTER, name) for name in NAMES]
+    assert [one != other for one, other in zip(known, plain, strict=True)] == [True, True, False]
     destinations.drop(NAMES[0])
-    assert destinations.update((), {pod.key: plain}) == set(NAMES[1:]), "nobody asks for the first any more"
+    assert say(policy("foo/off", "STRICT")) == set(NAMES[1:]), "nobody asks for the first any more"
+
+
+def test_a_nodes_proxy_speaks_hbone_to_whoever_takes_it_whatever_is_decided() -> None:
+    mesh = Mesh()
+    destinations = DestinationResources(mesh, client=Dataplane.AMBIENT)
+    for name in NAMES:
+        destinations.ask(name)
+    step = mesh.apply(Reset("test", (namespace("foo", {"istio-injection": "enabled"}), POD, SERVICE)))
+    assert destinations.update(step, Orders()) == set(NAMES)
+    body = destinations.get(CLUSTER, NAMES[0])
+    assert body is not None
+    host = cluster_pb2.Cluster.FromString(body).load_assignment.endpoints[0].lb_endpoints[0]
+    assert host.endpoint.address.envoy_internal_address.server_listener_name == "to-hbone"
+    assert destinations.update(mesh.apply(Upsert("test", policy("foo/off", "DISABLE"))), Orders()) == set()
+    assert destinations.update(mesh.apply(Delete("test", ref_of(POD))), Orders()) == set(NAMES)
 
 
 def test_of_a_large_service_only_the_piece_that_differs_is_rendered_anew() -> None:
-    world = World()
-    destinations = DestinationResources(Destinations(world))
+    mesh = Mesh()
+    destinations = DestinationResources(mesh, client=Dataplane.SIDECAR)
     pods = [Workload(meta(f"foo/{n}", {"app": "web"}), addresses=(f"10.0.0.{n + 1}",)) for n in range(200)]
     service = Service(
         meta("foo/web"), selector=pairs({"app": "web"}), ports=(ServicePort(80, 80),), cluster_ips=("10.96.0.1",)
     )
     told = {each.key: OutboundPeer(each.addresses, FINANCE, Transport.HBONE) for each in pods}
-    destinations.update(world.apply(Reset("test", (service, *pods[1:]))), told)
-    labels = [each.label for each in destinations_of(world, told)]
+    destinations.update(mesh.apply(Reset("test", (service, *pods[1:]))), Orders(announce=told))
+    labels = [each.label for each in destinations_of(mesh.world, told)]
     names = [NAMES[2], *(destination_name("10.96.0.1", 80, label) for label in labels)]
     for name in names:
         destinations.ask(name)
     before = [destinations.get(ENDPOINT, name) for name in names]
-    assert destinations.update(world.apply(Upsert("test", pods[0])), {}) == set(names)
+    assert destinations.update(mesh.apply(Upsert("test", pods[0])), Orders()) == set(names)
     after = [destinations.get(ENDPOINT, name) for name in names]
     assert sum(one is not other for one, other in zip(before, after, strict=True)) == 2, "the weights and one piece"
     assert [destinations.get(CLUSTER, name) for name in names] == [
@@ -208,7 +231,7 @@ def destinations_of(world: World, told: Mapping[WorkloadKey, OutboundPeer]) -> t
 
 
 def test_what_is_no_destination_is_asked_for_in_vain() -> None:
-    destinations = DestinationResources(Destinations(World()))
+    destinations = DestinationResources(Mesh(), client=Dataplane.SIDECAR)
     for name in ("dst|", "dst|web:80", "outbound|passthrough"):
         destinations.ask(name)
         assert destinations.get(CLUSTER, name) is None

@@ -12,7 +12,7 @@ from google.protobuf import wrappers_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peerauth.dataplane.ambient.node import HbonePeer, NodeProxy, NodeWorkload, render_node
+from peerauth.dataplane.ambient.node import NodeProxy, NodeWorkload, render_node
 from peerauth.dataplane.envoy.parts import PROXY_PORTS
 from peerauth.dataplane.resources import CLUSTER, LISTENER, Resources
 from peerauth.identity.spiffe import SpiffeId
@@ -30,12 +30,8 @@ def workload(number: int, identity: SpiffeId = FINANCE) -> NodeWorkload:
     return NodeWorkload(key, identity, (address,), decided("PERMISSIVE"), f"/run/netns/w{number}", PORTS)
 
 
-def peer(number: int, identity: SpiffeId = CLIENT) -> HbonePeer:
-    return HbonePeer(identity, (f"192.0.2.{number}",))
-
-
-def node(*workloads: NodeWorkload, peers: tuple[HbonePeer, ...] = ()) -> NodeProxy:
-    return NodeProxy(workloads, peers)
+def node(*workloads: NodeWorkload) -> NodeProxy:
+    return NodeProxy(workloads, ranges=("10.0.0.0/8",))
 
 
 def changed(old: Resources, new: Resources) -> set[str]:
@@ -52,32 +48,20 @@ def size(resources: Resources) -> int:
     return sum(len(body) for bodies in resources.values() for body in bodies.values())
 
 
-def test_the_size_is_a_sum_of_local_workloads_and_the_mesh() -> None:
-    def total(locals_: int, identities: int) -> int:
-        peers = tuple(peer(n % 250, SpiffeId("cluster.local", "foo", f"a{n:03}")) for n in range(100, 100 + identities))
-        return size(render_node(node(*(workload(100 + n) for n in range(locals_)), peers=peers)))
+def test_the_size_grows_with_the_nodes_own_workloads_and_with_nothing_else() -> None:
+    def total(number: int) -> int:
+        return size(render_node(node(*(workload(100 + n) for n in range(number)))))
 
-    base = total(1, 1)
-    assert total(40, 40) - base == pytest.approx((total(40, 1) - base) + (total(1, 40) - base), rel=0.001)
+    one = total(2) - total(1)
+    assert total(41) - total(1) == pytest.approx(40 * one, rel=0.001)
 
 
 @given(st.sampled_from(MODES), st.dictionaries(st.sampled_from([8080, 9090, 7070]), st.sampled_from(MODES)))
 def test_a_policy_touches_one_listener_of_its_workload(mode: str, ports: Mapping[int, str]) -> None:
-    before = node(workload(1), workload(2), peers=(peer(1),))
+    before = node(workload(1), workload(2))
     decision = decided(mode, ports)
-    after = node(msgspec.structs.replace(workload(1), decision=decision), workload(2), peers=(peer(1),))
+    after = node(msgspec.structs.replace(workload(1), decision=decision), workload(2))
     assert changed(render_node(before), render_node(after)) <= {"inbound|foo/w1"}
-
-
-def test_a_remote_pod_touches_the_matcher_of_the_mesh_and_nothing_else() -> None:
-    before = render_node(node(workload(1), peers=(peer(1),)))
-    after = render_node(node(workload(1), peers=(peer(1), peer(2))))
-    assert changed(before, after) == {"mesh"}
-    old, new = (listener_pb2.Listener.FromString(found[LISTENER]["mesh"]) for found in (before, after))
-    assert old.filter_chain_matcher != new.filter_chain_matcher
-    old.ClearField("filter_chain_matcher")
-    new.ClearField("filter_chain_matcher")
-    assert old == new
 
 
 def test_a_workload_brings_its_listeners_and_the_first_of_an_identity_its_certificate() -> None:
@@ -88,17 +72,16 @@ def test_a_workload_brings_its_listeners_and_the_first_of_an_identity_its_certif
 
 
 def test_only_identities_of_the_node_have_a_certificate_on_it() -> None:
-    rendered = render_node(node(workload(1), peers=(peer(1, CLIENT),)))
-    with_certificates = b"".join(body for name, body in rendered[CLUSTER].items() if name.startswith("outbound|hbone"))
-    assert FINANCE.uri.encode() in with_certificates
-    assert CLIENT.uri.encode() not in with_certificates
+    rendered = render_node(node(workload(1)))
+    assert [name for name in rendered[CLUSTER] if name.startswith("outbound|hbone")] == [
+        f"outbound|hbone|{FINANCE.uri}"
+    ]
 
 
 @given(st.permutations(range(6)))
 def test_order_does_not_matter(order: list[int]) -> None:
-    workloads, peers = [workload(n) for n in range(6)], [peer(n) for n in range(6)]
-    straight = render_node(node(*workloads, peers=tuple(peers)))
-    shuffled = render_node(node(*(workloads[n] for n in order), peers=tuple(peers[n] for n in order)))
+    workloads = [workload(n) for n in range(6)]
+    straight, shuffled = render_node(node(*workloads)), render_node(node(*(workloads[n] for n in order)))
     assert {kind: list(bodies.items()) for kind, bodies in straight.items()} == {
         kind: list(bodies.items()) for kind, bodies in shuffled.items()
     }

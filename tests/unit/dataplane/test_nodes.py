@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import msgspec
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from peerauth.dataplane.ambient.node import HbonePeer, NodeProxy, NodeWorkload, render_node
-from peerauth.dataplane.ambient.node_mesh import MeshListener
+from peerauth.dataplane.ambient.node import NodeProxy, NodeWorkload, render_node
 from peerauth.dataplane.ambient.nodes import Nodes
 from peerauth.dataplane.resources import TypeUrl
-from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.changes import Change, Delete, Upsert, ref_of
 from peerauth.model.inventory import IngressListener, Port, Service, ServicePort, Sidecar, Workload, WorkloadKey
 from peerauth.model.mesh import DEFAULT_MESH
@@ -23,6 +19,7 @@ from peerauth.model.world import MeshObject
 from peerauth.policy.decision import Dataplane
 from peerauth.policy.mesh import Mesh
 from peerauth.policy.outbound import identity_of
+from peerauth.policy.ranges import MeshRanges
 from peerauth.policy.rollout import Orders
 from samples.meshes import namespace, pairs, policy
 
@@ -143,38 +140,17 @@ class Following(RuleBasedStateMachine):
 
     def from_nothing(self, node: str) -> NodeProxy:
         """What a node is, read from the world as a whole."""
-        world, found, peers = self.mesh.world, list[NodeWorkload](), list[HbonePeer]()
+        world, found = self.mesh.world, list[NodeWorkload]()
         for each_key, each in sorted(world.workloads.items()):
             decision, identity = self.mesh.decisions.decision(each_key), identity_of(each, mesh=world.mesh)
-            if decision.dataplane is not Dataplane.NONE:
-                peers.append(HbonePeer(identity, each.addresses))
             place = world.placements.get(each_key)
             here = place is not None and place.node == node and place.captor is Captor.NODE
             if place is not None and here and decision.dataplane is Dataplane.AMBIENT:
                 ports = tuple(port.number for port in world.declared_ports(each))
                 at = place.network_namespace
                 found.append(NodeWorkload(each_key, identity, each.addresses, decision, at, ports, place.application))
-        return NodeProxy(tuple(found), tuple(peers), world.mesh)
+        return NodeProxy(tuple(found), MeshRanges(world).ranges, world.mesh)
 
 
 TestFollowing = Following.TestCase
 TestFollowing.settings = settings(max_examples=200)
-
-identities = st.sampled_from([SpiffeId("cluster.local", "foo", name) for name in "abc"])
-addresses = st.lists(st.sampled_from(["10.0.0.1", "10.0.0.2", "2001:db8::1"]), max_size=2).map(tuple)
-peers = st.none() | st.builds(HbonePeer, identities, addresses)
-
-
-@given(st.lists(st.tuples(NUMBERS, peers)))
-def test_the_mesh_listener_does_not_show_how_it_came_about(steps: list[tuple[int, HbonePeer | None]]) -> None:
-    """In whatever order peers come, share addresses and go."""
-    lived, last = MeshListener(), dict[int, HbonePeer | None]()
-    for number, peer in steps:
-        assert lived.put(number, peer) is (last.get(number) != peer)
-        lived.encoded()
-        last[number] = peer
-    fresh: Mapping[int, HbonePeer] = {number: peer for number, peer in last.items() if peer is not None}
-    anew = MeshListener()
-    for number, peer in fresh.items():
-        anew.put(number, peer)
-    assert lived.encoded() == anew.encoded()

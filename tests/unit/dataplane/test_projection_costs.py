@@ -6,7 +6,6 @@ import msgspec
 import pytest
 
 from peerauth.dataplane.ambient.address import ClusterNames
-from peerauth.dataplane.ambient.node_mesh import MESH
 from peerauth.dataplane.ambient.nodes import Nodes
 from peerauth.dataplane.ambient.ztunnel import ZtunnelResources
 from peerauth.dataplane.envoy.sidecars import Sidecars
@@ -122,7 +121,7 @@ def test_a_workload_that_moves_to_another_node_is_taken_from_the_one_and_told_to
     moved = msgspec.structs.replace(bed.mesh.world.placements[NODE.key], node="1")
     news = bed.nodes.update(bed.mesh.apply(Upsert("test", moved)), Orders())
     here, there = (news[node].resources[LISTENER] for node in ("0", "1"))
-    assert {name: body is None for name, body in here.items() if name != MESH}.keys() == there.keys() - {MESH}
+    assert here.keys() == there.keys()
     assert all(body is None for name, body in here.items())
     assert None not in there.values()
     assert news["0"].closes == ("node-0/w1: no longer served by this proxy",)

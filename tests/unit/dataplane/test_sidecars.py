@@ -28,6 +28,7 @@ from peerauth.model.inventory import (
 from peerauth.model.mesh import DEFAULT_MESH, MeshConfig
 from peerauth.model.placement import Captor, Capture, Placement
 from peerauth.policy.mesh import Mesh, Step
+from peerauth.policy.ranges import MeshRanges
 from peerauth.policy.rollout import Orders, Rollout, Round
 from samples.meshes import ROOT, meta, namespace, pairs, policy
 
@@ -185,12 +186,14 @@ class Following(RuleBasedStateMachine):
 
     def from_nothing(self) -> dict[WorkloadKey, Resources]:
         world, in_force, peers = self.mesh.world, self.rollout.in_force, self.rollout.announced
-        found: dict[WorkloadKey, Resources] = {}
+        found, ranges = dict[WorkloadKey, Resources](), MeshRanges(world).ranges
         for each, decision in in_force.items():
             placement = world.placements.get(each)
             if placement is not None and placement.captor is Captor.SIDECAR:
-                assembled = assemble(world.workloads[each], placement, world=world, decision=decision, peers=peers)
-                found[each] = rendered(assembled)
+                own = world.workloads[each]
+                found[each] = rendered(
+                    assemble(own, placement, world=world, decision=decision, peers=peers, ranges=ranges)
+                )
         return found
 
 

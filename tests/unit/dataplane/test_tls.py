@@ -10,7 +10,7 @@ from envoy.config.core.v3 import base_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.extensions.transport_sockets.tls.v3 import common_pb2, tls_pb2
 
-from peerauth.dataplane.ambient.node import HbonePeer, NodeProxy, NodeWorkload, render_node
+from peerauth.dataplane.ambient.node import NodeProxy, NodeWorkload, render_node
 from peerauth.dataplane.envoy import tls
 from peerauth.dataplane.envoy.sidecar import render_sidecar
 from peerauth.dataplane.resources import CLUSTER, LISTENER, EgressPort, Resources
@@ -18,7 +18,7 @@ from peerauth.model.inventory import WorkloadKey
 from peerauth.model.mesh import DEFAULT_MESH
 from peerauth.model.placement import Capture
 from peerauth.policy.announced import DestinationEndpoint
-from peerauth.policy.outbound import OutboundPeer, Transport
+from peerauth.policy.outbound import Transport
 from samples.sidecars import CLIENT, FINANCE, decided, sidecar
 
 
@@ -46,7 +46,6 @@ def sockets_of(resources: Resources) -> Iterator[base_pb2.TransportSocket]:
 def proxies() -> dict[str, Resources]:
     """A configuration of each kind, with servers that are spoken to in every way."""
     spoken = (Transport.MUTUAL_TLS, Transport.HBONE, Transport.PLAINTEXT)
-    peers = tuple(OutboundPeer((f"10.0.0.{n}",), FINANCE, transport) for n, transport in enumerate(spoken, start=2))
     egress = tuple(
         EgressPort(f"host{n}", "127.0.0.9", 7000 + n, (DestinationEndpoint("10.0.0.2", 80, transport, FINANCE),))
         for n, transport in enumerate(spoken)
@@ -54,9 +53,9 @@ def proxies() -> dict[str, Resources]:
     decision = decided("STRICT", {9090: "PERMISSIVE"})
     place = NodeWorkload(WorkloadKey("foo", "w"), CLIENT, ("10.0.0.7",), decision, "/run/netns/w", (8080,))
     return {
-        "sidecar, transparent": render_sidecar(sidecar(decision, capture=Capture.TRANSPARENT, peers=peers)),
+        "sidecar, transparent": render_sidecar(sidecar(decision, capture=Capture.TRANSPARENT)),
         "sidecar, explicit": render_sidecar(sidecar(decision, egress=egress)),
-        "node": render_node(NodeProxy((place,), (HbonePeer(FINANCE, ("10.0.0.2",)),))),
+        "node": render_node(NodeProxy((place,))),
     }
 
 
@@ -96,18 +95,9 @@ def test_every_peer_is_held_to_the_meshs_roots_and_to_a_name(proxy: Resources) -
         assert common.tls_params.tls_minimum_protocol_version >= common_pb2.TlsParameters.TLSv1_2
 
 
-def test_a_server_is_held_to_its_very_identity() -> None:
-    for made in (tls.client_socket_to(FINANCE), tls.hbone_client_socket_to(FINANCE)):
-        context = upstream(made)
-        assert context is not None
-        validation = context.common_tls_context.combined_validation_context.default_validation_context
-        assert [name.matcher.exact for name in validation.match_typed_subject_alt_names] == [FINANCE.uri]
-
-
 def test_hbone_is_spoken_in_tls_1_3_and_http_2_only() -> None:
     sockets = (
         tls.hbone_server_socket(DEFAULT_MESH),
-        tls.hbone_client_socket_to(FINANCE),
         tls.hbone_client_socket(DEFAULT_MESH, certificate=CLIENT.uri),
     )
     for made in sockets:

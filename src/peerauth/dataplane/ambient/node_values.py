@@ -1,4 +1,4 @@
-"""What a node's Envoy is rendered from: the workloads that it serves, and the mesh that these may dial.
+"""What a node's Envoy is rendered from: the workloads that it serves.
 
 Values only. Two equal values are the same bytes, so a caller may cache by them. Addresses are literals.
 """
@@ -36,16 +36,9 @@ class NodeWorkload(msgspec.Struct, frozen=True):
         return Dataplane.AMBIENT.in_force(self.decision.mode_of(port))
 
 
-class HbonePeer(msgspec.Struct, frozen=True, order=True):
-    """One workload of the mesh that takes HBONE on its addresses, and whom its certificate must name."""
-
-    identity: SpiffeId
-    addresses: tuple[str, ...]
-
-
 class NodeProxy(msgspec.Struct, frozen=True):
-    """One node: its own workloads, and every workload of the mesh that takes HBONE (its own among them)."""
+    """One node: its own workloads, and the mesh's ranges of addresses, as prefixes (what is asked about)."""
 
     workloads: tuple[NodeWorkload, ...] = ()
-    peers: tuple[HbonePeer, ...] = ()
+    ranges: tuple[str, ...] = ()
     mesh: MeshConfig = DEFAULT_MESH

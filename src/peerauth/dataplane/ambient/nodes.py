@@ -1,43 +1,43 @@
 """What the nodes' proxies are told, kept up to date step by step: a projection, made of pieces rendered once each.
 
 A node serves the ambient workloads that are placed on it where its proxy captures their connections; one that has none
-is told nothing. A policy's change costs its workload's piece, a workload of another node its identity's piece of the
-mesh listener, whatever else the node or the mesh holds. Nothing is staged: clients speak HBONE to an ambient workload
-under every mode, so no mode has to wait for them.
+is told nothing. A policy's change costs its workload's piece, and a workload of another node nothing. Nothing is
+staged: clients speak HBONE to an ambient workload under every mode, so no mode has to wait for them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from peerauth.dataplane.ambient.node import MeshListener, NodeWorkload, render_mesh, render_source, render_workload
-from peerauth.dataplane.ambient.node_values import HbonePeer
+from peerauth.dataplane.ambient.node import NodeWorkload, render_shared, render_source, render_workload
+from peerauth.dataplane.envoy.destinations import DestinationResources
 from peerauth.dataplane.projection import Update, difference, is_of_mesh, spoken_of
 from peerauth.dataplane.resources import Resources, TypeUrl
 from peerauth.identity.spiffe import SpiffeId
-from peerauth.model.inventory import Workload, WorkloadKey
+from peerauth.model.inventory import WorkloadKey
 from peerauth.model.mesh import MeshConfig
 from peerauth.model.placement import Captor
-from peerauth.policy.decision import Dataplane, Decision
+from peerauth.policy.decision import Dataplane
 from peerauth.policy.mesh import Mesh, Step
-from peerauth.policy.outbound import identity_of, takes_hbone
+from peerauth.policy.outbound import identity_of
+from peerauth.policy.ranges import MeshRanges
 from peerauth.policy.rollout import Orders
 from peerauth.policy.strictness import tightened
 
 Piece = WorkloadKey | SpiffeId | None
-"""What a part of a node's configuration belongs to: a workload of it, an identity of it, or (None) the mesh."""
+"""What a part of a node's configuration belongs to: a workload of it, an identity of it, or (None) all of them."""
 
 
 class Nodes:
-    """All nodes of one mesh, by name."""
+    """All nodes of one mesh, by name. `on_demand` is what their workloads dial."""
 
     def __init__(self, mesh: Mesh) -> None:
         self.visited = 0
+        self.on_demand = DestinationResources(mesh, client=Dataplane.AMBIENT)
         self._mesh = mesh
         self._nodes: dict[str, _Node] = {}
         self._node_of: dict[WorkloadKey, str] = {}
-        self._peers = MeshListener()
-        self._shared: Resources = {}  # made of the peers, while any node has workloads
+        self._ranges = MeshRanges(mesh.world)
 
     def workloads(self, node: str) -> tuple[WorkloadKey, ...]:
         """The workloads that a node's proxy serves, by name."""
@@ -49,15 +49,13 @@ class Nodes:
 
     def update(self, step: Step, orders: Orders) -> Mapping[str, Update]:
         """What is new for each node's proxy."""
-        anew = is_of_mesh(step)
+        anew, elsewhere = is_of_mesh(step), self._ranges.update(step.edits)
         self.visited = 0
-        if self._renew_peers(step, anew=anew):
-            self._shared = {}
-        touched = {*self._nodes} if anew or not self._shared else set[str]()
-        for key in sorted(set(self._stale(step, anew=anew))):
+        touched = {*self._nodes} if anew else set[str]()
+        for key in sorted(set(self._stale(step, anew=anew or elsewhere))):
             if key in self._node_of or self._is_placed(key):
                 self.visited += 1
-                touched |= self._renew(key, anew=anew)
+                touched |= self._renew(key, anew=anew or elsewhere)
         news = {name: self._taken(name, anew=anew) for name in sorted(touched)}
         return {name: said for name, said in news.items() if said.resources}
 
@@ -77,15 +75,14 @@ class Nodes:
             self._nodes[was].drop(key)
         if wanted is not None and now is not None:
             self._node_of[key] = now
-            self._nodes.setdefault(now, _Node()).serve(wanted, mesh=self._mesh.world.mesh, anew=anew)
+            node, mesh = self._nodes.setdefault(now, _Node()), self._mesh.world.mesh
+            node.serve(wanted, mesh=mesh, ranges=self._ranges.ranges, anew=anew)
         return {name for name in (was, now) if name is not None}
 
     def _taken(self, name: str, *, anew: bool) -> Update:
         """Completes a node's step with what its workloads share, and takes what is new."""
         node = self._nodes[name]
-        if node.workloads and not self._shared:
-            self._shared = render_mesh(self._peers)
-        node.share(self._shared, mesh=self._mesh.world.mesh, anew=anew)
+        node.share(mesh=self._mesh.world.mesh, anew=anew)
         if not node.workloads:
             del self._nodes[name]
         return node.taken()
@@ -113,24 +110,6 @@ class Nodes:
             application=placement.application,
         )
 
-    def _renew_peers(self, step: Step, *, anew: bool) -> bool:
-        """The mesh as workloads of nodes may dial it; whether it is another now."""
-        stale = {
-            change.key for change in step.decisions if _is_tunnelled_to(change.old) != _is_tunnelled_to(change.new)
-        }
-        sides = (side for edit in step.edits for side in (edit.before, edit.after))
-        stale.update(side.key for side in sides if isinstance(side, Workload))
-        if anew:
-            stale.update(self._mesh.world.workloads)
-        return sum(self._peers.put(key, self._peer(key)) for key in sorted(stale)) > 0
-
-    def _peer(self, key: WorkloadKey) -> HbonePeer | None:
-        world = self._mesh.world
-        workload = world.workloads.get(key)
-        if workload is None or not workload.addresses or not takes_hbone(self._mesh.decisions.decision(key)):
-            return None
-        return HbonePeer(identity_of(workload, mesh=world.mesh), workload.addresses)
-
 
 class _Node:
     """One node's pieces, and what has become of them since they were `taken` last."""
@@ -144,28 +123,28 @@ class _Node:
     def identities(self) -> frozenset[SpiffeId]:
         return frozenset(workload.identity for workload in self.workloads.values())
 
-    def serve(self, wanted: NodeWorkload, *, mesh: MeshConfig, anew: bool) -> None:
+    def serve(self, wanted: NodeWorkload, *, mesh: MeshConfig, ranges: tuple[str, ...], anew: bool) -> None:
         had = self.workloads.get(wanted.key)
         if had == wanted and not anew:
             return
         if had is not None:
             self._closes += [f"{wanted.key} {change}" for change in tightened(had.decision, wanted.decision)]
         self.workloads[wanted.key] = wanted
-        self._put(wanted.key, render_workload(wanted, mesh=mesh))
+        self._put(wanted.key, render_workload(wanted, mesh=mesh, ranges=ranges))
 
     def drop(self, key: WorkloadKey) -> None:
         self._closes.append(f"{key}: no longer served by this proxy")
         del self.workloads[key]
         self._put(key, {})
 
-    def share(self, shared: Resources, *, mesh: MeshConfig, anew: bool) -> None:
-        """What the workloads have in common: a piece for each identity of theirs, and the mesh."""
+    def share(self, *, mesh: MeshConfig, anew: bool) -> None:
+        """What the workloads have in common: a piece for each identity of theirs, and one for all."""
         if anew and self.workloads:
             self._closes.append("another mesh configuration")
         had, wanted = {piece for piece in self._pieces if isinstance(piece, SpiffeId)}, self.identities()
         for identity in sorted(had | wanted if anew else had ^ wanted):
             self._put(identity, render_source(identity, mesh=mesh) if identity in wanted else {})
-        self._put(None, shared if self.workloads else {})
+        self._put(None, render_shared() if self.workloads else {})
 
     def taken(self) -> Update:
         news = Update(self._changed, tuple(self._closes))
@@ -178,7 +157,3 @@ class _Node:
             self._changed.setdefault(kind, {}).update(bodies)
         if resources:
             self._pieces[piece] = resources
-
-
-def _is_tunnelled_to(decision: Decision | None) -> bool:
-    return decision is not None and takes_hbone(decision)

@@ -22,6 +22,7 @@ from google.protobuf import duration_pb2
 from peerauth.dataplane.envoy import filterstate, parts
 from peerauth.dataplane.envoy.destinations import ASKED_BY
 from peerauth.dataplane.envoy.filterstate import NEXT_HOP, state
+from peerauth.model.mesh import MeshConfig, OutboundTraffic
 
 ASK_SECONDS = 5
 """How long a connection waits for what its destination is: longer than Envoy takes to reach a control plane that was
@@ -40,10 +41,10 @@ def lead(
     *,
     own: Iterable[str],
     ranges: Iterable[str],
-    closed: bool,
+    mesh: MeshConfig,
     knows: Iterable[value_pb2.FilterStateValue] = (),
 ) -> None:
-    """Gives the listener its chains. `ranges` are the mesh's, as prefixes; what is beyond is let go unless `closed`.
+    """Gives the listener its chains. `ranges` are the mesh's, as prefixes; `mesh` says whether to go beyond them.
 
     `own` are the workload's addresses, where it is on its own: what it sends there is not the mesh's business. `knows`
     is what goes with every connection.
@@ -58,15 +59,20 @@ def lead(
         match = _Match(prefix_ranges=map(_cidr, addresses))
         listener.filter_chains.append(_chain(OWN, parts.PASSTHROUGH, known, match))
     says = [*known, REMEMBER_SOURCE, state(filterstate.CLUSTER, ASKED_BY)]
-    asking = tcp_proxy_pb2.TcpProxy.OnDemand(
-        odcds_config=parts.over_ads(), timeout=duration_pb2.Duration(seconds=ASK_SECONDS)
-    )
     for prefix in sorted({_prefix(each) for each in ranges} - set(addresses)):
         match = _Match(prefix_ranges=[_cidr(prefix)])
         # The cluster is the filter state's; without it the connection goes nowhere.
-        listener.filter_chains.append(_chain(f"mesh|{prefix}", parts.BLACKHOLE, says, match, asking=asking))
+        listener.filter_chains.append(_chain(f"mesh|{prefix}", parts.BLACKHOLE, says, match, asking=asking()))
+    closed = mesh.outbound_traffic is OutboundTraffic.REGISTRY_ONLY
     beyond = _chain(OUTSIDE, parts.BLACKHOLE if closed else parts.PASSTHROUGH, [] if closed else known, _Match())
     listener.default_filter_chain.CopyFrom(beyond)
+
+
+def asking() -> tcp_proxy_pb2.TcpProxy.OnDemand:
+    """How a cluster that is not there is asked for."""
+    return tcp_proxy_pb2.TcpProxy.OnDemand(
+        odcds_config=parts.over_ads(), timeout=duration_pb2.Duration(seconds=ASK_SECONDS)
+    )
 
 
 def _chain(

@@ -8,7 +8,7 @@ as it is. One of many endpoints is a cluster of its pieces, each with a name and
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from envoy.config.cluster.v3 import cluster_pb2
 
@@ -16,10 +16,10 @@ from peerauth.dataplane.envoy import hops, parts
 from peerauth.dataplane.resources import Endpoint, serialize
 from peerauth.dataplane.type_urls import CLUSTER, ENDPOINT, TypeUrl
 from peerauth.model.addresses import is_address
-from peerauth.model.changes import Edit
-from peerauth.model.inventory import WorkloadKey
+from peerauth.policy.decision import Dataplane
 from peerauth.policy.destinations import Asked, Destination, Destinations
-from peerauth.policy.outbound import OutboundPeer
+from peerauth.policy.mesh import Mesh, Step
+from peerauth.policy.rollout import Orders, peers_at_once
 from peerauth.policy.shards import LONGEST_LABEL
 
 PREFIX = "dst|"
@@ -63,14 +63,15 @@ def destination_resources(name: str, destination: Destination) -> dict[TypeUrl, 
 
 
 class DestinationResources:
-    """What clients of one kind get for the names that they ask for, rendered once for all of them, when it is asked.
+    """What clients of one data plane get for the names that they ask for, rendered once for all of them, when asked.
 
-    A projection: `update` takes what a step did and returns the names that may stand for something else now. What
-    turns out to be the same is not rendered again.
+    A projection: `update` takes every step of the mesh. What turns out to be the same is not rendered again.
     """
 
-    def __init__(self, destinations: Destinations) -> None:
-        self._destinations = destinations
+    def __init__(self, mesh: Mesh, *, client: Dataplane) -> None:
+        self._mesh = mesh
+        self._client = client
+        self._destinations = Destinations(mesh.world)
         self._rendered: dict[str, tuple[Destination | None, Mapping[TypeUrl, bytes]]] = {}
         self._stale: set[str] = set()
 
@@ -96,9 +97,15 @@ class DestinationResources:
         if (asked := destination_of(name)) is not None:
             self._destinations.forget(*asked)
 
-    def update(self, edits: Iterable[Edit], peers: Mapping[WorkloadKey, OutboundPeer | None]) -> frozenset[str]:
-        """Takes edits that the world has taken, and what clients are told anew of some workloads (None: nothing)."""
-        stale = frozenset(destination_name(*asked) for asked in self._destinations.update(edits, peers))
+    def update(self, step: Step, orders: Orders) -> frozenset[str]:
+        """Takes what the mesh and the rollout have taken; the names that may stand for something else now.
+
+        Sidecars are told of workloads as the rollout orders; a node's proxy speaks HBONE whatever is decided, so that
+        nothing has to wait for it.
+        """
+        sidecars = self._client is Dataplane.SIDECAR
+        peers = orders.announce if sidecars else peers_at_once(step, self._mesh, client=self._client)
+        stale = frozenset(destination_name(*asked) for asked in self._destinations.update(step.edits, peers))
         self._stale.update(self._rendered.keys() & stale)
         return stale
 

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from envoy.extensions.matching.common_inputs.network.v3 import network_inputs_pb2
 from google.protobuf import wrappers_pb2
 from google.protobuf.message import Message
 from xds.type.matcher.v3 import matcher_pb2
 
-from peerauth.dataplane.envoy import parts
 from peerauth.dataplane.envoy.tls import packed
 
 _OnMatch = matcher_pb2.Matcher.OnMatch
@@ -28,12 +26,6 @@ def lookup(
     for key in sorted(table):
         matcher.matcher_tree.exact_match_map.map[key].CopyFrom(table[key])
     return _OnMatch(matcher=matcher)
-
-
-def past_own_ports(otherwise: matcher_pb2.Matcher.OnMatch) -> matcher_pb2.Matcher:
-    """`otherwise` but for the proxy's own ports: what an application sends there would come back for ever."""
-    own = {str(port): to_chain(parts.LOOP) for port in (parts.OUTBOUND_PORT, parts.INBOUND_PORT)}
-    return lookup(network_inputs_pb2.DestinationPortInput(), own, otherwise=otherwise).matcher
 
 
 def to_chain(name: str) -> matcher_pb2.Matcher.OnMatch:

@@ -14,11 +14,9 @@ from collections.abc import Iterable
 from envoy.config.core.v3 import base_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from envoy.extensions.filters.common.set_filter_state.v3 import value_pb2
-from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
-from google.protobuf import duration_pb2
 
 from peerauth.dataplane.envoy import accesslog, filterstate, parts
-from peerauth.dataplane.envoy.captured import ASK_SECONDS, REMEMBER_SOURCE
+from peerauth.dataplane.envoy.captured import REMEMBER_SOURCE, asking
 from peerauth.dataplane.envoy.filterstate import state
 from peerauth.dataplane.envoy.hops import METADATA, SHARD, TO_SHARD
 from peerauth.model.inventory import WorkloadKey
@@ -28,11 +26,8 @@ def shard_listener(
     workload: WorkloadKey | str, *, knows: Iterable[value_pb2.FilterStateValue] = ()
 ) -> listener_pb2.Listener:
     """The listener; `knows` is what it hands on of what it was told about a connection."""
-    asking = tcp_proxy_pb2.TcpProxy.OnDemand(
-        odcds_config=parts.over_ads(), timeout=duration_pb2.Duration(seconds=ASK_SECONDS)
-    )
     says = [*knows, REMEMBER_SOURCE, state(filterstate.CLUSTER, f"%DYNAMIC_METADATA({METADATA}:{SHARD})%")]
-    filters = [filterstate.remember(says), parts.tcp_proxy(TO_SHARD, parts.BLACKHOLE, asking=asking)]
+    filters = [filterstate.remember(says), parts.tcp_proxy(TO_SHARD, parts.BLACKHOLE, asking=asking())]
     listener = listener_pb2.Listener(
         name=TO_SHARD,
         stat_prefix=TO_SHARD,

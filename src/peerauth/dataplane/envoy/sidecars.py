@@ -2,7 +2,8 @@
 
 A sidecar is rendered for every workload that has been decided to have one, and has been placed where one captures its
 connections. It is looked at again when a step says something of itself: what is in force, its own documents, its
-placement, the mesh configuration, a Service or Sidecar that selects it; and of what its egress listeners lead to.
+placement, the mesh configuration, a Service or Sidecar that selects it; and of what its egress listeners lead to. Of
+other workloads a sidecar in transparent capture is told what it asks for: see `on_demand`.
 """
 
 from __future__ import annotations
@@ -10,22 +11,30 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 
 from peerauth.dataplane.assembly import assemble, namespaces_dialled
+from peerauth.dataplane.envoy.destinations import DestinationResources
 from peerauth.dataplane.envoy.sidecar import render_sidecar
 from peerauth.dataplane.projection import Update, difference, is_of_mesh, spoken_of
 from peerauth.dataplane.resources import Resources, SidecarWorkload
 from peerauth.model.inventory import Service, Workload, WorkloadKey
-from peerauth.model.placement import Captor, Capture
+from peerauth.model.placement import Captor
+from peerauth.policy.decision import Dataplane
 from peerauth.policy.mesh import Mesh, Step
+from peerauth.policy.ranges import MeshRanges
 from peerauth.policy.rollout import Orders, Rollout
 from peerauth.policy.strictness import tightened
 
 
 class Sidecars:
-    """All sidecars of one mesh. `rendered` has what each was last rendered from, for reading."""
+    """All sidecars of one mesh. `rendered` has what each was last rendered from, for reading.
+
+    `on_demand` is what their workloads dial in transparent capture.
+    """
 
     def __init__(self, mesh: Mesh, rollout: Rollout) -> None:
         self.visited = 0
         self.rendered: dict[WorkloadKey, SidecarWorkload] = {}
+        self.on_demand = DestinationResources(mesh, client=Dataplane.SIDECAR)
+        self._ranges = MeshRanges(mesh.world)
         self._mesh = mesh
         self._rollout = rollout
         self._resources: dict[WorkloadKey, Resources] = {}
@@ -44,7 +53,8 @@ class Sidecars:
 
     def _stale(self, step: Step, orders: Orders) -> Iterator[WorkloadKey]:
         yield from orders.enforce
-        if is_of_mesh(step):
+        elsewhere = self._ranges.update(step.edits)
+        if is_of_mesh(step) or elsewhere:
             yield from self._rollout.in_force
         for edit in step.edits:
             for side in (edit.before, edit.after):
@@ -56,8 +66,6 @@ class Sidecars:
         for key in orders.announce:
             if (workload := self._mesh.world.workloads.get(key)) is not None:
                 yield from self._dialling_to(workload)
-        if orders.announce:
-            yield from (key for key, had in self.rendered.items() if had.capture is Capture.TRANSPARENT)
 
     def _dialling_into(self, namespace: str) -> Iterator[WorkloadKey]:
         """Those with egress listeners for hosts of a namespace."""
@@ -92,8 +100,8 @@ class Sidecars:
         placement = world.placements.get(key)
         if decision is None or placement is None or placement.captor is not Captor.SIDECAR:
             return None
-        peers = self._rollout.announced
-        return assemble(world.workloads[key], placement, world=world, decision=decision, peers=peers)
+        peers, ranges = self._rollout.announced, self._ranges.ranges
+        return assemble(world.workloads[key], placement, world=world, decision=decision, peers=peers, ranges=ranges)
 
     def _file(self, key: WorkloadKey, dialled: Collection[str]) -> None:
         """Notes into which namespaces a sidecar's egress listeners lead."""

@@ -21,7 +21,7 @@ from envoy.type.matcher.v3 import string_pb2
 from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
 
-from peerauth.identity.spiffe import SpiffeId, trust_domain_prefix
+from peerauth.identity.spiffe import trust_domain_prefix
 from peerauth.model.mesh import MeshConfig, TlsVersion
 
 SDS_CLUSTER = "sds-grpc"
@@ -79,16 +79,6 @@ def hbone_client_socket(mesh: MeshConfig, *, certificate: str = CERTIFICATE_SECR
     return _client(_common(_of_the_mesh(mesh), alpn=HBONE_ALPN, least=_V1_3, certificate=certificate))
 
 
-def client_socket_to(server: SpiffeId) -> base_pb2.TransportSocket:
-    """Mutual TLS to one server identity: a certificate that says anything else is refused."""
-    return _client(_common([_uri(exact=server.uri)], alpn=CLIENT_ALPN, least=_V1_2, ciphers=DEFAULT_CIPHERS))
-
-
-def hbone_client_socket_to(server: SpiffeId) -> base_pb2.TransportSocket:
-    """HBONE's outer TLS towards one server identity."""
-    return _client(_common([_uri(exact=server.uri)], alpn=HBONE_ALPN, least=_V1_3))
-
-
 def raw_socket() -> base_pb2.TransportSocket:
     """No TLS."""
     return base_pb2.TransportSocket(
@@ -105,12 +95,13 @@ def packed(message: Message) -> any_pb2.Any:
 
 def _of_the_mesh(mesh: MeshConfig) -> list[common_pb2.SubjectAltNameMatcher]:
     domains = (mesh.trust_domain, *sorted(set(mesh.trust_domain_aliases) - {mesh.trust_domain}))
-    return [_uri(prefix=trust_domain_prefix(domain)) for domain in domains]
-
-
-def _uri(*, exact: str = "", prefix: str = "") -> common_pb2.SubjectAltNameMatcher:
-    matcher = string_pb2.StringMatcher(exact=exact) if exact else string_pb2.StringMatcher(prefix=prefix)
-    return common_pb2.SubjectAltNameMatcher(san_type=common_pb2.SubjectAltNameMatcher.URI, matcher=matcher)
+    return [
+        common_pb2.SubjectAltNameMatcher(
+            san_type=common_pb2.SubjectAltNameMatcher.URI,
+            matcher=string_pb2.StringMatcher(prefix=trust_domain_prefix(domain)),
+        )
+        for domain in domains
+    ]
 
 
 def _common(
