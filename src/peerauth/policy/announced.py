@@ -54,8 +54,8 @@ class AnnouncedPeers:
     def settle(self, key: WorkloadKey) -> None:
         """Notes where a workload has been announced and is not."""
         workload, peer = self._world.workloads.get(key), self._peers.get(key)
-        left = frozenset(_literals(peer.addresses) if peer else ())
-        left = left.difference(_literals(workload.addresses) if workload else ())
+        said, known = peer.addresses if peer else (), workload.addresses if workload else ()
+        left = frozenset(_literals(said)).difference(_literals(known)) if said != known else frozenset[str]()
         before = self._left.pop(key, None)
         if before is not None:
             self._left_at.remove(key, before)

@@ -169,7 +169,7 @@ class Destinations:
                 pass
 
     def _reach_services(self, workload: Workload, step: _Step) -> None:
-        for service in self._world.services_selecting(workload):
+        for service in self._world.services_selecting(workload) if self._asked else ():
             _add(step.places, service.cluster_ips)
 
     def _list(self, place: str) -> None:
