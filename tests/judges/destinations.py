@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import msgspec
 
 from peerauth.model.changes import MeshObject
-from peerauth.model.inventory import EndpointSlice, Service, Workload, WorkloadKey
+from peerauth.model.inventory import EndpointSlice, Service, ServicePort, Workload, WorkloadKey
 from peerauth.model.mesh import MeshConfig, OutboundTraffic, meshes_of
 from peerauth.model.placement import Placement
 from peerauth.policy.outbound import OutboundPeer
@@ -124,7 +124,7 @@ def balanced(
     if not leads:
         return None
     listed = list(in_slices(slices, leads[0].name))
-    selected = list(by_selector(service, leads[0].target, workloads, machines_alone=bool(slices)))
+    selected = list(by_selector(service, leads[0], workloads, machines_alone=bool(slices)))
     found: dict[Spot, Spoken | None] = {}
     for spot, _ in [*selected, *listed]:
         keys = [key for there, key in [*selected, *listed] if there == spot and key is not None]
@@ -148,7 +148,7 @@ def in_slices(slices: Iterable[EndpointSlice], name: str) -> Iterator[tuple[Spot
 
 
 def by_selector(
-    service: Service, target: int | str, workloads: Mapping[WorkloadKey, Workload], *, machines_alone: bool
+    service: Service, leads: ServicePort, workloads: Mapping[WorkloadKey, Workload], *, machines_alone: bool
 ) -> Iterator[tuple[Spot, WorkloadKey]]:
     """What the selector selects and takes traffic."""
     for key, workload in workloads.items():
@@ -157,8 +157,10 @@ def by_selector(
         if not (selected and takes and key.namespace == service.meta.namespace):
             continue
         if key.kind in _MACHINES or not machines_alone:
-            named = [each.number for each in workload.ports if each.name == target][:1]
-            numbers = [target] if isinstance(target, int) else named
+            numbers = [each.number for each in workload.ports if each.name == leads.target][:1]
+            if isinstance(leads.target, int):
+                mapped = [each.number for each in workload.ports if each.name == leads.name != ""]
+                numbers = mapped[:1] if mapped and key.kind in _MACHINES else [leads.target]
             yield from ((spot, key) for spot in spots(workload.addresses, numbers))
 
 

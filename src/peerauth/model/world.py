@@ -26,6 +26,7 @@ from peerauth.model.changes import (
     ref_of,
 )
 from peerauth.model.inventory import (
+    MACHINE_KINDS,
     ApiServerTarget,
     DestinationRule,
     EndpointSlice,
@@ -202,8 +203,12 @@ class World:
     def declared_numbers(self, workload: Workload, services: Iterable[Service]) -> tuple[int, ...]:
         """The numbers of the declared ports alone; `services` are those that select the workload."""
         numbers = {port.number for port in workload.ports}
-        for target in {port.target for port in _tcp_ports(services)}:  # mostly one, however many Services there are
-            number = _number_of(target, workload)
+        # Mostly one target, however many Services there are; for a machine the name of the port counts as well.
+        leading = {
+            (port.target, port.name if workload.kind in MACHINE_KINDS else ""): port for port in _tcp_ports(services)
+        }
+        for port in leading.values():
+            number = target_number(port, workload)
             if number is not None:
                 numbers.add(number)
         sidecar = self.sidecar_of(workload)
@@ -257,14 +262,15 @@ def _tcp_ports(services: Iterable[Service]) -> list[ServicePort]:
 
 
 def target_number(port: ServicePort, workload: Workload) -> int | None:
-    """The workload port that a Service's port leads to; None if it names a port the workload does not have."""
-    return _number_of(port.target, workload)
+    """The workload port that a Service's port leads to; None if it names a port the workload does not have.
+
+    The ports of a machine have the names of Services' ports: they go before a number.
+    """
+    if isinstance(port.target, str):
+        return _port_named(port.target, workload)
+    mapped = _port_named(port.name, workload) if port.name and workload.kind in MACHINE_KINDS else None
+    return port.target if mapped is None else mapped
 
 
-def _number_of(target: int | str, workload: Workload) -> int | None:
-    if isinstance(target, int):
-        return target
-    for own in workload.ports:
-        if own.name == target:
-            return own.number
-    return None
+def _port_named(name: str, workload: Workload) -> int | None:
+    return next((own.number for own in workload.ports if own.name == name), None)

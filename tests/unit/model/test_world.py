@@ -26,7 +26,7 @@ from peerauth.model.mesh import DEFAULT_MESH, Injector, MeshConfig
 from peerauth.model.meta import Origin, age_of
 from peerauth.model.placement import Captor, Capture, Placement
 from peerauth.model.tables import Name
-from peerauth.model.world import DeclaredPort, World
+from peerauth.model.world import DeclaredPort, World, target_number
 from samples.meshes import ROOT, changes, meta, namespace, objects, pairs, policy, workload
 
 FINANCE = workload("foo/finance", {"app": "finance"}, ports=(Port(8080, "http"),))
@@ -111,6 +111,21 @@ def test_services_select_workloads_of_their_own_namespace_and_come_by_name() -> 
     world.apply(Upsert("test", service("foo/a", app="web")))
     world.apply(Delete("test", ref_of(service("foo/b"))))
     assert world.services_selecting(FINANCE) == ()
+
+
+def test_a_machines_port_of_a_services_port_name_goes_before_the_number_that_the_service_targets() -> None:
+    """As in Istio: the ports of a WorkloadEntry are named after Services' ports."""
+    leads = ServicePort(80, 8080, "http")
+    machine, other, pod = (
+        Workload(meta("foo/vm", {"app": "vm"}), kind=kind, ports=(Port(9090, name),))
+        for kind, name in (("WorkloadEntry", "http"), ("WorkloadEntry", "tcp"), ("Pod", "http"))
+    )
+    assert [target_number(leads, each) for each in (machine, other, pod)] == [9090, 8080, 8080]
+    named = ServicePort(80, "http", "web")
+    assert [target_number(named, each) for each in (machine, other, pod)] == [9090, None, 9090]
+    world = world_of(service("foo/s", leads, app="vm"))
+    assert [port.number for port in world.declared_ports(machine)] == [9090]
+    assert [port.number for port in world.declared_ports(other)] == [8080, 9090]
 
 
 def test_a_service_selects_workloads_of_its_own_namespace_and_none_without_a_selector() -> None:
