@@ -28,7 +28,7 @@ from peerauth.agent.netns import MeshNetwork, WorkloadNamespace
 from peerauth.dataplane.ambient.node import NodeProxy, NodeWorkload, render_node
 from peerauth.dataplane.envoy.destinations import destination_name, destination_resources
 from peerauth.dataplane.envoy.sidecar import render_sidecar
-from peerauth.dataplane.resources import DeclaredPort
+from peerauth.dataplane.envoy.sidecar_values import ApplicationPort
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.placement import Capture
@@ -101,7 +101,7 @@ class Paths:
         self._know("client", {first: Transport.MUTUAL_TLS, second: Transport.HBONE})
         processes = (
             await self._sidecar("client", client, CLIENT),
-            await self._sidecar("server", server, FINANCE, declared=(DeclaredPort(PORT),)),
+            await self._sidecar("server", server, FINANCE, declared=(ApplicationPort(PORT),)),
         )
         ways = {MUTUAL_TLS: first, SIDECAR_HBONE: second}
         return [Way(name, _door(client, address), processes) for name, address in ways.items()]
@@ -168,7 +168,7 @@ class Paths:
         place: WorkloadNamespace,
         identity: SpiffeId,
         *,
-        declared: tuple[DeclaredPort, ...] = (),
+        declared: tuple[ApplicationPort, ...] = (),
     ) -> int:
         workload = sidecar(
             decided("STRICT"),

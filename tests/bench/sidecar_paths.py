@@ -14,13 +14,9 @@ from bench.loader import Door
 from bench.proxies import Proxies, answers, free_port
 from bench.turns import Way
 from peerauth.dataplane.envoy.sidecar import render_sidecar
-from peerauth.dataplane.resources import (
-    DeclaredPort,
-    EgressPort,
-    Endpoint,
-    Resources,
-    SidecarWorkload,
-)
+from peerauth.dataplane.envoy.sidecar_values import ApplicationPort, EgressPort, SidecarWorkload
+from peerauth.dataplane.resources import Resources
+from peerauth.model.endpoint import Endpoint
 from peerauth.policy.announced import DestinationEndpoint
 from peerauth.policy.outbound import Transport
 from rigs.clients import loopback
@@ -98,7 +94,7 @@ async def all_ways(folder: Path) -> AsyncIterator[list[Way]]:
 
 
 def _server(mode: str, address: str, app: Endpoint) -> Resources:
-    return render_sidecar(sidecar(decided(mode), addresses=(address,), declared=(DeclaredPort(8080, app),)))
+    return render_sidecar(sidecar(decided(mode), addresses=(address,), declared=(ApplicationPort(8080, app),)))
 
 
 def _client(address: str, to: Endpoint, ports: dict[Transport, int]) -> Resources:

@@ -11,7 +11,7 @@ from envoy.config.listener.v3 import listener_pb2
 
 from peerauth.agent.commands import run_tool
 from peerauth.agent.netns import unsupported
-from peerauth.dataplane.resources import LISTENER
+from peerauth.dataplane.type_urls import LISTENER
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.connections import Arrival, ConnectionSeen, Event
 from peerauth.telemetry.envoy import parse_connection

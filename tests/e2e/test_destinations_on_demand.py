@@ -22,7 +22,8 @@ from peerauth.dataplane.envoy.destinations import destination_name, destination_
 from peerauth.dataplane.envoy.hops import TO_SHARD
 from peerauth.dataplane.envoy.outbound import VIRTUAL_OUTBOUND
 from peerauth.dataplane.envoy.sidecar import render_sidecar
-from peerauth.dataplane.resources import DeclaredPort, Resources, SidecarWorkload
+from peerauth.dataplane.envoy.sidecar_values import ApplicationPort, SidecarWorkload
+from peerauth.dataplane.resources import Resources
 from peerauth.dataplane.type_urls import CLUSTER, ENDPOINT, LISTENER
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.connections import Arrival, ConnectionSeen
@@ -138,7 +139,7 @@ def serving(place: WorkloadNamespace) -> SidecarWorkload:
     return sidecar(
         decided("STRICT", {OPEN: "DISABLE"}),
         addresses=place.addresses,
-        declared=(DeclaredPort(STRICT),),
+        declared=(ApplicationPort(STRICT),),
         capture=Capture.TRANSPARENT,
         ranges=RANGES,
     )

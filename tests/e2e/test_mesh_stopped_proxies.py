@@ -19,7 +19,7 @@ from peerauth.control.outstanding import Behind, CaughtUp
 from peerauth.control.plane import proxy_key
 from peerauth.dataplane.envoy import sidecars
 from peerauth.dataplane.envoy.sidecar import render_sidecar
-from peerauth.dataplane.resources import SidecarWorkload
+from peerauth.dataplane.envoy.sidecar_values import SidecarWorkload
 from peerauth.dataplane.type_urls import LISTENER, TypeUrl
 from peerauth.model.diagnostic import Diagnostic
 from peerauth.model.placement import Capture

@@ -16,7 +16,8 @@ from peerauth.agent.admin import ask
 from peerauth.agent.echo import EchoApplication, listen_tcp
 from peerauth.agent.netns import MeshNetwork, sockets_of, unsupported
 from peerauth.dataplane.envoy.sidecar import render_sidecar
-from peerauth.dataplane.resources import DeclaredPort, Endpoint
+from peerauth.dataplane.envoy.sidecar_values import ApplicationPort
+from peerauth.model.endpoint import Endpoint
 from peerauth.model.placement import Capture
 from peerauth.policy.reception import ClientKind
 from peerauth.probe import (
@@ -82,7 +83,7 @@ def complaints(verdicts: tuple[ProbeVerdict, ...]) -> list[str]:
 async def test_explicit_capture(
     tmp_path: Path, authority: Authority, credentials: Credentials, mode: str, server_first: bool
 ) -> None:
-    declared = (DeclaredPort(8080, Endpoint(APPLICATION, 8080)),)
+    declared = (ApplicationPort(8080, Endpoint(APPLICATION, 8080)),)
     resources = render_sidecar(sidecar(decided(mode), addresses=(LOOPBACK,), declared=declared))
     listener = listen_tcp(APPLICATION, 8080)
     async with (
@@ -109,7 +110,7 @@ async def test_transparent_capture_of_declared_and_undeclared_ports_in_both_fami
         finance = await network.add("foo/finance")
         outside = await network.add("bar/outside", capture=False)
         workload = sidecar(
-            decided(mode), addresses=finance.addresses, declared=(DeclaredPort(8080),), capture=Capture.TRANSPARENT
+            decided(mode), addresses=finance.addresses, declared=(ApplicationPort(8080),), capture=Capture.TRANSPARENT
         )
         inside, ports = sockets_of(finance.path), (8080, 9999)
         families = ("0.0.0.0", "::")[: len(finance.addresses)]  # noqa: S104  a namespace's

@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from peerauth.dataplane.envoy.sidecar import render_sidecar
-from peerauth.dataplane.resources import DeclaredPort, Endpoint, Resources, SidecarWorkload
+from peerauth.dataplane.envoy.sidecar_values import ApplicationPort, SidecarWorkload
+from peerauth.dataplane.resources import Resources
 from peerauth.model.connections import Arrival, ConnectionSeen, Event
+from peerauth.model.endpoint import Endpoint
 from peerauth.model.mesh import MeshConfig, TlsVersion
 from peerauth.policy.decision import Decision
 from peerauth.telemetry.envoy import PortTotal, parse_connection, totals
@@ -74,7 +76,7 @@ async def app() -> AsyncIterator[Application]:
 
 
 def workload(decision: Decision, app: Application, **changes: Any) -> SidecarWorkload:
-    declared = tuple(DeclaredPort(port, Endpoint("127.0.0.1", app.port)) for port in (8080, 9000))
+    declared = tuple(ApplicationPort(port, Endpoint("127.0.0.1", app.port)) for port in (8080, 9000))
     return sidecar(decision, addresses=(ADDRESS,), declared=declared, **changes)
 
 

@@ -13,10 +13,12 @@ from envoy.config.cluster.v3 import cluster_pb2
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 
 from peerauth.dataplane.envoy.sidecar import render_sidecar
-from peerauth.dataplane.resources import DeclaredPort, EgressPort, Endpoint, Resources
+from peerauth.dataplane.envoy.sidecar_values import ApplicationPort, EgressPort
+from peerauth.dataplane.resources import Resources
 from peerauth.dataplane.type_urls import CLUSTER
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.connections import Arrival, ConnectionSeen, Event
+from peerauth.model.endpoint import Endpoint
 from peerauth.policy.announced import DestinationEndpoint
 from peerauth.policy.outbound import Transport
 from peerauth.telemetry.envoy import parse_connection
@@ -31,7 +33,7 @@ SOMEONE_ELSE = SpiffeId("cluster.local", "foo", "someone-else")
 
 
 def server(mode: str, port: int) -> Resources:
-    declared = (DeclaredPort(8080, Endpoint("127.0.0.1", port)),)
+    declared = (ApplicationPort(8080, Endpoint("127.0.0.1", port)),)
     return render_sidecar(sidecar(decided(mode), addresses=(SERVER,), declared=declared))
 
 

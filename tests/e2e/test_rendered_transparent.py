@@ -13,7 +13,8 @@ import pytest
 
 from peerauth.agent.netns import MeshNetwork, WorkloadNamespace, socket_in, unsupported
 from peerauth.dataplane.envoy.sidecar import render_sidecar
-from peerauth.dataplane.resources import DeclaredPort, Resources
+from peerauth.dataplane.envoy.sidecar_values import ApplicationPort
+from peerauth.dataplane.resources import Resources
 from peerauth.model.connections import Arrival, Event
 from peerauth.model.placement import Capture
 from peerauth.telemetry.envoy import parse_connection
@@ -64,7 +65,7 @@ def server(place: Place, mode: str, ports: dict[int, str] | None = None) -> Reso
         sidecar(
             decided(mode, ports),
             addresses=place.server.addresses,
-            declared=(DeclaredPort(DECLARED),),
+            declared=(ApplicationPort(DECLARED),),
             capture=Capture.TRANSPARENT,
         )
     )

@@ -25,7 +25,7 @@ from peerauth.aio import spawn
 from peerauth.dataplane.envoy.bootstrap import Sockets
 from peerauth.dataplane.envoy.bootstrap import bootstrap as bootstrap_of
 from peerauth.dataplane.envoy.sidecar import render_sidecar
-from peerauth.dataplane.resources import EgressPort
+from peerauth.dataplane.envoy.sidecar_values import EgressPort
 from peerauth.dataplane.type_urls import CLUSTER, LISTENER
 from peerauth.errors import ProxyError
 from peerauth.policy.announced import DestinationEndpoint

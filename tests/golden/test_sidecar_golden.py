@@ -14,7 +14,7 @@ import yaml
 
 from judges import goldens
 from peerauth.dataplane.envoy.sidecar import render_sidecar
-from peerauth.dataplane.resources import SidecarWorkload
+from peerauth.dataplane.envoy.sidecar_values import SidecarWorkload
 
 CASES = sorted(path.parent for path in Path(__file__).parent.glob("*/sidecar.yaml"))
 

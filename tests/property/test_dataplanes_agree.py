@@ -27,10 +27,11 @@ from xds.type.matcher.v3 import matcher_pb2
 
 from peerauth.dataplane.ambient.node import NodeProxy, NodeWorkload, render_node
 from peerauth.dataplane.envoy.sidecar import render_sidecar
-from peerauth.dataplane.resources import DeclaredPort, Endpoint, SidecarWorkload
+from peerauth.dataplane.envoy.sidecar_values import ApplicationPort, SidecarWorkload
 from peerauth.dataplane.type_urls import LISTENER
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.connections import Arrival
+from peerauth.model.endpoint import Endpoint
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.peerauth import PeerAuthentication
 from peerauth.model.placement import Capture
@@ -61,7 +62,7 @@ def of_the_node(decision: Decision, capture: Capture) -> Listeners:
 
 def of_the_sidecar(decision: Decision, capture: Capture) -> Listeners:
     where = APPLICATION if capture is Capture.EXPLICIT else ""
-    declared = tuple(DeclaredPort(port, Endpoint(where, port) if where else None) for port in DECLARED)
+    declared = tuple(ApplicationPort(port, Endpoint(where, port) if where else None) for port in DECLARED)
     workload = SidecarWorkload(KEY, IDENTITY, (ADDRESS,), decision, declared=declared, capture=capture)
     return listeners(render_sidecar(workload)[LISTENER])
 

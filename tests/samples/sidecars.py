@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from peerauth.dataplane.resources import DeclaredPort, Endpoint, SidecarWorkload
+from peerauth.dataplane.envoy.sidecar_values import ApplicationPort, SidecarWorkload
 from peerauth.identity.spiffe import SpiffeId
+from peerauth.model.endpoint import Endpoint
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.meta import Origin
 from peerauth.model.peerauth import Mode
@@ -43,6 +44,6 @@ def sidecar(decision: Decision, **changes: Any) -> SidecarWorkload:
         "key": WorkloadKey("foo", "finance"),
         "identity": FINANCE,
         "addresses": ("127.77.0.1",),
-        "declared": tuple(DeclaredPort(port, Endpoint("127.0.0.1", 18080)) for port in (8080, 9000)),
+        "declared": tuple(ApplicationPort(port, Endpoint("127.0.0.1", 18080)) for port in (8080, 9000)),
     }
     return SidecarWorkload(decision=decision, **(fields | changes))

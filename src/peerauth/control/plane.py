@@ -19,9 +19,9 @@ from peerauth.aio import spawn
 from peerauth.control.outstanding import Outstanding
 from peerauth.control.proxies import Acknowledgements, Process
 from peerauth.control.publishing import Publisher
+from peerauth.dataplane.envoy.sidecar_values import ApplicationPort, EgressPort
 from peerauth.dataplane.envoy.sidecars import Sidecars
 from peerauth.dataplane.projection import OnDemand, Projection
-from peerauth.dataplane.resources import DeclaredPort, EgressPort
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.world import Change
 from peerauth.policy.index import DecisionChange
@@ -113,13 +113,13 @@ class ControlPlane:
         """The workloads that a sidecar serves, by name."""
         return tuple(sorted(self._sidecars.rendered))
 
-    def declared(self, key: WorkloadKey) -> tuple[DeclaredPort, ...]:
+    def declared(self, key: WorkloadKey) -> tuple[ApplicationPort, ...]:
         """The ports a workload says it has, and where its application listens: as its sidecar knows them, if any."""
         rendered = self._sidecars.rendered.get(key)
         if rendered is not None:
             return rendered.declared
         world = self.mesh.world
-        return tuple(DeclaredPort(port.number) for port in world.declared_ports(world.workloads[key]))
+        return tuple(ApplicationPort(port.number) for port in world.declared_ports(world.workloads[key]))
 
     def egress(self, key: WorkloadKey) -> tuple[EgressPort, ...]:
         """The listeners that a workload's sidecar has for its own application's connections."""

@@ -10,12 +10,8 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
 
-from peerauth.dataplane.resources import (
-    DeclaredPort,
-    EgressPort,
-    Endpoint,
-    SidecarWorkload,
-)
+from peerauth.dataplane.envoy.sidecar_values import ApplicationPort, EgressPort, SidecarWorkload
+from peerauth.model.endpoint import Endpoint
 from peerauth.model.inventory import EgressListener, Service, ServicePort, Workload, WorkloadKey
 from peerauth.model.placement import Capture, Placement
 from peerauth.model.world import World, target_number
@@ -61,15 +57,15 @@ def namespaces_dialled(workload: Workload, *, world: World) -> frozenset[str]:
     return frozenset(workload.meta.namespace if namespace == "." else namespace for namespace in named)
 
 
-def _declared(workload: Workload, placement: Placement, *, world: World) -> Iterator[DeclaredPort]:
+def _declared(workload: Workload, placement: Placement, *, world: World) -> Iterator[ApplicationPort]:
     explicit = placement.capture is Capture.EXPLICIT
     own = workload.addresses[0] if workload.addresses else ""
     where = placement.application if explicit else own
     for port in world.declared_ports(workload):
         if port.endpoint:
-            yield DeclaredPort(port.number, parse_endpoint(port.endpoint, own=where))
+            yield ApplicationPort(port.number, parse_endpoint(port.endpoint, own=where))
         else:
-            yield DeclaredPort(port.number, Endpoint(where, port.number) if explicit else None)
+            yield ApplicationPort(port.number, Endpoint(where, port.number) if explicit else None)
 
 
 def parse_endpoint(text: str, *, own: str) -> Endpoint | None:

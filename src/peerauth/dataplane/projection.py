@@ -11,7 +11,8 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from peerauth.dataplane.resources import Resources, TypeUrl
+from peerauth.dataplane.resources import Resources
+from peerauth.dataplane.type_urls import TypeUrl
 from peerauth.model.inventory import Service, Sidecar, Workload, WorkloadKey
 from peerauth.model.mesh import Injector, MeshConfig
 from peerauth.model.placement import Placement

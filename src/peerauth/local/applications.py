@@ -8,9 +8,9 @@ import socket
 from collections.abc import Iterable, Mapping
 
 from peerauth.agent.echo import EchoApplication
-from peerauth.dataplane.resources import Endpoint
 from peerauth.errors import PlatformError
 from peerauth.local.networks import Network
+from peerauth.model.endpoint import Endpoint
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.placement import Capture
 

@@ -21,7 +21,7 @@ from peerauth.aio import spawn
 from peerauth.ca.service import CertificateAuthority
 from peerauth.control.plane import Applied, ControlPlane, proxy_key
 from peerauth.control.proxies import Process
-from peerauth.dataplane.resources import DeclaredPort, Endpoint
+from peerauth.dataplane.envoy.sidecar_values import ApplicationPort
 from peerauth.errors import PlatformError
 from peerauth.identity.csr import CsrRefusal, IssuedCertificate
 from peerauth.identity.spiffe import SpiffeId
@@ -32,6 +32,7 @@ from peerauth.local.node_agent import NodeAgent
 from peerauth.local.sidecar_agent import SidecarAgent
 from peerauth.local.sidecars import LocalSidecars
 from peerauth.local.ztunnel import LocalZtunnel
+from peerauth.model.endpoint import Endpoint
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.placement import Captor, Placement
 from peerauth.model.world import Reset
@@ -247,7 +248,7 @@ class LocalMesh:
             declared, placement = list(self.control_plane.declared(key)), self.placement(key)
             spare = undeclared_port(placement.capture, (port.number for port in declared))
             if spare is not None:
-                declared.append(DeclaredPort(spare))
+                declared.append(ApplicationPort(spare))
             own = placement.application or workload.addresses[0]
             found[key] = tuple(port.endpoint or Endpoint(own, port.number) for port in declared)
         return found

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from peerauth.dataplane.ambient.node import NodeProxy, NodeWorkload, render_node
 from peerauth.dataplane.envoy.parts import PROXY_PORTS
-from peerauth.dataplane.resources import CLUSTER, LISTENER, Resources
+from peerauth.dataplane.resources import Resources
+from peerauth.dataplane.type_urls import CLUSTER, LISTENER
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.inventory import WorkloadKey
 from peerauth.policy.decision import EffectiveMode

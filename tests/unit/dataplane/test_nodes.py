@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from peerauth.dataplane.ambient.node import NodeProxy, NodeWorkload, render_node
 from peerauth.dataplane.ambient.nodes import Nodes
-from peerauth.dataplane.resources import TypeUrl
+from peerauth.dataplane.type_urls import TypeUrl
 from peerauth.model.changes import Change, Delete, Upsert, ref_of
 from peerauth.model.inventory import IngressListener, Port, Service, ServicePort, Sidecar, Workload, WorkloadKey
 from peerauth.model.mesh import DEFAULT_MESH

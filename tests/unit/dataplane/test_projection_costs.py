@@ -10,7 +10,7 @@ from peerauth.dataplane.ambient.nodes import Nodes
 from peerauth.dataplane.ambient.ztunnel import ZtunnelResources
 from peerauth.dataplane.envoy.sidecars import Sidecars
 from peerauth.dataplane.projection import Projection
-from peerauth.dataplane.resources import LISTENER
+from peerauth.dataplane.type_urls import LISTENER
 from peerauth.model.changes import MeshObject, Reset, Upsert
 from peerauth.model.inventory import Port, Service, ServicePort, Sidecar, Workload, WorkloadKey
 from peerauth.model.placement import Captor, Capture, Placement

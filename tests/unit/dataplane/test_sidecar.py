@@ -20,14 +20,9 @@ from hypothesis import strategies as st
 from peerauth.dataplane.assembly import parse_endpoint
 from peerauth.dataplane.envoy.parts import PROXY_PORTS
 from peerauth.dataplane.envoy.sidecar import render_sidecar
-from peerauth.dataplane.resources import (
-    CLUSTER,
-    LISTENER,
-    DeclaredPort,
-    EgressPort,
-    Endpoint,
-    SidecarWorkload,
-)
+from peerauth.dataplane.envoy.sidecar_values import ApplicationPort, EgressPort, SidecarWorkload
+from peerauth.dataplane.type_urls import CLUSTER, LISTENER
+from peerauth.model.endpoint import Endpoint
 from peerauth.model.placement import Capture
 from peerauth.policy.announced import DestinationEndpoint
 from peerauth.policy.decision import EffectiveMode
@@ -185,7 +180,7 @@ def test_what_is_said_of_the_sidecars_own_ports_changes_nothing(
     without = sidecar(decided(mode), capture=capture)
     named = sidecar(decided(mode, {own_port: said}), capture=capture)
     declared = sidecar(
-        decided(mode, {own_port: said}), capture=capture, declared=(*without.declared, DeclaredPort(own_port))
+        decided(mode, {own_port: said}), capture=capture, declared=(*without.declared, ApplicationPort(own_port))
     )
     assert changed(without, named) == set()
     assert changed(without, declared) == set()
@@ -204,7 +199,7 @@ def test_dialling_the_sidecars_own_port_leads_nowhere_whatever_undeclared_ports_
 
 
 def test_an_endpoint_that_is_the_sidecar_itself_gets_no_connection() -> None:
-    declared = (DeclaredPort(8080), DeclaredPort(9000, Endpoint("127.77.0.1", 8080)))
+    declared = (ApplicationPort(8080), ApplicationPort(9000, Endpoint("127.77.0.1", 8080)))
     clusters = clusters_of(sidecar(decided("DISABLE"), declared=declared))
     assert not clusters["inbound|8080"].load_assignment.endpoints
     assert not clusters["inbound|9000"].load_assignment.endpoints
@@ -222,7 +217,10 @@ def test_a_default_endpoint_at_one_of_the_sidecars_own_ports_leads_nowhere(host:
         decided("PERMISSIVE"),
         capture=Capture.TRANSPARENT,
         addresses=("10.0.0.7", "fd00::7"),
-        declared=(DeclaredPort(8080, endpoint), DeclaredPort(9000, parse_endpoint("127.0.0.1:9000", own="10.0.0.7"))),
+        declared=(
+            ApplicationPort(8080, endpoint),
+            ApplicationPort(9000, parse_endpoint("127.0.0.1:9000", own="10.0.0.7")),
+        ),
     )
     clusters = clusters_of(workload)
     assert not clusters["inbound|8080"].load_assignment.endpoints
@@ -231,7 +229,10 @@ def test_a_default_endpoint_at_one_of_the_sidecars_own_ports_leads_nowhere(host:
 
 
 def test_the_application_may_have_the_same_port_at_another_address() -> None:
-    declared = (DeclaredPort(8080, Endpoint("127.78.0.1", 8080)), DeclaredPort(9000, Endpoint("127.77.0.1", 7777)))
+    declared = (
+        ApplicationPort(8080, Endpoint("127.78.0.1", 8080)),
+        ApplicationPort(9000, Endpoint("127.77.0.1", 7777)),
+    )
     clusters = clusters_of(sidecar(decided("DISABLE"), declared=declared))
     assert clusters["inbound|8080"].load_assignment.endpoints
     assert clusters["inbound|9000"].load_assignment.endpoints, "nor does the sidecar have every port of its address"
@@ -239,7 +240,7 @@ def test_the_application_may_have_the_same_port_at_another_address() -> None:
 
 @pytest.mark.parametrize("endpoint", ["192.0.2.1:15006", "127.0.0.1:15007", "unix:///15006"])
 def test_a_default_endpoint_that_is_not_the_sidecars_is_gone_to(endpoint: str) -> None:
-    declared = (DeclaredPort(8080, parse_endpoint(endpoint, own="10.0.0.7")),)
+    declared = (ApplicationPort(8080, parse_endpoint(endpoint, own="10.0.0.7")),)
     workload = sidecar(decided("PERMISSIVE"), capture=Capture.TRANSPARENT, addresses=("10.0.0.7",), declared=declared)
     assert clusters_of(workload)["inbound|8080"].load_assignment.endpoints
 
@@ -249,7 +250,7 @@ def test_a_default_endpoint_that_is_not_the_sidecars_is_gone_to(endpoint: str) -
 def test_in_explicit_capture_a_default_endpoint_at_the_workloads_own_address_leads_nowhere(
     host: str, port: int
 ) -> None:
-    declared = (DeclaredPort(8080, parse_endpoint(f"{host}:{port}", own="127.78.0.1")), DeclaredPort(9000))
+    declared = (ApplicationPort(8080, parse_endpoint(f"{host}:{port}", own="127.78.0.1")), ApplicationPort(9000))
     clusters = clusters_of(sidecar(decided("DISABLE"), declared=declared))
     assert not clusters["inbound|8080"].load_assignment.endpoints
 

@@ -11,9 +11,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from peerauth.dataplane.assembly import assemble
 from peerauth.dataplane.envoy.sidecar import render_sidecar
+from peerauth.dataplane.envoy.sidecar_values import SidecarWorkload
 from peerauth.dataplane.envoy.sidecars import Sidecars
 from peerauth.dataplane.projection import Update
-from peerauth.dataplane.resources import Resources, SidecarWorkload, TypeUrl
+from peerauth.dataplane.resources import Resources
+from peerauth.dataplane.type_urls import TypeUrl
 from peerauth.model.changes import Change, Delete, MeshObject, Upsert, ref_of
 from peerauth.model.inventory import (
     EgressListener,

@@ -13,7 +13,9 @@ from envoy.extensions.transport_sockets.tls.v3 import common_pb2, tls_pb2
 from peerauth.dataplane.ambient.node import NodeProxy, NodeWorkload, render_node
 from peerauth.dataplane.envoy import tls
 from peerauth.dataplane.envoy.sidecar import render_sidecar
-from peerauth.dataplane.resources import CLUSTER, LISTENER, EgressPort, Resources
+from peerauth.dataplane.envoy.sidecar_values import EgressPort
+from peerauth.dataplane.resources import Resources
+from peerauth.dataplane.type_urls import CLUSTER, LISTENER
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.mesh import DEFAULT_MESH
 from peerauth.model.placement import Capture

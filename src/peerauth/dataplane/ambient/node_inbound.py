@@ -25,7 +25,7 @@ from peerauth.dataplane.ambient import node_parts
 from peerauth.dataplane.ambient.node_values import NodeWorkload
 from peerauth.dataplane.envoy import accesslog, hbone, matching, parts
 from peerauth.dataplane.envoy.inbound import ANY
-from peerauth.dataplane.resources import Endpoint
+from peerauth.model.endpoint import Endpoint
 from peerauth.model.mesh import MeshConfig
 from peerauth.policy.decision import EffectiveMode
 

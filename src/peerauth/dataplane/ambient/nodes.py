@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping
 from peerauth.dataplane.ambient.node import NodeWorkload, render_shared, render_source, render_workload
 from peerauth.dataplane.envoy.destinations import DestinationResources
 from peerauth.dataplane.projection import Update, difference, is_of_mesh, spoken_of
-from peerauth.dataplane.resources import Resources, TypeUrl
+from peerauth.dataplane.resources import Resources
+from peerauth.dataplane.type_urls import TypeUrl
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.mesh import MeshConfig

@@ -20,7 +20,7 @@ from google.protobuf import duration_pb2, json_format, struct_pb2
 from peerauth.dataplane.envoy import parts
 from peerauth.dataplane.envoy.destinations import PREFIX as DESTINATION
 from peerauth.dataplane.envoy.tls import SDS_CLUSTER, packed
-from peerauth.dataplane.resources import Endpoint
+from peerauth.model.endpoint import Endpoint
 
 XDS_CLUSTER = "xds-grpc"
 RECONNECT_MS = (100, 1000)

@@ -13,9 +13,10 @@ from collections.abc import Mapping
 from envoy.config.cluster.v3 import cluster_pb2
 
 from peerauth.dataplane.envoy import hops, parts
-from peerauth.dataplane.resources import Endpoint, serialize
+from peerauth.dataplane.resources import serialize
 from peerauth.dataplane.type_urls import CLUSTER, ENDPOINT, TypeUrl
 from peerauth.model.addresses import is_address
+from peerauth.model.endpoint import Endpoint
 from peerauth.policy.decision import Dataplane
 from peerauth.policy.destinations import Asked, Destination, Destinations
 from peerauth.policy.mesh import Mesh, Step

@@ -25,7 +25,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import (
 from google.protobuf import duration_pb2
 
 from peerauth.dataplane.envoy import accesslog, parts, tls
-from peerauth.dataplane.resources import Endpoint
+from peerauth.model.endpoint import Endpoint
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.mesh import MeshConfig
 

@@ -27,7 +27,7 @@ from envoy.type.metadata.v3 import metadata_pb2
 
 from peerauth.dataplane.envoy import accesslog, filterstate, hbone, parts, tls
 from peerauth.dataplane.envoy.filterstate import state
-from peerauth.dataplane.resources import Endpoint
+from peerauth.model.endpoint import Endpoint
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.mesh import MeshConfig
 from peerauth.policy.announced import DestinationEndpoint

@@ -21,7 +21,8 @@ from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 from google.protobuf import duration_pb2
 
 from peerauth.dataplane.envoy import accesslog, hbone, parts, tls
-from peerauth.dataplane.resources import DeclaredPort, Endpoint, SidecarWorkload
+from peerauth.dataplane.envoy.sidecar_values import ApplicationPort, SidecarWorkload
+from peerauth.model.endpoint import Endpoint
 from peerauth.model.placement import Capture
 from peerauth.policy.decision import Dataplane, EffectiveMode
 
@@ -45,7 +46,7 @@ def inbound_clusters(workload: SidecarWorkload) -> list[cluster_pb2.Cluster]:
     declared = {port.number: port for port in workload.declared}
     clusters = [parts.static_cluster(parts.BLACKHOLE, None, mark=None)]
     for port in served_ports(workload):
-        clusters.append(_application(workload, declared.get(port, DeclaredPort(port))))
+        clusters.append(_application(workload, declared.get(port, ApplicationPort(port))))
     if workload.capture is Capture.TRANSPARENT:
         name, why = inbound_cluster(ANY), _why(workload, None)
         clusters.append(parts.original_destination_cluster(name, mark=parts.PROXY_MARK, metadata=why))
@@ -197,7 +198,7 @@ def _loop_chain(workload: SidecarWorkload) -> listener_components_pb2.FilterChai
     return _chain(parts.LOOP, match, parts.BLACKHOLE, None)
 
 
-def _application(workload: SidecarWorkload, port: DeclaredPort) -> cluster_pb2.Cluster:
+def _application(workload: SidecarWorkload, port: ApplicationPort) -> cluster_pb2.Cluster:
     name, why = inbound_cluster(port.number), _why(workload, port.number)
     transparent = workload.capture is Capture.TRANSPARENT
     if port.endpoint is None and transparent:

@@ -16,7 +16,7 @@ from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from peerauth.dataplane.envoy import accesslog, captured, filterstate, hops, parts, tls
 from peerauth.dataplane.envoy.hbone import MAX_STREAMS
 from peerauth.dataplane.envoy.shards import shard_listener
-from peerauth.dataplane.resources import EgressPort, SidecarWorkload
+from peerauth.dataplane.envoy.sidecar_values import EgressPort, SidecarWorkload
 from peerauth.model.placement import Capture
 from peerauth.policy.outbound import Transport
 

@@ -14,7 +14,7 @@ from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from google.protobuf import duration_pb2
 
 from peerauth.dataplane.envoy.tls import packed
-from peerauth.dataplane.resources import Endpoint
+from peerauth.model.endpoint import Endpoint
 
 OUTBOUND_PORT = 15001
 INBOUND_PORT = 15006

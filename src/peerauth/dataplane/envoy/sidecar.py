@@ -9,7 +9,8 @@ from envoy.config.listener.v3 import listener_pb2
 
 from peerauth.dataplane.envoy.inbound import inbound_clusters, inbound_listeners
 from peerauth.dataplane.envoy.outbound import outbound_clusters, outbound_listeners
-from peerauth.dataplane.resources import Resources, SidecarWorkload, serialize
+from peerauth.dataplane.envoy.sidecar_values import SidecarWorkload
+from peerauth.dataplane.resources import Resources, serialize
 from peerauth.dataplane.type_urls import CLUSTER, LISTENER
 
 

@@ -13,8 +13,9 @@ from collections.abc import Collection, Iterator, Mapping
 from peerauth.dataplane.assembly import assemble, namespaces_dialled
 from peerauth.dataplane.envoy.destinations import DestinationResources
 from peerauth.dataplane.envoy.sidecar import render_sidecar
+from peerauth.dataplane.envoy.sidecar_values import SidecarWorkload
 from peerauth.dataplane.projection import Update, difference, is_of_mesh, spoken_of
-from peerauth.dataplane.resources import Resources, SidecarWorkload
+from peerauth.dataplane.resources import Resources
 from peerauth.model.inventory import Service, Workload, WorkloadKey
 from peerauth.model.placement import Captor
 from peerauth.policy.decision import Dataplane
