@@ -92,6 +92,7 @@ async def test_a_full_disk_is_said_and_what_it_held_up_is_done_when_there_is_roo
         await plaintext_is(False, address, 8080)
         (documents / "late.yaml").write_text(WORKLOAD)
         await up.says("No space left on device", on=up.err)
+        await up.says("foo/late  (new) -> ")
         assert not await answered(address, 8080)
         shutil.rmtree(fillers)
         await up.says("what this machine could not do of the documents is done")

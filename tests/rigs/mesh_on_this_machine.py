@@ -23,7 +23,6 @@ from peerauth.agent.netns import unsupported
 from peerauth.agent.supervisor import find_envoy
 from peerauth.ca.service import CertificateAuthority
 from peerauth.ca.store import open_state
-from peerauth.control.plane import Applied
 from peerauth.identity.x509 import SVID_LIFETIME
 from peerauth.local.instance import claim
 from peerauth.local.mesh import LocalMesh
@@ -214,9 +213,9 @@ class Machine:
         await self.take(said)
         await self.mesh.ready()
 
-    async def take(self, said: Iterable[MeshObject]) -> Applied:
+    async def take(self, said: Iterable[MeshObject]) -> None:
         """The same without waiting."""
-        return await self.mesh.apply(Reset("documents", tuple(said)))
+        await self.mesh.apply(Reset("documents", tuple(said)))
 
     async def serve(self, key: WorkloadKey, *ports: int, ledger: Ledger | None = None) -> Ledger:
         """An application behind ports of a workload, where the workload's application has to listen."""

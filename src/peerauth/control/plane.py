@@ -13,8 +13,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import TypeVar
 
-import msgspec
-
 from peerauth.aio import spawn
 from peerauth.control.outstanding import Outstanding
 from peerauth.control.proxies import Acknowledgements, Process
@@ -24,7 +22,6 @@ from peerauth.dataplane.envoy.sidecars import Sidecars
 from peerauth.dataplane.projection import OnDemand, Projection
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.world import Change
-from peerauth.policy.index import DecisionChange
 from peerauth.policy.mesh import Mesh, Step
 from peerauth.policy.rollout import Orders, Rollout, Round
 from peerauth.xds.cache import ResourceCache
@@ -38,13 +35,6 @@ connections made the old way may still be on their way. Nothing tells of the end
 
 NOTHING_NEW = Step()
 Reader = TypeVar("Reader")
-
-
-class Applied(msgspec.Struct, frozen=True):
-    """What changes did: decisions that are others, and proxies that were told something."""
-
-    decisions: tuple[DecisionChange, ...] = ()
-    proxies: frozenset[ProxyKey] = frozenset()
 
 
 def proxy_key(key: WorkloadKey) -> ProxyKey:
@@ -126,10 +116,13 @@ class ControlPlane:
         rendered = self._sidecars.rendered.get(key)
         return rendered.egress if rendered is not None else ()
 
-    def apply(self, *changes: Change) -> Applied:
-        """Takes changes in as one step and publishes what follows; what must wait for clients is left to `run`."""
+    def apply(self, *changes: Change) -> frozenset[ProxyKey]:
+        """Takes changes in as one step and publishes what follows; returns the proxies that are told something.
+
+        What must wait for clients is left to `run`.
+        """
         step = self.mesh.apply(*changes)
-        return Applied(step.decisions, self._carry_out(self.rollout.decided(step), step))
+        return self._carry_out(self.rollout.decided(step), step)
 
     async def run(self) -> None:
         """Carries staged changes through, each in its own time, and counts that of proxies; ends by cancellation."""

@@ -19,7 +19,7 @@ from peerauth.agent.supervisor import EnvoySupervisor, Supervisor
 from peerauth.agent.ztunnel import ZtunnelLaunch
 from peerauth.aio import spawn
 from peerauth.ca.service import CertificateAuthority
-from peerauth.control.plane import Applied, ControlPlane, proxy_key
+from peerauth.control.plane import ControlPlane, proxy_key
 from peerauth.control.proxies import Process
 from peerauth.dataplane.envoy.sidecar_values import ApplicationPort
 from peerauth.errors import PlatformError
@@ -116,11 +116,11 @@ class LocalMesh:
                 if self._applications is not None:
                     await self._applications.close()
 
-    async def apply(self, *changes: Reset) -> Applied:
+    async def apply(self, *changes: Reset) -> None:
         """Makes the mesh be what sources say now, all at once. Raises PlatformError where this machine cannot."""
         async with self._applying:
             self._unfinished.update({change.source: change for change in changes})
-            return await self._apply()
+            await self._apply()
 
     async def finish(self) -> bool:
         """Tries again what could not be done of the last changes, if anything; whether it is done now.
@@ -140,30 +140,28 @@ class LocalMesh:
             await self._node.restore()
             await self._sidecars.restore()
 
-    async def _apply(self) -> Applied:
+    async def _apply(self) -> None:
         try:
-            applied = await self._make_it_be()
+            await self._make_it_be()
         except OSError as error:
             raise PlatformError(f"this machine cannot do what the documents say: {error}") from error
         self._unfinished = {}
-        return applied
 
-    async def _make_it_be(self) -> Applied:
+    async def _make_it_be(self) -> None:
         """What is decided says for whose proxy a workload is placed; what it is placed for, that proxy is told.
 
         Who is to give an address up has done so before another is told to take it.
         """
         plane = self.control_plane
-        applied = plane.apply(*self._unfinished.values())
+        plane.apply(*self._unfinished.values())
         decided = {key: _captor(decision) for key, decision in plane.mesh.decisions.items()}
         placements = await self.network.place(decided, node=self._node_name)
         await self._sidecars.stop(placements)
-        placed = plane.apply(Reset(PLACEMENTS, placements))
+        plane.apply(Reset(PLACEMENTS, placements))
         await self._sidecars.start(group=self._tasks())
         await self._node.reconcile(group=self._tasks())
         if self._applications is not None:
             await self._applications.serve(self._application_ports())
-        return Applied(applied.decisions, applied.proxies | placed.proxies)
 
     async def ready(self) -> None:
         """Waits until every Envoy is live and has what the control plane has for it. Raises ProxyError."""

@@ -27,6 +27,8 @@ async def take_edits(
     news: AsyncIterator[News], mesh: LocalMesh, *, tell: Listener, publish: Callable[[], None]
 ) -> None:
     """Follows a source until cancelled. `publish` is called when the mesh has become another."""
+    decided: list[DecisionChange] = []
+    mesh.control_plane.follow(lambda step, orders: decided.extend(step.decisions))
     async for each in news:
         if faults := [fault for fault in each.held if fault.severity is Severity.ERROR]:
             tell.refused(faults)
@@ -36,17 +38,18 @@ async def take_edits(
             tell.mended(f"{name} is followed again")
         if each.changes:
             await _take(each.changes, mesh, tell=tell, publish=publish)
+            tell.changed(tuple(decided))
+            decided.clear()
 
 
 async def _take(changes: Sequence[Reset], mesh: LocalMesh, *, tell: Listener, publish: Callable[[], None]) -> None:
     """What this machine cannot do of an edit is told, and tried again with the next one; the run goes on."""
     try:
-        applied = await mesh.apply(*changes)
+        await mesh.apply(*changes)
     except PlatformError as error:
         tell.trouble([Diagnostic("machine", Severity.ERROR, error.message, hint=error.hint)])
     else:
         publish()
-        tell.changed(applied.decisions)
 
 
 def stays_one_mesh(running: MeshConfig, wanted: World) -> list[Diagnostic]:
