@@ -21,7 +21,7 @@ from peerauth.policy.decision import EffectiveMode
 from peerauth.policy.mesh import Mesh
 from peerauth.sources.followedfile import SETTLE_SECONDS
 from peerauth.sources.following import Following
-from peerauth.sources.reader import read_stream
+from peerauth.sources.reader import DocumentReader
 from peerauth.sources.sighting import Look, Sighting, Signature
 from samples.manifests import documents, namespace, pod, policy
 
@@ -115,7 +115,7 @@ class Disk:
 
 @lru_cache(maxsize=4096)
 def said(name: str, data: bytes) -> tuple[Checked, ...]:
-    return tuple(read_stream(data, file=name))
+    return tuple(DocumentReader().stream(data, file=name))
 
 
 DOCUMENTS = st.one_of(

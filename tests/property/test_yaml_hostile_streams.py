@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peerauth.sources.files import collect
-from peerauth.sources.reader import read_stream
+from peerauth.sources.reader import DocumentReader
 
 GOOD = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {}\n"
 BROKEN = [
@@ -57,13 +57,13 @@ BROKEN = [
 )
 def test_a_megabyte_made_to_be_slow_is_not(text: str) -> None:
     """What takes quadratic time here takes hours; the limit is far above what linear time needs."""
-    assert len(collect(read_stream(text.encode(), file="f.yaml")).diagnostics) <= 101
+    assert len(collect(DocumentReader().stream(text.encode(), file="f.yaml")).diagnostics) <= 101
 
 
 @settings(max_examples=400, deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_without_an_exception(data: bytes) -> None:
-    loaded = collect(read_stream(data, file="f.yaml"))
+    loaded = collect(DocumentReader().stream(data, file="f.yaml"))
     for found in loaded.diagnostics:
         assert found.origin.file == "f.yaml"
         assert found.origin.line >= 1
@@ -74,7 +74,7 @@ def test_any_bytes_are_read_without_an_exception(data: bytes) -> None:
 @given(st.lists(st.one_of(st.none(), st.sampled_from(BROKEN)), max_size=8))
 def test_a_broken_document_is_reported_and_does_not_hide_the_others(documents: list[str | None]) -> None:
     texts = [GOOD.format(f"n{number}") if text is None else text for number, text in enumerate(documents)]
-    loaded = collect(read_stream("\n---\n".join(texts).encode(), file="f.yaml"))
+    loaded = collect(DocumentReader().stream("\n---\n".join(texts).encode(), file="f.yaml"))
     good = [f"n{number}" for number, text in enumerate(documents) if text is None]
     assert [found.meta.name for found in loaded.objects if hasattr(found, "meta")] == good
     broken = [text for text in documents if text is not None]

@@ -36,7 +36,7 @@ from peerauth.probe import Credentials, SocketFactory
 from peerauth.probe.credentials import ClientCertificate, client_context
 from peerauth.runtime import settings
 from peerauth.sources.files import collect, load
-from peerauth.sources.reader import read_stream
+from peerauth.sources.reader import DocumentReader
 from peerauth.telemetry.accesslog import AccessLog
 from rigs.clients import Connection, loopback
 from rigs.envoycounts import envoy_stats
@@ -68,7 +68,7 @@ def objects(*documents: str | Path) -> tuple[MeshObject, ...]:
         if isinstance(document, Path):
             loaded = load([str(document)])
         else:
-            loaded = collect(read_stream(document.encode(), file="test.yaml", default_namespace="default"))
+            loaded = collect(DocumentReader().stream(document.encode(), file="test.yaml"))
         assert loaded.diagnostics == ()
         found += loaded.objects
     return tuple(_moved(each) for each in found)

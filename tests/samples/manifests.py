@@ -9,7 +9,7 @@ from peerauth.analysis.lint.survey import Survey, survey
 from peerauth.model.changes import Reset
 from peerauth.model.diagnostic import Diagnostic
 from peerauth.policy.mesh import Mesh
-from peerauth.sources.reader import read_stream
+from peerauth.sources.reader import DocumentReader
 
 FILE = "mesh.yaml"
 IN_SIDECAR_MODE = {"istio-injection": "enabled"}
@@ -127,7 +127,7 @@ def destination_rule(host: str, tls: str, *, name: str = "foo/rule", port_tls: M
 
 def surveyed(*parts: str) -> Survey:
     """The survey of some manifests, which must be without fault."""
-    checked = list(read_stream(documents(*parts).encode(), file=FILE))
+    checked = list(DocumentReader().stream(documents(*parts).encode(), file=FILE))
     faults = [fault for document in checked for fault in document.diagnostics]
     assert not faults, faults
     mesh = Mesh()

@@ -14,7 +14,7 @@ from peerauth.model.meta import Origin
 from peerauth.model.schema import DEFAULT_NAMESPACE, Checked
 from peerauth.model.schema.faults import UNREADABLE
 from peerauth.sources.files import unreadable
-from peerauth.sources.reader import read_stream
+from peerauth.sources.reader import DocumentReader
 from peerauth.sources.regular import read_regular, signature_of
 from peerauth.sources.sighting import Look, Sighting, Signature
 from peerauth.sources.tree import IGNORE_FILE, STANDARD_INPUT, Tree
@@ -29,7 +29,7 @@ class Looker:
     """Remembers every file as it was read last. `standard_input` is what was read there: nobody can look again."""
 
     def __init__(self, *, default_namespace: str = DEFAULT_NAMESPACE, standard_input: bytes = b"") -> None:
-        self._default_namespace = default_namespace
+        self._reader = DocumentReader(default_namespace=default_namespace)
         self._seen: dict[str, Sighting] = {}
         self._fresh: set[str] = set()
         self._ignore_files: dict[str, bytes] = {}
@@ -92,7 +92,7 @@ class Looker:
         return Sighting(signature, before.data if before and is_same else data, documents, in_writing=in_writing)
 
     def _read(self, name: str, data: bytes) -> tuple[Checked, ...]:
-        return tuple(read_stream(data, file=name, default_namespace=self._default_namespace))
+        return tuple(self._reader.stream(data, file=name))
 
 
 def _lost(name: str, message: str) -> Sighting:

@@ -137,8 +137,3 @@ class DocumentReader:
             api_version=api_version,
             default_namespace=self._default_namespace,
         )
-
-
-def read_stream(data: bytes, *, file: str, default_namespace: str = DEFAULT_NAMESPACE) -> Iterator[Checked]:
-    """What each document of one file says, in order, by a reader of its own."""
-    return DocumentReader(default_namespace=default_namespace).stream(data, file=file)

@@ -6,7 +6,7 @@ import pytest
 
 from peerauth.analysis.lint.duplicates import defined_twice
 from peerauth.model.diagnostic import Severity
-from peerauth.sources.reader import read_stream
+from peerauth.sources.reader import DocumentReader
 from samples.manifests import (
     IN_AMBIENT_MODE,
     IN_SIDECAR_MODE,
@@ -164,5 +164,5 @@ def test_strict_is_not_met_by_a_policy_that_is_not_read() -> None:
 def test_the_operator_and_the_config_map_of_one_revision_are_one_object_described_twice() -> None:
     operator = "apiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\nspec: {meshConfig: {trustDomain: td}}\n"
     text = f"{operator}---\n{DEFAULT_CONFIG}---\n{CANARY_CONFIG}"
-    objects = [obj for document in read_stream(text.encode(), file="f") for obj in document.objects]
+    objects = [obj for document in DocumentReader().stream(text.encode(), file="f") for obj in document.objects]
     assert [str(one.subject) for one in defined_twice(objects)] == ["MeshConfig default"]

@@ -6,7 +6,7 @@ import pytest
 
 from peerauth.model.changes import Reset
 from peerauth.policy.rehearsal import Rehearsal, loosening_of
-from peerauth.sources.reader import read_stream
+from peerauth.sources.reader import DocumentReader
 from samples.manifests import documents, namespace, pod, policy
 
 MESH = documents(namespace(), pod(), policy("foo/default", "STRICT"))
@@ -44,6 +44,6 @@ def loosens(rehearsal: Rehearsal, change: Reset) -> bool:
 
 
 def said(text: str) -> Reset:
-    checked = list(read_stream(text.encode(), file="a.yaml"))
+    checked = list(DocumentReader().stream(text.encode(), file="a.yaml"))
     assert not any(document.diagnostics for document in checked)
     return Reset("a", tuple(obj for document in checked for obj in document.objects))

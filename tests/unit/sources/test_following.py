@@ -16,7 +16,7 @@ from peerauth.model.source import News
 from peerauth.model.world import Name, World
 from peerauth.sources.followedfile import PATIENCE_SECONDS, SETTLE_SECONDS, FollowedFile
 from peerauth.sources.following import Accept, Following
-from peerauth.sources.reader import read_stream
+from peerauth.sources.reader import DocumentReader
 from peerauth.sources.sighting import Look, Sighting, Signature
 from samples.manifests import documents, namespace, pod, policy
 
@@ -30,7 +30,7 @@ def look(files: Mapping[str, str], *, writing: str = "", unreadable: str = "") -
             name: Sighting(
                 Signature(inode=number, size=len(text)),
                 text.encode(),
-                tuple(read_stream(text.encode(), file=name)),
+                tuple(DocumentReader().stream(text.encode(), file=name)),
                 in_writing=name == writing,
             )
             for number, (name, text) in enumerate(sorted({"0.yaml": MESH, **files}.items()))
@@ -201,7 +201,7 @@ def test_only_what_ends_inside_a_line_of_what_it_said_is_taken_for_unfinished(no
     following.see(look({"a.yaml": now}), now=10.0)
     news = following.see(look({"a.yaml": now}), now=10.0 + SETTLE_SECONDS)
     assert bool(news.held) is not is_followed
-    said = read_stream(now.encode(), file="a.yaml")
+    said = DocumentReader().stream(now.encode(), file="a.yaml")
     expected = [obj for document in said for obj in document.objects] if is_followed else []
     in_force = [obj for obj in following.objects if isinstance(obj, PeerAuthentication)]
     assert in_force == expected or (not is_followed and modes(following) == {"p0": Mode.STRICT})

@@ -12,7 +12,7 @@ from peerauth.model.schema import Checked
 from peerauth.model.schema.faults import DUPLICATE_KEY, ENCODING, LIMIT, NOT_A_RESOURCE, SYNTAX, Fault
 from peerauth.sources import jsontext
 from peerauth.sources.jsontree import JsonDocument, JsonSpan, json_spans
-from peerauth.sources.reader import read_stream
+from peerauth.sources.reader import DocumentReader
 from peerauth.sources.text import Chunk
 
 TEXT = """
@@ -35,7 +35,7 @@ def read(text: str) -> JsonDocument | Diagnostic:
 
 
 def checked(text: str) -> list[Checked]:
-    return list(read_stream(text.encode(), file="f"))
+    return list(DocumentReader().stream(text.encode(), file="f"))
 
 
 def names(text: str) -> list[str]:

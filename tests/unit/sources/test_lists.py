@@ -12,7 +12,7 @@ from peerauth.model.schema.faults import LIMIT, SYNTAX
 from peerauth.sources import blocklists, blockyaml, text, treebuilder
 from peerauth.sources.blocklists import block_list
 from peerauth.sources.files import collect
-from peerauth.sources.reader import read_stream
+from peerauth.sources.reader import DocumentReader
 from peerauth.sources.text import Chunk
 
 
@@ -31,7 +31,7 @@ def as_json(*names: str) -> str:
 
 
 def checked(written: str) -> list[Checked]:
-    return list(read_stream(written.encode(), file="f"))
+    return list(DocumentReader().stream(written.encode(), file="f"))
 
 
 def names(found: list[Checked]) -> list[str]:
