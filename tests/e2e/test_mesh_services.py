@@ -37,7 +37,6 @@ spec:
   selector: {{app: shop}}
   ports: [{{name: web, port: 80, targetPort: http}}]
 """
-POLICIES = policy("foo", "STRICT") + "---\n" + policy("foo", "STRICT", app="disabled", ports={8081: "DISABLE"})
 REGISTRY_ONLY = """
 apiVersion: v1
 kind: ConfigMap
@@ -68,16 +67,19 @@ status: {{phase: Running, conditions: [{{type: Ready, status: "{ready}"}}]}}
 """
 
 
-def shop(servers: Mapping[str, str] = SERVERS, *, unready: Iterable[str] = ()) -> str:
-    """The clients, the Service, and servers behind it."""
+def disabled(mode: str) -> str:
+    """A policy for that pod, selected by its own label, so that a Service and a policy need not agree."""
+    return policy("foo", "STRICT", app="disabled", ports={PORTS["disabled"]: mode}).replace("{app:", "{it:")
+
+
+def shop(servers: Mapping[str, str] = SERVERS, *, unready: Iterable[str] = (), mode: str = "DISABLE") -> str:
+    """The clients, the Service, and servers behind it; all is STRICT, but for `disabled`, which is of another mode."""
     clients = [pod(name, proves) for name, proves in CLIENTS.items()]
     behind = [
         pod(name, proves, app="shop", port=PORTS.get(name, 8080), ready=name not in unready)
         for name, proves in servers.items()
     ]
-    # A pod is selected by its own label, so that a Service and a policy need not agree.
-    policies = POLICIES.replace("{app: disabled}", "{it: disabled}")
-    return "\n---\n".join([*clients, *behind, SERVICE, policies])
+    return "\n---\n".join([*clients, *behind, SERVICE, policy("foo", "STRICT"), disabled(mode)])
 
 
 @contextlib.asynccontextmanager
@@ -142,7 +144,7 @@ async def test_endpoints_come_and_go_under_load_without_one_failed_request(tmp_p
                 assert ledger.connections == 0, "it is not ready"
                 await running.load(objects(shop(more)))
                 for hammer in hammers:
-                    await hammer.more(20)
+                    await hammer.more(10)
                 assert ledger.connections > 0
                 await running.load(objects(shop(more, unready=["newcomer"])))
                 for hammer in hammers:
@@ -165,6 +167,38 @@ async def listening(running: Machine, name: str, port: int, ledger: Ledger) -> A
             listener = listen_tcp(address, port, sockets=running.network.sockets(key(name)))
             await stack.enter_async_context(application(listener, ledger))
         yield
+
+
+@pytest.mark.parametrize("name", ["strict", "disabled", "ambient"])
+async def test_a_workload_that_dials_its_own_service_is_served_as_any_other(tmp_path: Path, name: str) -> None:
+    async with running_shop(tmp_path, {name: SERVERS[name]}) as running:
+        await running.serve(key(name), PORTS[name])
+        for address in (VIP, VIP6):
+            assert await calls(running, name, address, 2) == 2
+        own = await running.dial(key(name), PORTS[name], by=key(name))
+        assert await own.echoes(), "and at its own address it is on its own"
+
+
+async def test_from_disable_to_strict_and_back_no_client_of_a_service_is_refused(tmp_path: Path) -> None:
+    """Those who dial the Service change over in time, as those do who dial the workload itself."""
+    servers = {"disabled": SIDECAR}
+    async with running_shop(tmp_path, servers) as running, contextlib.AsyncExitStack() as stack:
+        await running.serve(key("disabled"), PORTS["disabled"])
+        itself = running.at(key("disabled"))
+        hammers: list[Hammer] = []
+        for client in CLIENTS:
+            sockets = running.network.sockets(key(client))
+            targets = ((VIP, 80), (itself, PORTS["disabled"]))
+            hammers += await stack.enter_async_context(hammering(*targets, sockets=sockets))
+        for mode in ("STRICT", "DISABLE", "STRICT"):
+            for hammer in hammers:
+                await hammer.more(10)
+            await running.load(objects(shop(servers, mode=mode)))
+            for hammer in hammers:
+                await hammer.more(10)
+        assert not await running.reaches(key("disabled"), PORTS["disabled"]), "plaintext from outside is refused"
+        for hammer in hammers:
+            assert set(hammer.outcomes) == {"answered"}
 
 
 async def test_a_service_that_has_nothing_ready_is_closed_and_one_that_is_not_known_is_as_the_mesh_allows(
