@@ -33,12 +33,12 @@ VIRTUAL_INBOUND = "virtualInbound"
 _Match = listener_components_pb2.FilterChainMatch
 
 
-def inbound_listeners(workload: SidecarWorkload) -> list[listener_pb2.Listener]:
-    """HBONE's, one for each port that has one, and for transparent capture the one that catches the rest."""
+def port_listeners(workload: SidecarWorkload) -> list[listener_pb2.Listener]:
+    """One for each port that has one, and for transparent capture the one that catches the rest."""
     listeners = [_port_listener(workload, port) for port in served_ports(workload)]
     if workload.capture is Capture.TRANSPARENT:
         listeners.append(_virtual_inbound(workload))
-    return [*listeners, _hbone(workload)]
+    return listeners
 
 
 def inbound_clusters(workload: SidecarWorkload) -> list[cluster_pb2.Cluster]:
@@ -174,8 +174,11 @@ def _mutual_tls(
     )
 
 
-def _hbone(workload: SidecarWorkload) -> listener_pb2.Listener:
-    """Tunnels, to every port that is served; where all are captured also to those that nobody declared."""
+def hbone_listener(workload: SidecarWorkload) -> listener_pb2.Listener:
+    """Tunnels, to every port that is served; where all are captured also to those that nobody declared.
+
+    Whatever the mode of a port, HBONE is let in there: no mode is in it.
+    """
     transparent = workload.capture is Capture.TRANSPARENT
     served = {port: _behind_tunnels(workload, port) for port in served_ports(workload)}
     hosts = hbone.own_hosts(workload.addresses, served=served, others=hbone.TUNNELED if transparent else "")

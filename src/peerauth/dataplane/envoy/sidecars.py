@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 from peerauth.dataplane.assembly import assemble, namespaces_dialled
 from peerauth.dataplane.envoy.destinations import DestinationResources
-from peerauth.dataplane.envoy.sidecar import render_sidecar
+from peerauth.dataplane.envoy.sidecar import Rendered, render_sidecar
 from peerauth.dataplane.envoy.sidecar_values import SidecarWorkload
 from peerauth.dataplane.projection import Update, difference, is_of_mesh, spoken_of
 from peerauth.dataplane.resources import Resources
@@ -91,7 +91,8 @@ class Sidecars:
             del self.rendered[key], self._resources[key]
             news[key] = None
             return
-        old, new = self._resources.get(key, {}), render_sidecar(wanted)
+        old = self._resources.get(key, {})
+        new = render_sidecar(wanted, had=None if had is None else Rendered(had, old))
         self.rendered[key], self._resources[key] = wanted, new
         if had is None or (changed := difference(old, new)):
             news[key] = Update(new if had is None else changed, () if had is None else _closed(had, wanted))
