@@ -287,6 +287,7 @@ def test_a_pod_that_a_slice_names_is_where_it_is_placed_whatever_its_documents_s
     moved = mesh.world.workloads[ONE.key]
     assert mesh.announce({ONE.key: spoken_to(moved)}) == {(VIP, 80)}
     assert mesh.behind(VIP, 80) == [("10.8.8.8", 8080)]
+    assert mesh.announce({ONE.key: spoken_to(moved, Transport.HBONE)}) == {(VIP, 80)}
 
 
 def test_the_oldest_service_has_a_virtual_address_that_several_claim() -> None:
@@ -349,6 +350,16 @@ def test_the_work_follows_the_change_and_not_the_mesh(
     mesh = big_mesh(services)
     assert len(mesh.say(said)) == names, what
     assert mesh.destinations.visited == looked_at
+
+
+def test_what_is_forgotten_costs_nothing_any_longer() -> None:
+    mesh = Mesh(ONE, msgspec.structs.replace(SHOP, selector=pairs({})), slice_of("foo/shop", listed(ONE)))
+    mesh.destinations.ask(VIP, 80)
+    assert mesh.announce({ONE.key: spoken_to(ONE, Transport.HBONE)}) == {(VIP, 80)}
+    assert mesh.destinations.visited == 3, "its two addresses, and the Service's"
+    mesh.destinations.forget(VIP, 80)
+    assert mesh.announce({ONE.key: spoken_to(ONE)}) == frozenset()
+    assert mesh.destinations.visited == 2
 
 
 @pytest.mark.parametrize("services", [20, 200])

@@ -86,6 +86,16 @@ def test_what_is_no_piece_of_a_service_is_nowhere() -> None:
     assert shop.destinations.at(VIP, 81, "0") is None
 
 
+def test_what_nobody_asks_for_is_looked_up_each_time() -> None:
+    shop = Shop(100)
+    shop.destinations.forget(VIP, 80)
+    for pods in (100, 101):
+        whole = shop.destinations.at(VIP, 80)
+        assert whole is not None
+        assert sum(each.weight for each in whole.shards) == pods
+        shop.step(shop.world.apply(Upsert("test", pod(100))), pod(100))
+
+
 def test_each_piece_is_forgotten_by_itself() -> None:
     shop = Shop(100)
     label, *_ = shop.pieces()
