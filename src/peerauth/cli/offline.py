@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 import sys
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 from typing import NamedTuple, NoReturn
 
 import click
@@ -258,6 +257,8 @@ def _write_findings(reading: Reading, findings: list[Diagnostic], *, output: str
         case "json":
             write_json(report_document(findings, summary, unread))
         case "sarif":
+            from importlib.metadata import version  # noqa: PLC0415  (slow to import, and needed here only)
+
             write_json(sarif_document(findings, version=version("peerauth")))
         case _:
             write = writer()

@@ -7,7 +7,6 @@ Source: fcntl(2), "Leases": a read lease is refused with EAGAIN while any proces
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import fcntl
@@ -16,7 +15,6 @@ import select
 import signal
 import stat
 import sys
-import threading
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -108,26 +106,6 @@ def _is_remote(device: int) -> bool:
         return False
     kinds = [line.partition(" - ")[2].split(" ")[0] for line in lines if line.split(" ")[2] == wanted]
     return any(kind.startswith(_REMOTE) for kind in kinds)
-
-
-async def read_standard_input() -> bytes:
-    """All of standard input, for those who must not be kept from stopping by whoever does not end it."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[bytes] = loop.create_future()
-
-    def read() -> None:
-        data = bytearray()
-        while len(data) <= LARGEST_FILE and (piece := os.read(0, _PIECE)):
-            data += piece
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits for it
-            loop.call_soon_threadsafe(tell, bytes(data))
-
-    def tell(data: bytes) -> None:
-        if not done.done():
-            done.set_result(data)
-
-    threading.Thread(target=read, name="standard input", daemon=True).start()
-    return await done
 
 
 def _read_pipe(name: str) -> bytes:

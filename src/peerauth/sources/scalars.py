@@ -26,6 +26,8 @@ _WORDS: dict[str, Scalar] = {
 _MAY_MEAN_MORE = frozenset("+-.0123456789yYnNtTfFoO~")
 _INTEGER = re.compile(r"[+-]?(?:0[xX][0-9a-fA-F]+|0[oO][0-7]+|0[bB][01]+|0[0-7]*|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[+-]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][+-]?[0-9]+)?")
+_MAY_BE_A_NUMBER = re.compile(r"[+-]?[0-9_]*(?:[xXoObB][0-9a-fA-F_]*|(?:\.[0-9_]*)?(?:_*[eE]_*[+-]?[0-9_]*)?)")
+"""Wider than both: most texts that begin with a digit are addresses, identifiers and times."""
 _LONGEST_NUMBER = 400
 _LOWEST, _HIGHEST = -(1 << 63), (1 << 64) - 1
 
@@ -42,6 +44,8 @@ def resolve(text: str) -> Scalar:
 
 
 def _number(text: str) -> Scalar:
+    if not _MAY_BE_A_NUMBER.fullmatch(text):
+        return text
     # Underscores are allowed between the digits of everything that does not begin with a point.
     digits = text if text[0] == "." else text.replace("_", "")
     if _INTEGER.fullmatch(digits):

@@ -21,8 +21,8 @@ from peerauth.model.schema import DEFAULT_NAMESPACE
 from peerauth.model.source import News
 from peerauth.sources.following import WRITER_SECONDS, Accept, Following
 from peerauth.sources.looking import Looker
-from peerauth.sources.regular import read_standard_input
 from peerauth.sources.sighting import Look
+from peerauth.sources.standardinput import read_standard_input
 from peerauth.sources.tree import STANDARD_INPUT, Tree, tree_of
 
 HEELS_MS = 10

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from peerauth.sources.scalars import Scalar, key_text, resolve
 
@@ -51,3 +53,10 @@ def test_numbers_that_json_lacks_are_recognised() -> None:
 )
 def test_keys_are_strings(value: Scalar, key: str | None) -> None:
     assert key_text(value) == key
+
+
+@given(st.text("0123456789+-._abfxXoOeE", max_size=8), st.sampled_from("+-0123456789"))
+def test_underscores_make_no_difference_to_a_number(rest: str, first: str) -> None:
+    plain = resolve(first + rest.replace("_", ""))
+    if not isinstance(plain, str):
+        assert resolve(first + rest) == plain

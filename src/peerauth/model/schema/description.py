@@ -20,7 +20,7 @@ from peerauth.model.schema.faults import Fault
 from peerauth.model.schema.names import remembered
 from peerauth.model.schema.report import not_among, shortened
 
-Holds = Callable[..., bool]
+Holds = Callable[..., object]
 
 
 class Trouble(NamedTuple):
@@ -52,7 +52,7 @@ def rule_of_texts(troubles: Callable[[str], Iterable[Trouble]]) -> Rule:
     return Rule(troubles, holds=remembered(lambda text: not any(troubles(text))))
 
 
-def text_rule(fault: Fault, holds: Callable[[str], bool], said: str, *, hint: str = "", or_empty: bool = False) -> Rule:
+def text_rule(fault: Fault, holds: Holds, said: str, *, hint: str = "", or_empty: bool = False) -> Rule:
     """The rule that `holds` is true of a text; `said` continues the sentence that begins with the text.
 
     With `or_empty` the empty text is one that says nothing.
@@ -145,7 +145,7 @@ def rules_of(kind: type[Document]) -> Holds:
     return _rules_of_structure(described(kind)) or _always
 
 
-def _always(_: object) -> bool:
+def _always(_: object) -> object:
     return True
 
 
@@ -180,7 +180,7 @@ def _rules_of_structure(kind: inspect.StructType) -> Holds | None:
     if not found:
         return own.holds if own else None
 
-    def hold(mapping: place.Mapping) -> bool:
+    def hold(mapping: place.Mapping) -> object:
         for key, test in found:
             value = mapping.get(key)
             if value is not None and not test(value):

@@ -32,6 +32,7 @@ def _are_within_the_limit(entries: dict[str, str]) -> bool:
 
 
 SUBDOMAIN = text_rule(INVALID_NAME, names.is_subdomain, f"is not a name: {_SUBDOMAIN}")
+_NAME = text_rule(INVALID_NAME, names.matches_subdomain, f"is not a name: {_SUBDOMAIN}")
 _ACCOUNT = text_rule(INVALID_NAME, names.is_subdomain, f"is not a name: {_SUBDOMAIN}", or_empty=True)
 _NO_NAMESPACE = f"is not a namespace: {_DNS_LABEL}"
 _NAMESPACE = text_rule(INVALID_NAME, names.is_dns_label, _NO_NAMESPACE)
@@ -57,7 +58,7 @@ PortOrName = Port | Annotated[str, Meta(min_length=1)]
 """A port by its number, or by the name of a container port."""
 Needed = Annotated[str, Meta(min_length=1)]
 """A text that must not be missing; an empty one is."""
-Name = Annotated[str, Meta(min_length=1, extra=extra(SUBDOMAIN))]
+Name = Annotated[str, Meta(min_length=1, extra=extra(_NAME))]
 NamespaceName = Annotated[str, Meta(min_length=1, extra=extra(_NAMESPACE))]
 ServiceName = Annotated[str, Meta(min_length=1, extra=extra(_SERVICE))]
 """A DNS label. Whether it may begin with a digit depends on the server."""

@@ -13,6 +13,7 @@ from functools import cache, lru_cache, partial
 from typing import TypeVar
 
 import msgspec
+from msgspec import structs
 
 from peerauth.model.changes import MeshObject
 from peerauth.model.diagnostic import Diagnostic
@@ -53,10 +54,14 @@ Objects = tuple[MeshObject, ...]
 
 
 class Kind(msgspec.Struct, frozen=True):
-    """How a kind is read. `document` is all that is read of it, None if that is not said in one."""
+    """How a kind is read. `document` is all that is read of it, None if that is not said in one.
+
+    `counts_as` is asked of a resource first: as what it is passed over, empty if it is to be read.
+    """
 
     read: Callable[[Report], Objects]
     document: type[Document] | None = None
+    counts_as: Callable[[Mapping], str] | None = None
 
 
 def _each(document: type[D], make: Callable[[D, Report], Objects]) -> Kind:
@@ -87,6 +92,20 @@ def _webhooks(kind: str) -> Kind:
     return _each(apiserver.Webhooks, partial(apiserver.webhooks, kind=kind))
 
 
+_ENDED = ("Succeeded", "Failed")
+
+
+def _ended(pod: Mapping) -> str:
+    """A Pod of which no container will run again takes no connections."""
+    status = pod.get("status")
+    return "Pod (ended)" if isinstance(status, dict) and status.get("phase") in _ENDED else ""
+
+
+def _without_mesh(config_map: Mapping) -> str:
+    """Most ConfigMaps are no istiod's."""
+    return "" if meshconfig.holds_mesh_config(config_map) else "ConfigMap"
+
+
 _KINDS: dict[tuple[str, str], Kind] = {
     (POLICY_GROUP, POLICY_KIND): _one(policies.PeerAuthentication, policies.peer_authentication),
     ("", "Namespace"): _one(services.Namespace, services.namespace),
@@ -95,7 +114,7 @@ _KINDS: dict[tuple[str, str], Kind] = {
     ("discovery.k8s.io", "EndpointSlice"): _one(services.EndpointSlice, services.endpoint_slice),
     ("", "Node"): _one(services.Node, services.node),
     ("networking.k8s.io", "ServiceCIDR"): _one(services.ServiceCIDR, services.service_cidr),
-    ("", "Pod"): _one(workloads.Pod, workloads.pod),
+    ("", "Pod"): structs.replace(_one(workloads.Pod, workloads.pod), counts_as=_ended),
     **{("apps", kind): _controller(kind) for kind in ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet")},
     ("batch", "Job"): _controller("Job"),
     ("batch", "CronJob"): _one(workloads.CronJob, workloads.cron_job),
@@ -109,7 +128,7 @@ _KINDS: dict[tuple[str, str], Kind] = {
         for kind in ("ValidatingWebhookConfiguration", "MutatingWebhookConfiguration")
     },
     ("apiregistration.k8s.io", "APIService"): _each(apiserver.ApiService, apiserver.api_service),
-    ("", "ConfigMap"): Kind(meshconfig.config_map, meshconfig.ConfigMap),
+    ("", "ConfigMap"): Kind(meshconfig.config_map, meshconfig.ConfigMap, _without_mesh),
     ("install.istio.io", "IstioOperator"): Kind(meshconfig.istio_operator),
 }
 
@@ -190,7 +209,7 @@ def _resource(
 
 
 def _known(report: Report, kind: str, api_version: str) -> Checked:
-    if kind in _KNOWN_KINDS and not api_version:
+    if not api_version and kind in _KNOWN_KINDS:
         report.fault(MISSING_FIELD, "`apiVersion` is missing", ())
         return _NOTHING
     if kind == POLICY_KIND and api_version not in POLICY_VERSIONS:
@@ -198,16 +217,13 @@ def _known(report: Report, kind: str, api_version: str) -> Checked:
         report.fault(UNKNOWN_VERSION, message, ("apiVersion",), hint=f"use {' or '.join(POLICY_VERSIONS)}")
         return _NOTHING
     known = _kind(api_version, kind)
-    if known is None:
-        return _other(report, kind, api_version.rpartition("/")[0])
-    if kind == "ConfigMap" and not meshconfig.holds_mesh_config(report.mapping):
-        return Checked(passed_over=(kind,))
-    if kind == "Pod" and _has_ended(report.mapping):
-        return Checked(passed_over=("Pod (ended)",))
-    return _read(known, report)
+    return _other(report, kind, api_version.rpartition("/")[0]) if known is None else _read(known, report)
 
 
 def _read(kind: Kind, report: Report) -> Checked:
+    name = kind.counts_as(report.mapping) if kind.counts_as is not None else ""
+    if name:
+        return Checked(passed_over=(name,))
     objects = kind.read(report)
     return _NOTHING if report.faults else Checked(objects)
 
@@ -250,12 +266,3 @@ def _without_kind(report: Report) -> Checked:
     report.kind = "MeshConfig"
     found = typed(report, report.mapping, meshconfig.MeshConfig)
     return _NOTHING if found is None else Checked((meshconfig.mesh_config(found, report.place),))
-
-
-_ENDED = ("Succeeded", "Failed")
-
-
-def _has_ended(pod: Mapping) -> bool:
-    """Whether no container of a Pod will run again: it takes no connections."""
-    status = pod.get("status")
-    return isinstance(status, dict) and status.get("phase") in _ENDED

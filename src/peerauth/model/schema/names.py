@@ -10,28 +10,31 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-LONGEST_LABEL = 63
-LONGEST_SUBDOMAIN = 253
 LARGEST_ANNOTATIONS = 256 << 10
 """In bytes: all keys and values of one object."""
 
-_LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?")
-_SUBDOMAIN = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*")
-_QUALIFIED = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?")
+_LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
+_SUBDOMAIN = re.compile(r"(?=.{1,253}\Z)[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*")
+_QUALIFIED = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+_VALUE = re.compile(rf"(?:{_QUALIFIED.pattern})?")
 
 MOST_REMEMBERED = 4096
 LONGEST_REMEMBERED = 256
 
 
+Holds = Callable[[str], object]
+"""A predicate over texts; what it returns is as good as true or false."""
+
+
 class _Remembered(dict[str, bool]):
     """What a predicate says of texts that it was asked about. Its memory is bounded."""
 
-    def __init__(self, holds: Callable[[str], bool]) -> None:
+    def __init__(self, holds: Holds) -> None:
         super().__init__()
         self._holds = holds
 
     def __missing__(self, text: str) -> bool:
-        answer = self._holds(text)
+        answer = bool(self._holds(text))
         if len(text) <= LONGEST_REMEMBERED:
             if len(self) >= MOST_REMEMBERED:
                 self.clear()
@@ -39,36 +42,25 @@ class _Remembered(dict[str, bool]):
         return answer
 
 
-def remembered(holds: Callable[[str], bool]) -> Callable[[str], bool]:
+def remembered(holds: Holds) -> Callable[[str], bool]:
     """The same predicate, which remembers its answers: names repeat themselves."""
     return _Remembered(holds).__getitem__
 
 
-@remembered
-def is_subdomain(text: str) -> bool:
-    """Whether it is a DNS subdomain, as most names of objects are."""
-    return len(text) <= LONGEST_SUBDOMAIN and _SUBDOMAIN.fullmatch(text) is not None
-
-
-@remembered
-def is_dns_label(text: str) -> bool:
-    """Whether it is a DNS label, as the names of namespaces and Services are."""
-    return len(text) <= LONGEST_LABEL and _LABEL.fullmatch(text) is not None
+matches_subdomain: Holds = _SUBDOMAIN.fullmatch
+"""Whether it is a DNS subdomain, as most names of objects are. Names of objects seldom repeat themselves."""
+is_subdomain = remembered(matches_subdomain)
+is_dns_label = remembered(_LABEL.fullmatch)
+"""Whether it is a DNS label, as the names of namespaces and Services are."""
+is_label_value = remembered(_VALUE.fullmatch)
+"""Whether a label can have it as its value; the empty one it can."""
 
 
 @remembered
 def is_label_key(text: str) -> bool:
     """Whether it is a name, with or without a prefix before a slash."""
     prefix, slash, name = text.rpartition("/")
-    if slash and not is_subdomain(prefix):
-        return False
-    return len(name) <= LONGEST_LABEL and _QUALIFIED.fullmatch(name) is not None
-
-
-@remembered
-def is_label_value(text: str) -> bool:
-    """Whether a label can have it as its value; the empty one it can."""
-    return not text or (len(text) <= LONGEST_LABEL and _QUALIFIED.fullmatch(text) is not None)
+    return _QUALIFIED.fullmatch(name) is not None and (not slash or is_subdomain(prefix))
 
 
 @remembered

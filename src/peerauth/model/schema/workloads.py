@@ -175,29 +175,30 @@ class CronJob(Resource):
 
 
 _NO_SPEC = PodSpec()
-_NO_STATUS = PodStatus()
 _NO_META = TemplateMeta()
 _POD_SPEC: Path = ("spec",)
 
 
 def pod(document: Pod, report: Report) -> Workload:
     """A Pod as a workload."""
-    status = document.status or _NO_STATUS
-    addresses = _addresses(status)
-    pending = status.phase == "Pending"
-    admission = Admission.AHEAD
-    if document.metadata.uid or report.mapping.get("status"):
-        admission = Admission.STARTING if pending and not addresses else Admission.PAST
+    said, status = document.metadata, document.status
+    addresses: tuple[str, ...] = ()
+    admission, ready = Admission.PAST if said.uid else Admission.AHEAD, True
+    if status is not None:
+        addresses, pending = _addresses(status), status.phase == "Pending"
+        ready = _is_ready(status, otherwise=not pending)
+        if said.uid or report.mapping.get("status"):
+            admission = Admission.STARTING if pending and not addresses else Admission.PAST
     return _workload(
         document.spec or _NO_SPEC,
         _POD_SPEC,
         report,
-        meta=object_meta(document.metadata, report),
+        meta=object_meta(said, report),
         kind="Pod",
         addresses=addresses,
         admission=admission,
-        ready=_is_ready(status, otherwise=not pending),
-        terminating=bool(document.metadata.deletion_timestamp),
+        ready=ready,
+        terminating=bool(said.deletion_timestamp),
     )
 
 
