@@ -102,6 +102,8 @@ class Bookkeeping(RuleBasedStateMachine):
         for name, one in landed.items():
             assert one.stage is not None
             one.stage = (SUSPECTED if name in suspects else REFUSED_WITH_OTHERS)[one.stage]
+            if one.sent == one.has:
+                one.stage = OWED
 
     @precondition(lambda self: not self.on_its_way())
     @rule(names=SOME)

@@ -181,6 +181,8 @@ class Dialogue(RuleBasedStateMachine):
         for name in bodies.keys() & DESTINATIONS:
             assert name in self.dialled, "what is on demand was sent unasked"
             assert self.held[type_url].get(name) != bodies[name], "what the client has was sent again"
+        if self.session._deliveries[type_url].form.all_or_nothing:
+            assert bodies.keys() == set(self.cache.view(PROXY).names(type_url)), "less than all, to who has nothing yet"
         self.unacknowledged[type_url] += 1
         assert self.unacknowledged[type_url] == 1, "at most one answer of a type is unacknowledged"
 

@@ -109,7 +109,10 @@ class Delivery:
         self._landed()
         sent = self.names.sent
         if len(sent) <= 1 or self.form.all_or_nothing:
-            return self.names.refuse(), True
+            versions = self.names.refuse()
+            if self.form.all_or_nothing and (self._changed(versions) or any(self._open())):
+                self._begin_anew()
+            return versions, True
         suspects = sorted(name for name, version in sent.items() if self._version(name) == version)
         middle = (len(suspects) + 1) // 2
         self._trials[:0] = [half for half in (suspects[:middle], suspects[middle:]) if half]
@@ -235,6 +238,9 @@ class Delivery:
         """The version that the client is to have."""
         resource = self._resource(name)
         return resource.version if resource is not None else ABSENT
+
+    def _changed(self, versions: Mapping[str, str]) -> bool:
+        return any(self._version(name) != version for name, version in versions.items())
 
     def _differs(self, name: str, version: str) -> bool:
         """Whether there is something to say of a pending name that is to be of this version."""

@@ -9,8 +9,8 @@ A name is in one `Stage` at a time, and goes from one to another by an event:
     sent              -          SENT       SENT       SENT       -               -
     acknowledged      -          -          -          -          settled         DUE / OWED
     refused, alone    -          -          -          -          settled         DUE / OWED
-    refused, with others: a suspect is tried with fewer, another is looked at again
-                      -          -          -          -          SUSPECT or DUE  SUSPECT or DUE / OWED
+    refused, with others: what was only an answer is owed again, what the client is still to have is a suspect
+                      -          -          -          -          OWED, SUSPECT or DUE
     not wanted        settled    settled    settled    settled    settled         settled
 
 Beside the stage stand two facts, which only the client's word changes: the version that it has, and the version that it
@@ -112,10 +112,14 @@ class Names:
         return sent
 
     def suspect(self, suspects: Collection[str]) -> dict[str, str]:
-        """Something of what was sent is refused, perhaps one of these; returns what was sent."""
+        """Something of what was sent is refused, perhaps one of these; returns what was sent.
+
+        What was only an answer is owed again: the client has that very version, or asked in vain.
+        """
         sent, self.sent = self.sent, {}
         self.may_differ(sent.keys() - suspects)
         self._try(suspects)
+        self.ask(name for name, version in sent.items() if version == self.has.get(name, ABSENT))
         return sent
 
     def retry(self, names: Mapping[str, str]) -> None:

@@ -73,7 +73,7 @@ class ProxyRecord:
                 self._acknowledged(self.streams[stream].setdefault(type_url, {}), type_url, versions)
             case RecordNack(type_url=type_url, versions=versions, refusal=refusal, isolated=isolated):
                 self.last_nack = Nack(type_url, versions, refusal, isolated, now)
-                if isolated:
+                if isolated and versions:
                     self.refused.setdefault(type_url, {}).update(dict.fromkeys(versions, self.last_nack))
             case RecordForgotten(names=names):
                 self.forgotten[stream] = self.forgotten.get(stream, 0) + names

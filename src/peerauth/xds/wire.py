@@ -18,9 +18,7 @@ import msgspec
 from envoy.service.discovery.v3 import discovery_pb2
 from google.rpc import status_pb2
 
-from peerauth.dataplane.type_urls import ADDRESS, AUTHORIZATION, ENDPOINT, ROUTE, WORKLOAD, TypeUrl
-
-__all__ = ["ADDRESS", "AUTHORIZATION", "ENDPOINT", "ROUTE", "WORKLOAD"]
+from peerauth.dataplane.type_urls import TypeUrl
 
 ProxyKey = NewType("ProxyKey", str)
 

@@ -77,6 +77,13 @@ def test_a_destination_that_is_refused_is_removed_all_the_same_when_it_is_gone()
     playbook >> offer(CLUSTER, {POD: None}) << response(CLUSTER, removed=[POD])
 
 
+def test_that_nothing_is_there_is_answered_again_when_it_was_refused_with_another_destination() -> None:
+    playbook = running() >> offer(CLUSTER, {POD: b"bad"}) >> subscribe(CLUSTER, POD, OTHER)
+    playbook << response(CLUSTER, {POD: b"bad"}, removed=[OTHER]) >> nack(CLUSTER, "no")
+    playbook << response(CLUSTER, removed=[OTHER]) >> ack(CLUSTER)
+    playbook << response(CLUSTER, {POD: b"bad"}) >> nack(CLUSTER, "no")
+
+
 # --- what comes back is told differences (trap 3) --------------------------------------------------------------------
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from judges.playbook import Playbook, ack, change, nack, request, response, subscribe
 from peerauth.dataplane.type_urls import CLUSTER, LISTENER, SECRET, TypeUrl
 from peerauth.xds.wire import RecordAck, RecordNack, Variant
@@ -99,6 +101,13 @@ def test_a_first_answer_that_is_refused_is_followed_only_by_a_whole_new_one() ->
     playbook.quiet()
     assert isinstance(playbook.records[-1], RecordNack)
     playbook >> change(LISTENER, bodies(a="good", b="1")) << response(LISTENER, bodies(a="good", b="1"))
+
+
+@pytest.mark.parametrize("now", [bodies(a="good", b="1"), bodies(b="1"), bodies(a="bad", b="1", c="1")])
+def test_what_changes_while_a_first_answer_is_refused_is_followed_by_a_whole_new_one(now: dict[str, bytes]) -> None:
+    playbook = state({LISTENER: bodies(a="bad", b="1")})
+    playbook >> request(LISTENER) << response(LISTENER, bodies(a="bad", b="1")) >> change(LISTENER, now)
+    playbook >> nack(LISTENER, "a is bad") << response(LISTENER, now)
 
 
 def test_a_cluster_in_use_stays_in_the_set_until_its_listener_is_gone() -> None:
