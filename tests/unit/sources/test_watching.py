@@ -11,10 +11,12 @@ import pytest
 from peerauth.errors import SourceError
 from peerauth.model.diagnostic import Diagnostic
 from peerauth.model.mesh import MeshConfig
+from peerauth.model.peerauth import Mode
 from peerauth.model.schema.faults import SYNTAX, UNREADABLE
 from peerauth.model.world import World
 from peerauth.sources import watching
 from rigs.followed import first_of, followed
+from samples.manifests import policy
 
 
 def namespaces(*names: str) -> str:
@@ -229,3 +231,25 @@ async def test_a_file_that_stays_open_for_writing_is_refused_at_the_start_by_its
     with path.open("a"), pytest.raises(SourceError, match=f"{path} is open for writing") as raised:
         await first_of(tmp_path)
     assert str(path) in raised.value.hint
+
+
+async def test_of_two_files_that_say_one_object_the_last_stands_wherever_paths_come_to_lead_to_them(
+    tmp_path: Path,
+) -> None:
+    """`up FOLDER FOLDER/sub`: what the first leaves out is found by the second, and read after all of the first."""
+    for name, mode in (("sub/a.yaml", "STRICT"), ("z.yaml", "PERMISSIVE")):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(policy("foo/default", mode))
+        os.utime(path, (0, 0))
+    async with followed(tmp_path, tmp_path / "sub") as found:
+        assert found.modes() == {"foo/default": Mode.PERMISSIVE}
+        (tmp_path / ".new").write_text("sub/\n")
+        (tmp_path / ".new").rename(tmp_path / ".peerauthignore")
+        await found.until(lambda: found.modes() == {"foo/default": Mode.STRICT})
+        (tmp_path / ".peerauthignore").unlink()
+        await found.until(lambda: found.modes() == {"foo/default": Mode.PERMISSIVE})
+        both = {f"file:{tmp_path / name}" for name in ("sub/a.yaml", "z.yaml")}
+        assert [{change.source for change in step} for step in found.changes[1:]] == [both, both], (
+            "one is heard at a time"
+        )
