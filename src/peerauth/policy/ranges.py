@@ -21,6 +21,8 @@ from peerauth.model.world import World
 _PRIVATE = tuple(
     map(ipaddress.ip_network, ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"))
 )
+PRIVATE = frozenset(map(str, _PRIVATE))
+"""The private address space: these are a mesh's ranges whatever is said, unless a wider one is said."""
 AROUND = {4: 16, 6: 64}
 """How long the prefix of a block around an address is: so that another address does not mean another block."""
 

@@ -130,7 +130,9 @@ def test_a_range_that_comes_leaves_the_chains_of_the_others_as_they_are(
 
 
 def test_what_a_chain_takes_is_its_own_ports_its_own_addresses_and_the_meshs_ranges() -> None:
-    found = chains(own=("10.0.0.1", "fd00::1"), ranges=("10.0.0.0/8", "fd00::/8"))
+    found = chains(
+        own=("10.0.0.1", "fd00::1"), ranges=("10.0.0.0/8", "192.168.0.0/16", "203.0.0.0/16", "2001:db8::/64")
+    )
     taken = {
         name: listener_components_pb2.FilterChain.FromString(body).filter_chain_match for name, body in found.items()
     }
@@ -142,8 +144,9 @@ def test_what_a_chain_takes_is_its_own_ports_its_own_addresses_and_the_meshs_ran
         "loop|15001": set(),
         "loop|15006": set(),
         "own": {"10.0.0.1/32", "fd00::1/128"},
-        "mesh|10.0.0.0/8": {"10.0.0.0/8"},
-        "mesh|fd00::/8": {"fd00::/8"},
+        "mesh": {"10.0.0.0/8", "192.168.0.0/16"},
+        "mesh|203.0.0.0/16": {"203.0.0.0/16"},
+        "mesh|2001:db8::/64": {"2001:db8::/64"},
         "outside": set(),
     }
     assert [taken[f"loop|{port}"].destination_port.value for port in (15001, 15006)] == [15001, 15006]

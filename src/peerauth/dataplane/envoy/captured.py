@@ -5,7 +5,8 @@ first dialled; the connection waits for the answer, for `ASK_SECONDS` at most, a
 here names a server, and nothing goes out in plaintext because something is not known yet. Outside of the ranges no
 question is asked. Facts: Envoy's `on_demand` of the TCP proxy; a chain's `prefix_ranges`, the longest first.
 
-Ranges have a chain each: one that is added, removed or stays the same touches no connection of the others.
+The private address space, which is always the mesh's, has one chain, and every other range one of its own: one that is
+added or removed touches no connection of the others.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ from peerauth.dataplane.envoy import filterstate, parts
 from peerauth.dataplane.envoy.destinations import ASKED_BY
 from peerauth.dataplane.envoy.filterstate import NEXT_HOP, state
 from peerauth.model.mesh import MeshConfig, OutboundTraffic
+from peerauth.policy.ranges import PRIVATE
 
 ASK_SECONDS = 5
 """How long a connection waits for what its destination is: longer than Envoy takes to reach a control plane that was
 started anew (`bootstrap`), and than the answer takes."""
 OWN = "own"
+MESH = "mesh"
 OUTSIDE = "outside"
 
 REMEMBER_SOURCE = state(filterstate.REMOTE_ADDRESS, "%DOWNSTREAM_REMOTE_ADDRESS%", shared=NEXT_HOP)
@@ -59,10 +62,13 @@ def lead(
         match = _Match(prefix_ranges=map(_cidr, addresses))
         listener.filter_chains.append(_chain(OWN, parts.PASSTHROUGH, known, match))
     says = [*known, REMEMBER_SOURCE, state(filterstate.CLUSTER, ASKED_BY)]
-    for prefix in sorted({_prefix(each) for each in ranges} - set(addresses)):
-        match = _Match(prefix_ranges=[_cidr(prefix)])
-        # The cluster is the filter state's; without it the connection goes nowhere.
-        listener.filter_chains.append(_chain(f"mesh|{prefix}", parts.BLACKHOLE, says, match, asking=asking()))
+    prefixes = sorted({_prefix(each) for each in ranges} - set(addresses))
+    apart = {f"{MESH}|{prefix}": [prefix] for prefix in prefixes if prefix not in PRIVATE}
+    for name, blocks in {MESH: [prefix for prefix in prefixes if prefix in PRIVATE], **apart}.items():
+        match = _Match(prefix_ranges=map(_cidr, blocks))
+        if blocks:
+            # The cluster is the filter state's; without it the connection goes nowhere.
+            listener.filter_chains.append(_chain(name, parts.BLACKHOLE, says, match, asking=asking()))
     closed = mesh.outbound_traffic is OutboundTraffic.REGISTRY_ONLY
     beyond = _chain(OUTSIDE, parts.BLACKHOLE if closed else parts.PASSTHROUGH, [] if closed else known, _Match())
     listener.default_filter_chain.CopyFrom(beyond)
