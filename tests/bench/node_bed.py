@@ -17,7 +17,7 @@ import contextlib
 import itertools
 import os
 import time
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -96,7 +96,7 @@ class Started(NamedTuple):
 
 
 class _Timed:
-    """The nodes' projection; `seconds` are those of its last update."""
+    """The nodes' projection, drawn at once; `seconds` are those of its last update."""
 
     def __init__(self, nodes: Nodes) -> None:
         self._nodes = nodes
@@ -106,11 +106,11 @@ class _Timed:
     def visited(self) -> int:
         return self._nodes.visited
 
-    def update(self, step: Step, orders: Orders) -> Mapping[str, Update]:
+    def update(self, step: Step, orders: Orders) -> Iterator[tuple[str, Update | None]]:
         start = time.perf_counter()
-        news = self._nodes.update(step, orders)
+        news = list(self._nodes.update(step, orders))
         self.seconds = time.perf_counter() - start
-        return news
+        return iter(news)
 
 
 class Bed:

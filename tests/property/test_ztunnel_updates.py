@@ -97,7 +97,7 @@ class Updates(RuleBasedStateMachine):
 
     def take(self, said: MeshObject | Delete) -> None:
         step = self.mesh.apply(said if isinstance(said, Delete) else Upsert("test", said))
-        for news in self.feed.resources.update(step, Orders()).values():
+        for _, news in self.feed.resources.update(step, Orders()):
             put(self.cache, ALL_ZTUNNELS, news)
 
     def ambient(self) -> Iterator[WorkloadKey]:

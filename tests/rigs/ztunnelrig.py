@@ -88,7 +88,7 @@ class ZtunnelMesh:
         """Objects as a source says them; each is a step of its own."""
         for each in objects:
             change = Upsert("test", each) if not isinstance(each, Change) else each
-            for news in self.feed.resources.update(self.mesh.apply(change), Orders()).values():
+            for _, news in self.feed.resources.update(self.mesh.apply(change), Orders()):
                 put(self.cache, ALL_ZTUNNELS, news)
 
     async def acknowledged(self, name: str = "finance") -> None:

@@ -1,8 +1,9 @@
 """The control plane: changes of the world in, every proxy's resources out, changes that move clients in stages.
 
 It holds the mesh, the rollout of what is decided (`policy.rollout`) and the projections that are published of both;
-each takes every step, and what it says is new goes into the cache. It knows no machine and has no sockets: where
-workloads run is data, the discovery server reads the same cache, and what proxies have answered `Outstanding` keeps.
+each takes every step, and what it says is new goes into the cache, proxy by proxy: a few at once, many in turns with
+whatever else there is to do. It knows no machine and has no sockets: where workloads run is data, the discovery server
+reads the same cache, and what proxies have answered `Outstanding` keeps.
 
 A stage of the rollout lasts at most `STAGE_SECONDS`, whoever does not answer.
 """
@@ -10,8 +11,9 @@ A stage of the rollout lasts at most `STAGE_SECONDS`, whoever does not answer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable
-from typing import TypeVar
+import itertools
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
+from typing import Protocol, TypeVar
 
 from peerauth.aio import spawn
 from peerauth.control.outstanding import Outstanding
@@ -33,6 +35,9 @@ IN_FLIGHT_SECONDS = 0.25
 """How long after the acknowledgements a stage goes on: an Envoy acknowledges before its workers act on a change, and
 connections made the old way may still be on their way. Nothing tells of the end of either."""
 
+READERS_AT_ONCE = 16
+"""For how many proxies is published before others have their turn: what takes some ten milliseconds."""
+
 NOTHING_NEW = Step()
 Reader = TypeVar("Reader")
 
@@ -40,6 +45,14 @@ Reader = TypeVar("Reader")
 def proxy_key(key: WorkloadKey) -> ProxyKey:
     """The node id of a workload's sidecar, of the shape Istio's have; the kind stands where Istio has the address."""
     return ProxyKey(f"sidecar~{key.kind}~{key.name}.{key.namespace}~{key.namespace}.svc")
+
+
+class Publishes(Protocol):
+    """What publishes a projection: see `Publisher`."""
+
+    def take(self, step: Step, orders: Orders) -> Collection[ProxyKey]: ...
+
+    def publish(self) -> Iterator[Collection[ProxyKey]]: ...
 
 
 class ControlPlane:
@@ -63,7 +76,11 @@ class ControlPlane:
         self._sleep = sleep
         self._cache = cache
         self._acknowledgements = acknowledgements
-        self._publish: list[Callable[[Step, Orders], Iterable[ProxyKey]]] = []
+        self._publishers: list[Publishes] = []
+        self._noting: list[set[ProxyKey]] = []  # those who want to know who is told something
+        self._backlog = asyncio.Event()
+        self._published = asyncio.Event()
+        self._published.set()
         self._followers: list[Callable[[Step, Orders], object]] = []
         self._sidecars = Sidecars(self.mesh, self.rollout)
         self.project(self._sidecars, proxy=proxy_key, on_demand=self._sidecars.on_demand)
@@ -93,7 +110,7 @@ class ControlPlane:
             members=members or (lambda reader: (proxy(reader),)),
             on_demand=on_demand,
         )
-        self._publish.append(publisher.publish)
+        self._publishers.append(publisher)
 
     def follow(self, follower: Callable[[Step, Orders], object]) -> None:
         """Calls `follower` with whatever is done from now on: what a step did, and what is ordered because of it."""
@@ -116,18 +133,16 @@ class ControlPlane:
         rendered = self._sidecars.rendered.get(key)
         return rendered.egress if rendered is not None else ()
 
-    def apply(self, *changes: Change) -> frozenset[ProxyKey]:
-        """Takes changes in as one step and publishes what follows; returns the proxies that are told something.
-
-        What must wait for clients is left to `run`.
-        """
+    def apply(self, *changes: Change) -> None:
+        """Takes changes in as one step and begins to publish what follows; what takes longer is left to `run`."""
         step = self.mesh.apply(*changes)
-        return self._carry_out(self.rollout.decided(step), step)
+        self._carry_out(self.rollout.decided(step), step)
 
     async def run(self) -> None:
-        """Carries staged changes through, each in its own time, and counts that of proxies; ends by cancellation."""
+        """Publishes, carries staged changes through, and counts the time of proxies; ends by cancellation."""
         async with asyncio.TaskGroup() as group:
             spawn(group, self.outstanding.run(), name="acknowledgements")
+            spawn(group, self._publish_backlog(), name="publishing")
             while True:
                 await self._work.wait()
                 self._work.clear()
@@ -135,10 +150,19 @@ class ControlPlane:
                 for each in begun:
                     spawn(group, self._round(each), name="staged change")
 
+    async def published(self) -> None:
+        """Returns when what follows from all changes is in the cache."""
+        await self._published.wait()
+
     async def settled(self) -> None:
-        """Returns when no staged change is left and the proxies that are there have answered, or are out of time."""
+        """Returns when all is published, no staged change is left, and the proxies that are there have answered.
+
+        Those that are out of time are not waited for.
+        """
+        await self.published()
         while not self.rollout.is_calm or self.outstanding.waited_for():
             await self._calm.wait()
+            await self.published()
             await self.outstanding.answered(self.outstanding.waited_for())
 
     async def acknowledged(self) -> frozenset[ProxyKey]:
@@ -149,8 +173,8 @@ class ControlPlane:
             if acknowledged := self.outstanding.take_acknowledged():
                 return acknowledged
 
-    def _carry_out(self, orders: Orders, step: Step = NOTHING_NEW) -> frozenset[ProxyKey]:
-        """Publishes what follows from orders and the step they are for; returns the proxies that are told something."""
+    def _carry_out(self, orders: Orders, step: Step = NOTHING_NEW) -> None:
+        """Begins to publish what follows from orders and the step that they are for."""
         if orders.begun is not None:
             self._begun.append(orders.begun)
             self._work.set()
@@ -160,7 +184,33 @@ class ControlPlane:
             self._calm.clear()
         for follower in self._followers:
             follower(step, orders)
-        return frozenset(told for publish in self._publish for told in publish(step, orders))
+        for publisher in self._publishers:
+            self._note(publisher.take(step, orders))
+        self._publish()
+
+    def _publish(self) -> None:
+        """Publishes for as many readers as may be at once; the rest is a backlog."""
+        left = READERS_AT_ONCE
+        for publisher in self._publishers:
+            for told in itertools.islice(publisher.publish(), left):
+                self._note(told)
+                left -= 1
+        if left:
+            self._backlog.clear()
+            self._published.set()
+        else:
+            self._published.clear()
+            self._backlog.set()
+
+    async def _publish_backlog(self) -> None:
+        while True:
+            await self._backlog.wait()
+            self._publish()
+            await asyncio.sleep(0)
+
+    def _note(self, told: Iterable[ProxyKey]) -> None:
+        for each in self._noting:
+            each.update(told)
 
     def _is_live(self, key: WorkloadKey) -> bool:
         return key in self._sidecars.rendered and self._acknowledgements.connected(proxy_key(key))
@@ -176,10 +226,22 @@ class ControlPlane:
         self._carry_out(self.rollout.elapsed(begun))
 
     async def _change_over(self, begun: Round) -> None:
-        told: Iterable[ProxyKey] = map(proxy_key, begun.servers)
+        await self.published()
+        told = {proxy_key(key) for key in begun.servers}
         while self.rollout.goes_on(begun):
             await self._taken_up(told)
-            told = self._carry_out(self.rollout.acknowledged(begun))
+            told = await self._told_by(self.rollout.acknowledged(begun))
+
+    async def _told_by(self, orders: Orders) -> set[ProxyKey]:
+        """Carries orders out; the proxies that are told something, when all is published."""
+        told = set[ProxyKey]()
+        self._noting.append(told)
+        try:
+            self._carry_out(orders)
+            await self.published()
+        finally:
+            self._noting = [each for each in self._noting if each is not told]
+        return told
 
     async def _taken_up(self, told: Iterable[ProxyKey]) -> None:
         """Waits until what proxies were told is what they do."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Generic, TypeVar
 
@@ -47,22 +48,38 @@ class Publisher(Generic[Reader]):
         self._outstanding = outstanding
         self._proxy = proxy
         self._members = members
+        self._news: deque[Iterator[tuple[Reader, Update | None]]] = deque()
 
-    def publish(self, step: Step, orders: Orders) -> Iterator[ProxyKey]:
-        """Publishes what follows; those that are told something."""
-        for reader, news in self._projection.update(step, orders).items():
-            if news is None:
-                self._cache.remove(self._proxy(reader))
-                for gone in self._members(reader):
-                    self._outstanding.forget(gone)
-                continue
-            self._cache.on_demand(self._proxy(reader), self._on_demand)
-            changed = put(self._cache, self._proxy(reader), news)
-            for told in self._members(reader) if any(changed.values()) else ():
-                self._outstanding.tell(told, changed, closes=news.closes)
-                yield told
-        if self._on_demand is not None:
-            stale = self._on_demand.update(step, orders)
-            for told, changed in self._cache.changed(self._on_demand, stale).items():
-                self._outstanding.tell(told, changed)
-                yield told
+    def take(self, step: Step, orders: Orders) -> Collection[ProxyKey]:
+        """Takes in what was done. What was asked for and is another now is told at once: to whom, is returned."""
+        self._news.append(self._projection.update(step, orders))
+        if self._on_demand is None:
+            return ()
+        stale = self._cache.changed(self._on_demand, self._on_demand.update(step, orders))
+        for proxy, changed in stale.items():
+            self._outstanding.tell(proxy, changed)
+        return stale.keys()
+
+    def publish(self) -> Iterator[Collection[ProxyKey]]:
+        """Publishes what has been taken in, one reader at a time: who is told something."""
+        while self._news:
+            for reader, news in self._news[0]:
+                yield self._tell(reader, news)
+            self._news.popleft()
+
+    def _tell(self, reader: Reader, news: Update | None) -> Collection[ProxyKey]:
+        proxy, members = self._proxy(reader), self._members(reader)
+        if news is None:
+            self._cache.remove(proxy)
+            for gone in members:
+                self._outstanding.forget(gone)
+            return ()
+        if not news.resources:
+            return ()
+        self._cache.on_demand(proxy, self._on_demand)
+        changed = put(self._cache, proxy, news)
+        if not any(changed.values()):
+            return ()
+        for told in members:
+            self._outstanding.tell(told, changed, closes=news.closes)
+        return members

@@ -1,7 +1,7 @@
 """What proxies are to have, kept up to date step by step: what every projection of a mesh takes, and what it returns.
 
 A projection is a value that follows a mesh: `update` takes what one step did, and what the rollout orders because of
-it, and returns what changed of what it publishes, at a cost that follows the step. It knows no cache, socket or task.
+it, and gives what changed of what it publishes, at a cost that follows the step. It knows no cache, socket or task.
 """
 
 from __future__ import annotations
@@ -31,19 +31,20 @@ class Update(msgspec.Struct, frozen=True):
     closes: tuple[str, ...] = ()
 
 
-Reader = TypeVar("Reader")
+Reader_co = TypeVar("Reader_co", covariant=True)
 
 
-class Projection(Protocol[Reader]):
+class Projection(Protocol[Reader_co]):
     """Something that is published of a mesh. `visited` counts what the last update looked at: its cost."""
 
     @property
     def visited(self) -> int: ...
 
-    def update(self, step: Step, orders: Orders) -> Mapping[Reader, Update | None]:
-        """Takes what the mesh and the rollout have taken already; either may be empty.
+    def update(self, step: Step, orders: Orders) -> Iterator[tuple[Reader_co, Update | None]]:
+        """Takes what the mesh and the rollout have taken already, at once; either may be empty.
 
-        What is new by who reads it; None for a proxy that there is no more.
+        What is new by who reads it, None for a proxy that there is no more, is made as it is drawn, as things are then:
+        something for all that was looked at, which may be no news, so that who draws can give others their turn.
         """
         ...
 

@@ -154,10 +154,12 @@ class LocalMesh:
         """
         plane = self.control_plane
         plane.apply(*self._unfinished.values())
+        await plane.published()
         decided = {key: _captor(decision) for key, decision in plane.mesh.decisions.items()}
         placements = await self.network.place(decided, node=self._node_name)
         await self._sidecars.stop(placements)
         plane.apply(Reset(PLACEMENTS, placements))
+        await plane.published()
         await self._sidecars.start(group=self._tasks())
         await self._node.reconcile(group=self._tasks())
         if self._applications is not None:

@@ -57,11 +57,19 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture
+@pytest.fixture(params=[1, 16])
 async def plane(
-    cache: ResourceCache, proxies: Proxies, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest,
+    cache: ResourceCache,
+    proxies: Proxies,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[ControlPlane]:
-    """finance and web, both with sidecars; finance is DISABLE, and web dials it. Nothing is in flight to wait for."""
+    """finance and web, both with sidecars; finance is DISABLE, and web dials it. Nothing is in flight to wait for.
+
+    What holds, holds whether they are told at once or each in its turn.
+    """
+    monkeypatch.setattr(control_plane, "READERS_AT_ONCE", request.param)
     monkeypatch.setattr(control_plane, "IN_FLIGHT_SECONDS", 0)
     made = ControlPlane(cache, acknowledgements=proxies, processes=proxies.process, sleep=clock.sleep)
     injected = Upsert("test", namespace("foo", {"istio-injection": "enabled"}))
@@ -117,8 +125,14 @@ async def test_a_workload_that_comes_or_goes_tells_those_who_dialled_it_and_nobo
 ) -> None:
     before = versions(cache, FINANCE)
     proxies.ask(proxy_key(WEB), CLUSTER, destination_name("10.0.0.3", 8080))
-    assert plane.apply(placed("ledger", "10.0.0.3")) == {proxy_key(WEB), proxy_key(LEDGER)}
-    assert plane.apply(Delete("ledger", ObjectRef("Pod", "foo", "ledger"))) == {proxy_key(WEB)}
+    for change in (placed("ledger", "10.0.0.3"), Delete("ledger", ObjectRef("Pod", "foo", "ledger"))):
+        proxies.still.update({proxy_key(FINANCE), proxy_key(WEB)})
+        plane.apply(change)
+        await plane.published()
+        assert plane.outstanding.waited_for() == (proxy_key(WEB),)
+        for key in (FINANCE, WEB):
+            proxies.go_on(proxy_key(key))
+        await settled(plane)
     assert versions(cache, FINANCE) == before
 
 
@@ -269,24 +283,63 @@ async def test_an_edit_of_the_mesh_configuration_reaches_the_clients(plane: Cont
     await settled(plane)
     for auto_mtls in (False, True):
         before = versions(cache, WEB)
-        assert proxy_key(WEB) in plane.apply(Upsert("test", MeshConfig(enable_auto_mtls=auto_mtls)))
+        plane.apply(Upsert("test", MeshConfig(enable_auto_mtls=auto_mtls)))
         assert versions(cache, WEB) != before
 
 
-async def test_a_policy_that_changes_nothing_reaches_no_proxy(plane: ControlPlane) -> None:
-    assert plane.apply(Upsert("test", policy("bar/default", "STRICT"))) == frozenset()
-    assert plane.apply(says("DISABLE")) == frozenset()
+async def test_a_policy_that_changes_nothing_reaches_no_proxy(plane: ControlPlane, cache: ResourceCache) -> None:
+    before = versions(cache, FINANCE), versions(cache, WEB)
+    plane.apply(Upsert("test", policy("bar/default", "STRICT")))
+    plane.apply(says("DISABLE"))
+    assert (versions(cache, FINANCE), versions(cache, WEB)) == before
 
 
-async def test_only_the_selected_workload_is_told_when_clients_need_not_change(plane: ControlPlane) -> None:
+async def test_only_the_selected_workload_is_told_when_clients_need_not_change(
+    plane: ControlPlane, cache: ResourceCache
+) -> None:
     plane.apply(says("PERMISSIVE"))
     await settled(plane)
-    assert plane.apply(says("STRICT")) == {proxy_key(FINANCE)}
+    before = versions(cache, FINANCE), versions(cache, WEB)
+    plane.apply(says("STRICT"))
+    assert versions(cache, FINANCE) != before[0]
+    assert versions(cache, WEB) == before[1]
 
 
 async def test_a_workload_that_leaves_the_mesh_keeps_no_configuration(
     plane: ControlPlane, cache: ResourceCache
 ) -> None:
     plane.apply(Upsert("test", namespace("foo")))
+    await plane.published()
     assert plane.sidecars() == ()
     assert versions(cache, FINANCE) == {}
+
+
+async def test_others_have_their_turn_while_many_are_told(
+    plane: ControlPlane, cache: ResourceCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first are told at once, and each of the others when it is theirs."""
+    monkeypatch.setattr(control_plane, "READERS_AT_ONCE", 1)
+    plane.apply(says("PERMISSIVE"))
+    await settled(plane)
+    before = {key: versions(cache, key) for key in (FINANCE, WEB)}
+    plane.apply(Upsert("test", policy("foo/default", "STRICT")), says("STRICT"))
+    assert [key for key, had in before.items() if versions(cache, key) != had] == [FINANCE]
+    turns = 0
+    while versions(cache, WEB) == before[WEB]:
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns
+    await plane.published()
+
+
+async def test_what_is_said_while_many_are_told_is_told_once(
+    plane: ControlPlane, cache: ResourceCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control_plane, "READERS_AT_ONCE", 1)
+    plane.apply(says("PERMISSIVE"), Upsert("test", policy("foo/default", "PERMISSIVE")))
+    await settled(plane)
+    before = versions(cache, WEB)
+    for mode in ("STRICT", "PERMISSIVE"):
+        plane.apply(Upsert("test", policy("foo/default", mode)), says("STRICT"))
+    await plane.published()
+    assert versions(cache, WEB) == before

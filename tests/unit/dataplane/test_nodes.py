@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
+
 import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -9,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from peerauth.dataplane.ambient.node import NodeProxy, NodeWorkload, render_node
 from peerauth.dataplane.ambient.nodes import Nodes
+from peerauth.dataplane.projection import Update
 from peerauth.dataplane.type_urls import TypeUrl
 from peerauth.model.changes import Change, Delete, Upsert, ref_of
 from peerauth.model.inventory import IngressListener, Port, Service, ServicePort, Sidecar, Workload, WorkloadKey
@@ -47,8 +51,10 @@ def placed(number: int, node: str, path: str, captor: Captor = Captor.NODE) -> P
 class Following(RuleBasedStateMachine):
     """Two nodes of a mesh of four workloads, placed on one of them or on neither."""
 
-    @initialize(peopled=st.booleans())
-    def begin(self, peopled: bool) -> None:
+    @initialize(peopled=st.booleans(), at_once=st.sampled_from([1, 100, 100]))
+    def begin(self, peopled: bool, at_once: int) -> None:
+        self.at_once = at_once
+        self.news: deque[Iterator[tuple[str, Update | None]]] = deque()
         self.mesh = Mesh()
         self.nodes = Nodes(self.mesh)
         self.held: dict[str, dict[TypeUrl, dict[str, bytes]]] = {}
@@ -65,8 +71,17 @@ class Following(RuleBasedStateMachine):
         self.apply(Delete("test", ref_of(obj)))
 
     def apply(self, change: Change) -> None:
-        for node, news in self.nodes.update(self.mesh.apply(change), Orders()).items():
-            assert news.resources, "what is the same is not told"
+        self.news.append(self.nodes.update(self.mesh.apply(change), Orders()))
+        self.draw(self.at_once)
+
+    def draw(self, number: int) -> None:
+        for _ in range(number):
+            while self.news and (drawn := next(self.news[0], None)) is None:
+                self.news.popleft()
+            if not self.news or drawn is None:
+                return
+            node, news = drawn
+            assert news is not None
             for kind, bodies in news.resources.items():
                 held = self.held.setdefault(node, {}).setdefault(kind, {})
                 for name, body in bodies.items():
@@ -130,13 +145,23 @@ class Following(RuleBasedStateMachine):
 
     @invariant()
     def each_node_has_what_rendering_it_anew_gives(self) -> None:
-        for node in ("one", "two") if hasattr(self, "mesh") else ():
+        for node in ("one", "two") if hasattr(self, "mesh") and not self.news else ():
             wanted = self.from_nothing(node)
             resources = render_node(wanted) if wanted.workloads else {}
             held = {kind: bodies for kind, bodies in self.held.get(node, {}).items() if bodies}
             assert held == resources, "and one that has no workloads is told nothing"
             assert self.nodes.identities(node) == {each.identity for each in wanted.workloads}
             assert self.nodes.workloads(node) == tuple(each.key for each in wanted.workloads)
+
+    @rule()
+    def all_is_drawn(self) -> None:
+        while self.news:
+            self.draw(1)
+
+    def teardown(self) -> None:
+        if hasattr(self, "mesh"):
+            self.all_is_drawn()
+            self.each_node_has_what_rendering_it_anew_gives()
 
     def from_nothing(self, node: str) -> NodeProxy:
         """What a node is, read from the world as a whole."""

@@ -9,7 +9,7 @@ from peerauth.dataplane.ambient.address import ClusterNames
 from peerauth.dataplane.ambient.nodes import Nodes
 from peerauth.dataplane.ambient.ztunnel import ZtunnelResources
 from peerauth.dataplane.envoy.sidecars import Sidecars
-from peerauth.dataplane.projection import Projection
+from peerauth.dataplane.projection import Projection, Update
 from peerauth.dataplane.type_urls import LISTENER
 from peerauth.model.changes import MeshObject, Reset, Upsert
 from peerauth.model.inventory import Port, Service, ServicePort, Sidecar, Workload, WorkloadKey
@@ -48,7 +48,8 @@ class Bed:
         orders = self.rollout.decided(step)
         projections: tuple[Projection[WorkloadKey] | Projection[str], ...] = (self.sidecars, self.nodes, self.ztunnel)
         for projection in projections:
-            projection.update(step, orders)
+            for _ in projection.update(step, orders):
+                pass
 
     @property
     def visited(self) -> tuple[int, int, int]:
@@ -64,6 +65,10 @@ def placed(where: str, number: int, captor: Captor) -> list[MeshObject]:
 def placement(made: Workload, captor: Captor, address: str) -> Placement:
     node = made.meta.namespace.partition("-")[2]
     return Placement(made.key, node, (address,), Capture.EXPLICIT, captor, "127.0.0.1")
+
+
+def told(bed: Bed, step: Step) -> dict[str, Update]:
+    return {node: each for node, each in bed.nodes.update(step, Orders()) if each is not None and each.resources}
 
 
 def service(where: str, target: int) -> Service:
@@ -109,9 +114,9 @@ def test_two_nodes_each_serve_their_own_workloads() -> None:
         Upsert("test", policy("node-0/p", "STRICT", selector={"app": "w1"})),
         Upsert("test", policy("node-1/p", "STRICT", selector={"app": "w2"})),
     )
-    news = bed.nodes.update(step, Orders())
-    told = {node: {name for bodies in each.resources.values() for name in bodies} for node, each in news.items()}
-    assert told == {"0": {"inbound|node-0/w1|8080"}, "1": {"inbound|node-1/w2|8080"}}
+    news = told(bed, step)
+    names = {node: {name for bodies in each.resources.values() for name in bodies} for node, each in news.items()}
+    assert names == {"0": {"inbound|node-0/w1|8080"}, "1": {"inbound|node-1/w2|8080"}}
     assert {key.namespace for key in bed.nodes.workloads("0")} == {"node-0"}
     assert {identity.namespace for identity in bed.nodes.identities("1")} == {"node-1"}
 
@@ -119,7 +124,7 @@ def test_two_nodes_each_serve_their_own_workloads() -> None:
 def test_a_workload_that_moves_to_another_node_is_taken_from_the_one_and_told_to_the_other() -> None:
     bed = Bed(20)
     moved = msgspec.structs.replace(bed.mesh.world.placements[NODE.key], node="1")
-    news = bed.nodes.update(bed.mesh.apply(Upsert("test", moved)), Orders())
+    news = told(bed, bed.mesh.apply(Upsert("test", moved)))
     here, there = (news[node].resources[LISTENER] for node in ("0", "1"))
     assert here.keys() == there.keys()
     assert all(body is None for name, body in here.items())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
 from functools import cache
 
 import msgspec
@@ -59,7 +61,6 @@ def placed(number: int, capture: Capture, captor: Captor = Captor.SIDECAR, addre
 
 def kept(held: dict[TypeUrl, dict[str, bytes]], news: Update) -> None:
     """Keeps what is news; there is nothing in it that was so before."""
-    assert any(news.resources.values())
     for kind, bodies in news.resources.items():
         of_kind = held.setdefault(kind, {})
         for name, body in bodies.items():
@@ -78,13 +79,15 @@ def rendered(assembled: SidecarWorkload) -> Resources:
 class Following(RuleBasedStateMachine):
     """The sidecars of four workloads in two namespaces, of either capture, through edits and staged changes."""
 
-    @initialize(hosts=st.none() | st.sets(HOSTS, min_size=1))
-    def begin(self, hosts: set[str] | None) -> None:
+    @initialize(hosts=st.none() | st.sets(HOSTS, min_size=1), at_once=st.sampled_from([1, 100, 100]))
+    def begin(self, hosts: set[str] | None, at_once: int) -> None:
         self.mesh = Mesh()
         self.rollout = Rollout(self.mesh, is_live=lambda live: live in self.held)
         self.sidecars = Sidecars(self.mesh, self.rollout)
         self.held: dict[WorkloadKey, dict[TypeUrl, dict[str, bytes]]] = {}
         self.rounds: list[Round] = []
+        self.at_once = at_once
+        self.news: deque[Iterator[tuple[WorkloadKey, Update | None]]] = deque()
         for name in ("foo", "bar"):
             self.say(namespace(name, {"istio-injection": "enabled"}))
         for number in range(1, 5):
@@ -105,11 +108,25 @@ class Following(RuleBasedStateMachine):
     def take(self, step: Step, orders: Orders) -> None:
         if orders.begun is not None:
             self.rounds.append(orders.begun)
-        for each, news in self.sidecars.update(step, orders).items():
+        self.news.append(self.sidecars.update(step, orders))
+        self.draw(self.at_once)
+
+    def draw(self, number: int) -> None:
+        for _ in range(number):
+            while self.news and (drawn := next(self.news[0], None)) is None:
+                self.news.popleft()
+            if not self.news or drawn is None:
+                return
+            each, news = drawn
             if news is None:
-                del self.held[each]
-            else:
+                self.held.pop(each, None)
+            elif news.resources:
                 kept(self.held.setdefault(each, {}), news)
+
+    @rule()
+    def all_is_drawn(self) -> None:
+        while self.news:
+            self.draw(1)
 
     @rule(number=NUMBERS, port=st.sampled_from([8080, 9090]), label=st.sampled_from(["", "a"]))
     def a_workload_is_so(self, number: int, port: int, label: str) -> None:
@@ -184,7 +201,13 @@ class Following(RuleBasedStateMachine):
 
     @invariant()
     def each_has_what_rendering_it_anew_gives(self) -> None:
-        assert not hasattr(self, "mesh") or self.held == self.from_nothing()
+        if hasattr(self, "mesh") and not self.news:
+            assert self.held == self.from_nothing()
+
+    def teardown(self) -> None:
+        if hasattr(self, "mesh"):
+            self.all_is_drawn()
+            self.each_has_what_rendering_it_anew_gives()
 
     def from_nothing(self) -> dict[WorkloadKey, Resources]:
         world, in_force, peers = self.mesh.world, self.rollout.in_force, self.rollout.announced

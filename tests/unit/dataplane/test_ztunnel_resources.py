@@ -55,7 +55,7 @@ class Told:
 
     def apply(self, said: MeshObject | Change) -> ResourceChange:
         step = self.mesh.apply(said if isinstance(said, Change) else Upsert("test", said))
-        told = self.resources.update(step, Orders()).get(EVERY_ZTUNNEL, Update())
+        told = dict(self.resources.update(step, Orders())).get(EVERY_ZTUNNEL) or Update()
         return ResourceChange(told.resources.get(AUTHORIZATION, {}), told.resources.get(ADDRESS, {}))
 
     def workload(self, name: str = UID) -> pb.Workload:

@@ -7,7 +7,8 @@ staged: clients speak HBONE to an ambient workload under every mode, so no mode 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator
 
 from peerauth.dataplane.ambient.node import NodeWorkload, render_shared, render_source, render_workload
 from peerauth.dataplane.envoy.destinations import DestinationResources
@@ -29,6 +30,9 @@ Piece = WorkloadKey | SpiffeId | None
 """What a part of a node's configuration belongs to: a workload of it, an identity of it, or (None) all of them."""
 
 
+ANOTHER_MESH = "another mesh configuration"
+
+
 class Nodes:
     """All nodes of one mesh, by name. `on_demand` is what their workloads dial."""
 
@@ -39,6 +43,8 @@ class Nodes:
         self._nodes: dict[str, _Node] = {}
         self._node_of: dict[WorkloadKey, str] = {}
         self._ranges = MeshRanges(mesh.world)
+        self._stale: dict[WorkloadKey, bool] = {}  # True: whatever it is rendered from may be another
+        self._touched: dict[str, bool] = {}  # the nodes of which something is to be told, likewise
 
     def workloads(self, node: str) -> tuple[WorkloadKey, ...]:
         """The workloads that a node's proxy serves, by name."""
@@ -48,19 +54,28 @@ class Nodes:
         """The identities that a node's proxy needs certificates for: those of its own workloads."""
         return self._nodes[node].identities() if node in self._nodes else frozenset()
 
-    def update(self, step: Step, orders: Orders) -> Mapping[str, Update]:
-        """What is new for each node's proxy."""
+    def update(self, step: Step, orders: Orders) -> Iterator[tuple[str, Update | None]]:
+        """What is new for each node's proxy, workload by workload."""
         anew, elsewhere = is_of_mesh(step), self._ranges.update(step.edits)
         self.visited = 0
-        touched = {*self._nodes} if anew else set[str]()
-        for key in sorted(set(self._stale(step, anew=anew or elsewhere))):
+        if anew:
+            self._touched = dict.fromkeys(sorted(self._nodes), True)
+        for key in sorted(set(self._spoken_of(step, anew=anew or elsewhere))):
             if key in self._node_of or self._is_placed(key):
                 self.visited += 1
-                touched |= self._renew(key, anew=anew or elsewhere)
-        news = {name: self._taken(name, anew=anew) for name in sorted(touched)}
-        return {name: said for name, said in news.items() if said.resources}
+                self._stale[key] = anew or elsewhere or self._stale.get(key, False)
+        return self._renewed()
 
-    def _stale(self, step: Step, *, anew: bool) -> Iterator[WorkloadKey]:
+    def _renewed(self) -> Iterator[tuple[str, Update | None]]:
+        while self._touched or self._stale:
+            while self._touched:
+                name = next(iter(self._touched))
+                yield name, self._taken(name, anew=self._touched.pop(name))
+            if self._stale:
+                key = next(iter(self._stale))
+                self._touched = dict.fromkeys(self._renew(key, anew=self._stale.pop(key)), False)
+
+    def _spoken_of(self, step: Step, *, anew: bool) -> Iterator[WorkloadKey]:
         if anew:
             yield from self._node_of
         yield from (change.key for change in step.decisions)
@@ -68,7 +83,7 @@ class Nodes:
             for side in (edit.before, edit.after):
                 yield from spoken_of(side, world=self._mesh.world)
 
-    def _renew(self, key: WorkloadKey, *, anew: bool) -> set[str]:
+    def _renew(self, key: WorkloadKey, *, anew: bool) -> list[str]:
         """Serves a workload as it is now, where it is now; returns the nodes that this touches."""
         wanted = self._workload(key)
         was, now = self._node_of.pop(key, None), self._mesh.world.placements[key].node if wanted else None
@@ -78,7 +93,7 @@ class Nodes:
             self._node_of[key] = now
             node, mesh = self._nodes.setdefault(now, _Node()), self._mesh.world.mesh
             node.serve(wanted, mesh=mesh, ranges=self._ranges.ranges, anew=anew)
-        return {name for name in (was, now) if name is not None}
+        return sorted({name for name in (was, now) if name is not None})
 
     def _taken(self, name: str, *, anew: bool) -> Update:
         """Completes a node's step with what its workloads share, and takes what is new."""
@@ -117,12 +132,15 @@ class _Node:
 
     def __init__(self) -> None:
         self.workloads: dict[WorkloadKey, NodeWorkload] = {}
+        self._meshes: dict[WorkloadKey, MeshConfig] = {}  # that they were rendered with
+        self._members: Counter[SpiffeId] = Counter()
+        self._unshared: set[SpiffeId] = set()
         self._pieces: dict[Piece, Resources] = {}
         self._changed: dict[TypeUrl, dict[str, bytes | None]] = {}
         self._closes: list[str] = []
 
     def identities(self) -> frozenset[SpiffeId]:
-        return frozenset(workload.identity for workload in self.workloads.values())
+        return frozenset(self._members)
 
     def serve(self, wanted: NodeWorkload, *, mesh: MeshConfig, ranges: tuple[str, ...], anew: bool) -> None:
         had = self.workloads.get(wanted.key)
@@ -130,22 +148,29 @@ class _Node:
             return
         if had is not None:
             self._closes += [f"{wanted.key} {change}" for change in tightened(had.decision, wanted.decision)]
-        self.workloads[wanted.key] = wanted
+            self._count(had.identity, -1)
+            if self._meshes[wanted.key] != mesh:
+                self._closes.append(ANOTHER_MESH)
+        self.workloads[wanted.key], self._meshes[wanted.key] = wanted, mesh
+        self._count(wanted.identity, 1)
         self._put(wanted.key, render_workload(wanted, mesh=mesh, ranges=ranges))
 
     def drop(self, key: WorkloadKey) -> None:
         self._closes.append(f"{key}: no longer served by this proxy")
-        del self.workloads[key]
+        self._count(self.workloads.pop(key).identity, -1)
+        del self._meshes[key]
         self._put(key, {})
 
     def share(self, *, mesh: MeshConfig, anew: bool) -> None:
         """What the workloads have in common: a piece for each identity of theirs, and one for all."""
-        if anew and self.workloads:
-            self._closes.append("another mesh configuration")
-        had, wanted = {piece for piece in self._pieces if isinstance(piece, SpiffeId)}, self.identities()
-        for identity in sorted(had | wanted if anew else had ^ wanted):
-            self._put(identity, render_source(identity, mesh=mesh) if identity in wanted else {})
-        self._put(None, render_shared() if self.workloads else {})
+        if anew:
+            self._closes.append(ANOTHER_MESH)
+            self._unshared.update(self._members)
+        for identity in sorted(self._unshared):
+            self._put(identity, render_source(identity, mesh=mesh) if identity in self._members else {})
+        self._unshared.clear()
+        if bool(self.workloads) is not (None in self._pieces):
+            self._put(None, render_shared() if self.workloads else {})
 
     def taken(self) -> Update:
         news = Update(self._changed, tuple(self._closes))
@@ -158,3 +183,11 @@ class _Node:
             self._changed.setdefault(kind, {}).update(bodies)
         if resources:
             self._pieces[piece] = resources
+
+    def _count(self, identity: SpiffeId, number: int) -> None:
+        before = self._members[identity]
+        self._members[identity] += number
+        if not self._members[identity]:
+            del self._members[identity]
+        if not before or identity not in self._members:
+            self._unshared.add(identity)

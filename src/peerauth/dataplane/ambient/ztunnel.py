@@ -76,7 +76,7 @@ class ZtunnelResources:
         self._members: dict[str, dict[WorkloadKey, None]] = {}
         self._relabelled: dict[str, dict[WorkloadKey, None]] = {}
 
-    def update(self, step: Step, orders: Orders) -> Mapping[str, Update]:
+    def update(self, step: Step, orders: Orders) -> Iterator[tuple[str, Update]]:
         """What is new for all ztunnels. Nothing is staged: clients tunnel to an ambient workload under every mode."""
         stale = _Stale()
         for change in step.decisions:
@@ -107,8 +107,8 @@ class ZtunnelResources:
             ADDRESS: _news(before_addresses, self.addresses),
         }
         if not any(changed.values()):
-            return {}
-        return {EVERY_ZTUNNEL: Update(changed, tuple(closed_by(step.decisions, on=Dataplane.AMBIENT)))}
+            return iter(())
+        return iter([(EVERY_ZTUNNEL, Update(changed, tuple(closed_by(step.decisions, on=Dataplane.AMBIENT))))])
 
     def workloads_on(self, node: str) -> tuple[WorkloadKey, ...]:
         """The workloads of a node, whatever their data plane."""

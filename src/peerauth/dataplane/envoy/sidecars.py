@@ -8,7 +8,7 @@ other workloads a sidecar in transparent capture is told what it asks for: see `
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 
 from peerauth.dataplane.assembly import assemble, namespaces_dialled
 from peerauth.dataplane.envoy.destinations import DestinationResources
@@ -39,20 +39,26 @@ class Sidecars:
         self._mesh = mesh
         self._rollout = rollout
         self._resources: dict[WorkloadKey, Resources] = {}
+        self._stale: dict[WorkloadKey, None] = {}
         self._dialled: dict[WorkloadKey, Collection[str]] = {}  # the namespaces that egress listeners lead into
         self._dialling: dict[str, dict[WorkloadKey, None]] = {}  # and the other way round
 
-    def update(self, step: Step, orders: Orders) -> Mapping[WorkloadKey, Update | None]:
+    def update(self, step: Step, orders: Orders) -> Iterator[tuple[WorkloadKey, Update | None]]:
         """What is new for each sidecar; None for one that there is no more."""
         self.visited = 0
-        news: dict[WorkloadKey, Update | None] = {}
-        for key in sorted(set(self._stale(step, orders))):
+        for key in sorted(set(self._spoken_of(step, orders))):
             if key in self._rollout.in_force or key in self.rendered:
                 self.visited += 1
-                self._renew(key, news)
-        return news
+                self._stale[key] = None
+        return self._renewed()
 
-    def _stale(self, step: Step, orders: Orders) -> Iterator[WorkloadKey]:
+    def _renewed(self) -> Iterator[tuple[WorkloadKey, Update | None]]:
+        while self._stale:
+            key = next(iter(self._stale))
+            del self._stale[key]
+            yield key, self._renew(key)
+
+    def _spoken_of(self, step: Step, orders: Orders) -> Iterator[WorkloadKey]:
         yield from orders.enforce
         elsewhere = self._ranges.update(step.edits)
         if is_of_mesh(step) or elsewhere:
@@ -82,20 +88,18 @@ class Sidecars:
             if any(listener.name in names for listener in self.rendered[key].egress):
                 yield key
 
-    def _renew(self, key: WorkloadKey, news: dict[WorkloadKey, Update | None]) -> None:
+    def _renew(self, key: WorkloadKey) -> Update | None:
         had, wanted = self.rendered.get(key), self._assembled(key)
         self._file(key, namespaces_dialled(self._mesh.world.workloads[key], world=self._mesh.world) if wanted else ())
         if had == wanted:
-            return
+            return Update()
         if wanted is None:
             del self.rendered[key], self._resources[key]
-            news[key] = None
-            return
+            return None
         old = self._resources.get(key, {})
         new = render_sidecar(wanted, had=None if had is None else Rendered(had, old))
         self.rendered[key], self._resources[key] = wanted, new
-        if had is None or (changed := difference(old, new)):
-            news[key] = Update(new if had is None else changed, () if had is None else _closed(had, wanted))
+        return Update(new) if had is None else Update(difference(old, new), _closed(had, wanted))
 
     def _assembled(self, key: WorkloadKey) -> SidecarWorkload | None:
         world, decision = self._mesh.world, self._rollout.in_force.get(key)
