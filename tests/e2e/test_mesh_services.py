@@ -16,6 +16,8 @@ from peerauth.agent.netns import sockets_of
 from peerauth.model.connections import Arrival, ConnectionSeen
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.placement import Capture
+from peerauth.policy import destinations, shards
+from peerauth.policy.shards import MOST_ENDPOINTS
 from rigs.captures import needs_root
 from rigs.mesh_on_this_machine import Hammer, Ledger, Machine, application, hammering, machine, objects, policy
 
@@ -99,7 +101,13 @@ async def calls(running: Machine, client: str, address: str, number: int) -> int
     return answered
 
 
-async def test_a_service_leads_to_endpoints_of_every_mode_each_in_its_own_way(tmp_path: Path) -> None:
+@pytest.mark.parametrize("most", [MOST_ENDPOINTS, 1])
+async def test_a_service_leads_to_endpoints_of_every_mode_each_in_its_own_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """In one piece, and in several, as a large one: each then has an endpoint of its own."""
+    for module in (shards, destinations):
+        monkeypatch.setattr(module, "MOST_ENDPOINTS", most)
     async with running_shop(tmp_path) as running:
         ledgers = {name: await running.serve(key(name), port) for name, port in PORTS.items()}
         for address in (VIP, VIP6):
