@@ -21,7 +21,7 @@ import yaml
 
 from peerauth.cli.main import cli
 
-GOAL = 0.25
+GOALS = (0.35, 0.15)
 NAMESPACES = 100
 
 
@@ -144,20 +144,21 @@ def main() -> None:
     number = 2 * NAMESPACES if options.quick else options.number
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "mesh.yaml"
-        for write, count in ((write_documents, number), (write_realistic, max(number // 5, 2 * NAMESPACES))):
+        kinds = ((write_documents, number), (write_realistic, max(number // 5, 2 * NAMESPACES)))
+        for (write, count), goal in zip(kinds, GOALS, strict=True):
             write(path, count)
             print(f"{count:,} documents, {path.stat().st_size / count:.0f} bytes each")
-            compare(path)
+            compare(path, goal=goal)
 
 
-def compare(path: Path) -> None:
+def compare(path: Path, *, goal: float) -> None:
     """Prints the table for one file."""
     base, _ = measured(lambda: load_with_c_loader(path))
     print(f"{'yaml.CSafeLoader':32} {base:7.2f} s  ratio 1.00")
     for arguments in (("explain",), ("explain", "-o", "json"), ("check",), ("check", "-o", "json")):
         command = (*arguments, "-f", str(path))
         seconds, memory = measured(partial(run, *command))
-        print(f"{' '.join(arguments):32} {seconds:7.2f} s  ratio {seconds / base:4.2f} (goal {GOAL}), {memory} MiB")
+        print(f"{' '.join(arguments):32} {seconds:7.2f} s  ratio {seconds / base:4.2f} (goal {goal}), {memory} MiB")
 
 
 if __name__ == "__main__":

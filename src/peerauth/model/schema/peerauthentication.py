@@ -25,6 +25,7 @@ from peerauth.model.schema.faults import (
 )
 from peerauth.model.schema.fields import HIGHEST_PORT
 from peerauth.model.schema.metadata import AS_EMPTY, ObjectMeta, label_set, object_meta
+from peerauth.model.schema.names import remembered
 from peerauth.model.schema.place import Mapping, Path
 from peerauth.model.schema.report import Report, shortened
 
@@ -61,16 +62,16 @@ def _ports_troubles(entries: Mapping) -> Iterator[Trouble]:
         said = "`portLevelMtls` must not be empty"
         yield Trouble(INVALID_VALUE, said, hint="remove it, or name a port", at_key=True)
     found: set[int] = set()
-    for key in entries:
+    for key in entries if len(entries) > 1 else ():
         port = port_of(key)
         if port in found:
             yield Trouble(DUPLICATE_KEY, f"port {port} is named twice", (key,), at_key=True)
-        if port is not None:
+        elif port is not None:
             found.add(port)
 
 
 def _spec_troubles(spec: Mapping) -> Iterator[Trouble]:
-    if isinstance(spec.get("portLevelMtls"), dict) and not _selects(spec):
+    if not _ports_are_those_of_a_workload(spec):
         yield Trouble(
             PORTS_WITHOUT_SELECTOR,
             "`portLevelMtls` needs a selector: ports are those of a workload",
@@ -78,6 +79,10 @@ def _spec_troubles(spec: Mapping) -> Iterator[Trouble]:
             "add `selector.matchLabels` with the labels of the workloads meant",
             at_key=True,
         )
+
+
+def _ports_are_those_of_a_workload(spec: Mapping) -> bool:
+    return not isinstance(spec.get("portLevelMtls"), dict) or _selects(spec)
 
 
 def _selects(spec: Mapping) -> bool:
@@ -121,7 +126,7 @@ class MutualTls(Document, forbid_unknown_fields=True):
 
 _PORT_RULE = text_rule(
     INVALID_PORT,
-    lambda key: port_of(key) is not None,
+    remembered(lambda key: port_of(key) is not None),
     f"is not a port: 1 to {HIGHEST_PORT}",
     hint="ports are the workload's own, by number",
 )
@@ -132,7 +137,7 @@ _OF_PORT = Annotated[MutualTls, Meta(extra=extra(wanted="a mapping with `mode`",
 class PolicySpec(Document, forbid_unknown_fields=True):
     """What a policy says."""
 
-    rule = Rule(_spec_troubles)
+    rule = Rule(_spec_troubles, holds=_ports_are_those_of_a_workload)
     selector: Selector | None = None
     mtls: MutualTls | None = None
     port_level_mtls: Annotated[dict[_PORT, _OF_PORT], Meta(extra=extra(Rule(_ports_troubles)))] | None = None
