@@ -18,7 +18,7 @@ from peerauth.agent.supervisor import EnvoySupervisor
 from peerauth.control.outstanding import Behind, CaughtUp
 from peerauth.control.plane import proxy_key
 from peerauth.dataplane.envoy import sidecars
-from peerauth.dataplane.envoy.sidecar import render_sidecar
+from peerauth.dataplane.envoy.sidecar import Rendered, render_sidecar
 from peerauth.dataplane.envoy.sidecar_values import SidecarWorkload
 from peerauth.dataplane.type_urls import LISTENER, TypeUrl
 from peerauth.model.diagnostic import Diagnostic
@@ -154,8 +154,8 @@ async def test_a_proxy_that_refuses_what_closes_a_port_does_not_keep_it_open(
 ) -> None:
     """By its last good configuration it would; started anew, it goes without the listener that it refuses."""
 
-    def spoiled(workload: SidecarWorkload) -> Mapping[TypeUrl, Mapping[str, bytes]]:
-        rendered = {kind: dict(bodies) for kind, bodies in render_sidecar(workload).items()}
+    def spoiled(workload: SidecarWorkload, *, had: Rendered | None) -> Mapping[TypeUrl, Mapping[str, bytes]]:
+        rendered = {kind: dict(bodies) for kind, bodies in render_sidecar(workload, had=had).items()}
         if workload.key == FINANCE and workload.decision.mode_of(8080) is EffectiveMode.STRICT:
             good = rendered[LISTENER]["inbound_8080"]
             rendered[LISTENER]["inbound_8080"] = good.replace(b"tcp_proxy.v3.TcpProxy", b"tcp_proxy.v3.TcpCrazy")
