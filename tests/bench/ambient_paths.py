@@ -33,6 +33,7 @@ from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.placement import Capture
 from peerauth.policy.announced import DestinationEndpoint
+from peerauth.policy.decision import Dataplane
 from peerauth.policy.destinations import Destination
 from peerauth.policy.outbound import Transport
 from peerauth.xds.wire import ProxyKey
@@ -141,7 +142,8 @@ class Paths:
             name = destination_name(address, PORT)
             expected = None if transport is Transport.PLAINTEXT else FINANCE
             endpoint = DestinationEndpoint(address, PORT, transport, expected)
-            for type_url, body in destination_resources(name, Destination((endpoint,))).items():
+            client = Dataplane.AMBIENT if proxy == "node" else Dataplane.SIDECAR
+            for type_url, body in destination_resources(name, Destination((endpoint,)), client=client).items():
                 source.put({(type_url, name): body})
         self._proxies.cache.on_demand(ProxyKey(proxy), source)
 

@@ -20,6 +20,7 @@ from peerauth.dataplane.type_urls import TypeUrl
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.model.inventory import WorkloadKey
 from peerauth.policy.announced import DestinationEndpoint
+from peerauth.policy.decision import Dataplane
 from peerauth.policy.destinations import Destination
 from peerauth.policy.outbound import Transport
 from rigs.clients import Application, Connection, NewSocket, application, tunnel
@@ -87,7 +88,8 @@ class Node:
         names = [each for each, place in self.places.items() if address in place.addresses]
         identity = next((self.expected[each] for each in names if each in self.expected), None)
         transport = Transport.PLAINTEXT if identity is None else Transport.HBONE
-        return destination_resources(name, Destination((DestinationEndpoint(address, port, transport, identity),)))
+        there = Destination((DestinationEndpoint(address, port, transport, identity),))
+        return destination_resources(name, there, client=Dataplane.AMBIENT)
 
     def address(self, name: str, *, v6: bool = False) -> str:
         return next(address for address in self.places[name].addresses if (":" in address) == v6)

@@ -19,7 +19,7 @@ from peerauth.dataplane.envoy.destinations import (
     destination_of,
     destination_resources,
 )
-from peerauth.dataplane.envoy.parts import BLACKHOLE
+from peerauth.dataplane.envoy.parts import BLACKHOLE, PROXY_MARK
 from peerauth.dataplane.type_urls import CLUSTER, ENDPOINT, LISTENER
 from peerauth.model.changes import Delete, Reset, Upsert, ref_of
 from peerauth.model.inventory import Service, ServicePort, Workload, WorkloadKey
@@ -76,11 +76,21 @@ def test_an_endpoint_says_where_it_is_and_whom_to_expect_there(transport: Transp
     identity = None if transport is Transport.PLAINTEXT else FINANCE
     name = destination_name("10.0.0.7", 80)
     destination = Destination((DestinationEndpoint("fd00::7", 8080, transport, identity),))
-    cluster = cluster_pb2.Cluster.FromString(destination_resources(name, destination)[CLUSTER])
+    body = destination_resources(name, destination, client=Dataplane.AMBIENT)[CLUSTER]
+    cluster = cluster_pb2.Cluster.FromString(body)
     host = cluster.load_assignment.endpoints[0].lb_endpoints[0]
     said = {key: dict(value) for key, value in host.metadata.filter_metadata.items()}
     assert said.pop("envoy.filters.listener.original_dst") == {"local": "[fd00::7]:8080"}
     assert said == ({} if identity is None else {"peerauth": {"san": identity.uri}})
+
+
+def test_an_address_in_plaintext_is_gone_to_straight_past_the_redirection() -> None:
+    name = destination_name("10.0.0.7", 80)
+    destination = Destination((DestinationEndpoint("10.0.0.7", 80, Transport.PLAINTEXT),))
+    cluster = cluster_pb2.Cluster.FromString(destination_resources(name, destination)[CLUSTER])
+    where = cluster.load_assignment.endpoints[0].lb_endpoints[0].endpoint.address.socket_address
+    assert (where.address, where.port_value) == ("10.0.0.7", 80)
+    assert [option.int_value for option in cluster.upstream_bind_config.socket_options] == [PROXY_MARK]
 
 
 def test_a_services_endpoint_that_comes_leaves_the_cluster_as_it_is() -> None:

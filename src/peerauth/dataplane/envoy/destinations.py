@@ -1,8 +1,9 @@
 """Destinations, each a cluster that a proxy gets by asking for it: its name is where a connection was going.
 
-Pure. A cluster knows no TLS; its endpoints do (`hops`). One address is a cluster of one endpoint. A Service is a
-cluster whose endpoints are a resource of their own, of the same name, so that one that comes or goes leaves the cluster
-as it is. One of many endpoints is a cluster of its pieces, each with a name and endpoints of its own (`shards`).
+Pure. A cluster knows no TLS; its endpoints do (`hops`). One address is a cluster of one endpoint, or, spoken to in
+plaintext by a sidecar, of that address. A Service is a cluster whose endpoints are a resource of their own, of the same
+name, so that one that comes or goes leaves the cluster as it is. One of many endpoints is a cluster of its pieces, each
+with a name and endpoints of its own (`shards`).
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from peerauth.dataplane.resources import serialize
 from peerauth.dataplane.type_urls import CLUSTER, ENDPOINT, TypeUrl
 from peerauth.model.addresses import is_address
 from peerauth.model.endpoint import Endpoint
+from peerauth.policy.announced import DestinationEndpoint
 from peerauth.policy.decision import Dataplane
 from peerauth.policy.destinations import Asked, Destination, Destinations
 from peerauth.policy.mesh import Mesh, Step
+from peerauth.policy.outbound import Transport
 from peerauth.policy.rollout import Orders, peers_at_once
 from peerauth.policy.shards import LONGEST_LABEL
 
@@ -46,8 +49,14 @@ def destination_of(name: str) -> Asked | None:
     return Asked(address, port, shard) if is_address(address) and port < 1 << 16 else None
 
 
-def destination_resources(name: str, destination: Destination) -> dict[TypeUrl, bytes]:
+def destination_resources(
+    name: str, destination: Destination, *, client: Dataplane = Dataplane.SIDECAR
+) -> dict[TypeUrl, bytes]:
     """What the proxy that asked for `name` gets: a cluster, and for a Service the endpoints as well."""
+    if not destination.balanced and client is Dataplane.SIDECAR:
+        (end,) = destination.endpoints
+        if end.transport is Transport.PLAINTEXT:
+            return {CLUSTER: serialize(_straight(name, end))}
     cluster = hops.endpoint_cluster(name)
     endpoints = hops.load_assignment(name, destination.endpoints)
     if destination.shards:
@@ -61,6 +70,15 @@ def destination_resources(name: str, destination: Destination) -> dict[TypeUrl, 
     cluster.type = cluster_pb2.Cluster.EDS
     cluster.eds_cluster_config.eds_config.CopyFrom(parts.over_ads())
     return {CLUSTER: serialize(cluster), ENDPOINT: serialize(endpoints)}
+
+
+def _straight(name: str, end: DestinationEndpoint) -> cluster_pb2.Cluster:
+    """The way to one address as it is, without a stop inside the proxy.
+
+    Only where nothing else can be in the cluster: the mark that such a connection needs, to be let by, is none that a
+    listener inside the proxy could be reached with. A node's has to stay in its namespace, which is seen to there.
+    """
+    return parts.static_cluster(name, Endpoint(end.address, end.port), mark=parts.PROXY_MARK)
 
 
 class DestinationResources:
@@ -115,4 +133,7 @@ class DestinationResources:
         asked = destination_of(name)
         now = self._destinations.at(*asked) if asked is not None else None
         if name not in self._rendered or self._rendered[name][0] != now:
-            self._rendered[name] = now, destination_resources(name, now) if now is not None else {}
+            self._rendered[name] = now, self._resources(name, now) if now is not None else {}
+
+    def _resources(self, name: str, now: Destination) -> Mapping[TypeUrl, bytes]:
+        return destination_resources(name, now, client=self._client)
