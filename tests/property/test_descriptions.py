@@ -12,16 +12,19 @@ from hypothesis import strategies as st
 
 from judges.standing import from_scratch
 from peerauth.model.changes import Edit, Ledger, MeshObject, ObjectRef, Reset, ref_of
+from peerauth.model.peerauth import Mode
 from peerauth.policy.mesh import Mesh
 from peerauth.policy.rehearsal import Rehearsal
 from peerauth.sources.descriptions import Description, Descriptions, place_of
-from samples.meshes import policy_objects
+from samples.meshes import policy, policy_objects
 
 NAMES = ("a.yaml", "b.yaml", "b/a.yaml", "c.yaml")
+# Few names, so that files describe the same objects, and at times come to stand elsewhere in the order of reading.
+OBJECTS = st.one_of(st.builds(policy, st.sampled_from(["foo/a", "foo/b"]), st.sampled_from(Mode)), policy_objects())
 FILE = st.none() | st.builds(
     lambda argument, objects: (argument, tuple(objects)),
     st.integers(0, 1),
-    st.lists(policy_objects(), max_size=4),
+    st.lists(OBJECTS, max_size=4),
 )
 EDIT = st.dictionaries(st.sampled_from(NAMES), FILE, max_size=3)
 
