@@ -2,8 +2,8 @@
 
 Outside of them nobody is asked, so that the mesh's outage is not the internet's. The private address space is always
 inside, for pods and Services mostly have their addresses there; beyond it, what documents say: the blocks of nodes'
-pods and of Services, and blocks around the addresses that workloads and Services have. A setting stands in the place of
-all that.
+pods and of Services, and blocks around the addresses that workloads and Services have. Nothing takes a range away: what
+is sent to a workload outside of all ranges would go out as it is.
 Sources: RFC 1918, RFC 6598, RFC 4193; Kubernetes' reference (Node, ServiceCIDR).
 """
 
@@ -28,13 +28,11 @@ AROUND = {4: 16, 6: 64}
 
 
 class MeshRanges:
-    """The ranges of a mesh; `setting`, where it is not empty, is all of them."""
+    """The ranges of a mesh."""
 
-    def __init__(self, world: World, setting: Iterable[Network] = ()) -> None:
-        self._set = tuple(setting)
+    def __init__(self, world: World) -> None:
         self._said: Counter[Network] = Counter()
-        tables = (world.workloads, world.services, world.nodes, world.service_cidrs)
-        for table in () if self._set else tables:
+        for table in (world.workloads, world.services, world.nodes, world.service_cidrs):
             for obj in table.values():
                 self._said.update(_blocks(obj))
         self.ranges = self._outermost()
@@ -42,7 +40,7 @@ class MeshRanges:
     def update(self, edits: Iterable[Edit]) -> bool:
         """Takes edits of the world; returns whether the ranges are others now."""
         news: Counter[Network] = Counter()
-        for edit in () if self._set else edits:
+        for edit in edits:
             news.subtract(_blocks(edit.before))
             news.update(_blocks(edit.after))
         if not any(news.values()):
@@ -54,7 +52,7 @@ class MeshRanges:
 
     def _outermost(self) -> tuple[str, ...]:
         """The blocks that are in no other. Neighbours stay apart: who has one of them is not concerned by the other."""
-        blocks = {*(self._set or (*_PRIVATE, *self._said))}
+        blocks = {*_PRIVATE, *self._said}
         ascending = sorted(blocks, key=lambda block: (block.version, int(block.network_address), block.prefixlen))
         outermost: list[Network] = []
         for block in ascending:

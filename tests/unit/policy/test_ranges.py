@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import ip_network
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,13 +54,9 @@ def test_what_never_leaves_the_host_or_is_no_address_is_not() -> None:
     assert beyond(at("127.0.0.1", "169.254.0.1", "::1", "fe80::1", "::", "vm.example", "224.0.0.1")) == []
 
 
-def test_a_setting_is_all_there_is() -> None:
-    world = World()
-    world.apply(Upsert("test", at("203.0.113.7")))
-    found = MeshRanges(world, map(ip_network, ("fd00::/8", "10.0.0.0/9", "10.1.0.0/16", "10.128.0.0/9")))
-    assert found.ranges == ("10.0.0.0/9", "10.128.0.0/9", "fd00::/8"), "neighbours stay apart"
-    assert not found.update(world.apply(Upsert("test", at("198.51.100.1"))))
-    assert found.ranges == ("10.0.0.0/9", "10.128.0.0/9", "fd00::/8")
+def test_blocks_within_others_are_not_told_apart_and_neighbours_are() -> None:
+    blocks = ServiceCIDR(meta("kubernetes"), ("203.0.113.0/25", "203.0.113.128/25", "203.0.113.64/26"))
+    assert beyond(blocks) == ["203.0.113.0/25", "203.0.113.128/25"]
 
 
 def test_one_more_address_of_a_block_is_no_news_and_neither_is_one_less() -> None:
