@@ -21,8 +21,10 @@ engine.MAX_SHRINKING_SECONDS = 30
 _, _most = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (_most, _most))
 
-# A suite that a script runs in the background inherits an ignored Ctrl-C, and so would the commands that it tests.
+# A suite that a script runs in the background inherits an ignored Ctrl-C, and under nohup an ignored end of its
+# terminal; so would the commands that it tests.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
