@@ -45,7 +45,7 @@ async def moved(running: Machine) -> dict[str, int]:
 def again(running: Machine) -> UdsBinding:
     """The socket that the node's proxy reaches the control plane by."""
     node = running.mesh.node()
-    return UdsBinding(node.discovery, node.key, (Discovery.AGGREGATED,))
+    return UdsBinding(node.discovery, node.proxy, (Discovery.AGGREGATED,))
 
 
 async def test_a_control_plane_that_goes_and_comes_back_is_noticed_by_no_one(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ async def test_a_control_plane_that_goes_and_comes_back_is_noticed_by_no_one(tmp
             await hammers[0].more(5, "refused")
             before = await moved(running)
             await running.mesh.discovery.stop(running.mesh.node().discovery)
-            await running.mesh.discovery.wait_connected(running.mesh.node().key, connected=False)
+            await running.mesh.discovery.wait_connected(running.mesh.node().proxy, connected=False)
             assert await running.reaches(FINANCE, 8080, by=CLIENT)
             assert await running.reaches(WEB, 8080)
             await hammers[0].more(5, "refused")
@@ -78,7 +78,7 @@ async def test_what_was_decided_while_the_control_plane_was_away_is_in_force_whe
         await running.serve(FINANCE, 8080)
         tunnel, plain = await running.dial(FINANCE, 8080, by=CLIENT), await running.dial(FINANCE, 8080)
         await running.mesh.discovery.stop(running.mesh.node().discovery)
-        await running.mesh.discovery.wait_connected(running.mesh.node().key, connected=False)
+        await running.mesh.discovery.wait_connected(running.mesh.node().proxy, connected=False)
         await running.take(documents(policy("foo", "STRICT")))
         assert await plain.echoes(), "the last good configuration stays in force"
         await running.mesh.discovery.serve(again(running))

@@ -14,10 +14,9 @@ from peerauth.aio import spawn
 from peerauth.control.plane import ControlPlane
 from peerauth.dataplane.ambient.nodes import Nodes
 from peerauth.dataplane.type_urls import CLUSTER, LISTENER
-from peerauth.errors import PlatformError
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.local.node_agent import NodeAgent, node_key
-from peerauth.xds.server import Discovery, DiscoveryServer, UdsBinding
+from peerauth.xds.server import DiscoveryServer
 
 
 class LocalNode:
@@ -50,12 +49,7 @@ class LocalNode:
         """Holds the certificates of the workloads that are placed here; starts the proxy with the first of them."""
         self.proxy.hold(self._resources.identities(self._node))
         if self._task is None and self._resources.workloads(self._node):
-            await self.proxy.open()
-            try:
-                await self._discovery.serve(UdsBinding(self.proxy.discovery, self.key, (Discovery.AGGREGATED,)))
-            except PlatformError:
-                await self.proxy.close()
-                raise
+            await self.proxy.open_with(self._discovery)
             self._task = spawn(group, self.proxy.run(), name="node proxy")
 
     async def ready(self) -> None:

@@ -14,13 +14,12 @@ from peerauth.agent.sds import Signer
 from peerauth.agent.supervisor import EnvoySupervisor
 from peerauth.aio import spawn
 from peerauth.control.plane import ControlPlane, proxy_key
-from peerauth.errors import PlatformError
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.local.sidecar_agent import SidecarAgent
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.placement import Captor, Placement
 from peerauth.policy.outbound import identity_of
-from peerauth.xds.server import Discovery, DiscoveryServer, UdsBinding
+from peerauth.xds.server import DiscoveryServer
 from peerauth.xds.wire import ProxyKey
 
 
@@ -108,12 +107,7 @@ class LocalSidecars:
             network_namespace=placement.network_namespace,
             now=self._now,
         )
-        await agent.open()
-        try:
-            await self._discovery.serve(UdsBinding(agent.discovery, proxy_key(key), (Discovery.AGGREGATED,)))
-        except PlatformError:
-            await agent.close()
-            raise
+        await agent.open_with(self._discovery)
         task = spawn(group, agent.run(), name=f"{key}: agent")
         self._running[key] = _Running(agent, identity, placement, task)
         self.processes[proxy_key(key)] = agent.supervisor
