@@ -12,16 +12,14 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from peerauth.dataplane.projection import is_of_mesh, spoken_of
+from peerauth.dataplane.projection import spoken_of
 from peerauth.model.connections import Arrival, ConnectionSeen
 from peerauth.model.inventory import WorkloadKey
-from peerauth.model.placement import Captor, Capture
+from peerauth.model.placement import Capture
 from peerauth.model.world import World
 from peerauth.policy.decision import Dataplane, Decision, EffectiveMode, Reason
 from peerauth.policy.mesh import Step
 from peerauth.policy.rollout import Orders
-
-_CAPTORS = {Dataplane.SIDECAR: Captor.SIDECAR, Dataplane.AMBIENT: Captor.NODE}
 
 
 class ServedPort(msgspec.Struct, frozen=True):
@@ -100,21 +98,20 @@ class MeshView:
             self._in_force[key] = decision
 
     def _stale(self, step: Step, orders: Orders) -> Iterator[WorkloadKey]:
-        if is_of_mesh(step):
+        if step.is_of_mesh:
             yield from self._in_force
             yield from self._served
         yield from orders.enforce
         yield from (change.key for change in step.decisions)
-        for edit in step.edits:
-            for side in (edit.before, edit.after):
-                yield from spoken_of(side, world=self._world)
+        for side in step.sides:
+            yield from spoken_of(side, world=self._world)
 
     def _look(self, key: WorkloadKey) -> ServedWorkload | None:
         world, decision = self._world, self._in_force.get(key)
         workload, placement = world.workloads.get(key), world.placements.get(key)
         if decision is None or workload is None or placement is None:
             return None
-        if placement.captor is not _CAPTORS.get(decision.dataplane):
+        if placement.captor is not decision.dataplane.captor:
             return None  # it is about to be placed elsewhere
         numbers: list[int | None] = [port.number for port in world.declared_ports(workload)]
         if placement.capture is Capture.TRANSPARENT:

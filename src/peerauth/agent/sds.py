@@ -28,7 +28,6 @@ from peerauth.identity.rotation import Rotation
 from peerauth.identity.spiffe import SpiffeId
 from peerauth.identity.x509 import verify_svid
 
-SECRET_TYPE = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"  # noqa: S105  # a type's name
 CERTIFICATE_NAME = "default"
 ROOTS_NAME = "ROOTCA"
 # An authority that accepts a request and says nothing must not hold a renewal until the certificate has ended.

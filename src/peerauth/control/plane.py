@@ -18,10 +18,10 @@ from typing import Protocol, TypeVar
 from peerauth.aio import spawn
 from peerauth.control.outstanding import Outstanding
 from peerauth.control.proxies import Acknowledgements, Process
-from peerauth.control.publishing import Publisher
+from peerauth.control.publishing import OnDemandProjection, Publisher
 from peerauth.dataplane.envoy.sidecar_values import ApplicationPort, EgressPort
 from peerauth.dataplane.envoy.sidecars import Sidecars
-from peerauth.dataplane.projection import OnDemand, Projection
+from peerauth.dataplane.projection import Projection
 from peerauth.model.inventory import WorkloadKey
 from peerauth.model.world import Change
 from peerauth.policy.mesh import Mesh, Step
@@ -95,7 +95,7 @@ class ControlPlane:
         *,
         proxy: Callable[[Reader], ProxyKey],
         members: Callable[[Reader], Collection[ProxyKey]] | None = None,
-        on_demand: OnDemand | None = None,
+        on_demand: OnDemandProjection | None = None,
     ) -> None:
         """Publishes a projection of this mesh from now on, from before the first step.
 

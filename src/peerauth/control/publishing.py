@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from peerauth.control.outstanding import Outstanding
-from peerauth.dataplane.projection import OnDemand, Projection, Update
+from peerauth.dataplane.projection import Projection, Update
 from peerauth.dataplane.type_urls import TypeUrl
 from peerauth.policy.mesh import Step
 from peerauth.policy.rollout import Orders
 from peerauth.xds.cache import ResourceCache
+from peerauth.xds.on_demand import OnDemand
 from peerauth.xds.wire import ProxyKey
 
 Reader = TypeVar("Reader")
+
+
+class OnDemandProjection(OnDemand, Protocol):
+    """What the proxies of a projection get by asking for its names."""
+
+    def update(self, step: Step, orders: Orders) -> frozenset[str]:
+        """Takes what the mesh and the rollout have taken already; the names of which something may be another now."""
+        ...
 
 
 def put(cache: ResourceCache, proxy: ProxyKey, news: Update) -> Mapping[TypeUrl, frozenset[str]]:
@@ -40,7 +49,7 @@ class Publisher(Generic[Reader]):
         outstanding: Outstanding,
         proxy: Callable[[Reader], ProxyKey],
         members: Callable[[Reader], Collection[ProxyKey]],
-        on_demand: OnDemand | None,
+        on_demand: OnDemandProjection | None,
     ) -> None:
         self._projection = projection
         self._on_demand = on_demand

@@ -11,6 +11,7 @@ import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
 
 from peerauth.dataplane.envoy.sidecar_values import ApplicationPort, EgressPort, SidecarWorkload
+from peerauth.model.addresses import canonical
 from peerauth.model.endpoint import Endpoint
 from peerauth.model.inventory import EgressListener, Service, ServicePort, Workload, WorkloadKey
 from peerauth.model.placement import Capture, Placement
@@ -77,17 +78,15 @@ def parse_endpoint(text: str, *, own: str) -> Endpoint | None:
         path = text.removeprefix("unix://")
         return Endpoint(path=path) if path else None
     host, _, number = text.rpartition(":")
+    # The kernel takes an IPv4 address in IPv6's clothes for what it is; so must whoever asks whose address this is.
+    address = canonical(host.removeprefix("[").removesuffix("]"))
     try:
-        address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
         port = int(number)
     except ValueError:
         return None
-    if not 0 < port < 65536:
+    if not address or not 0 < port < 65536:
         return None
-    # The kernel takes an IPv4 address in IPv6's clothes for what it is; so must whoever asks whose address this is.
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    return Endpoint(own if address.is_unspecified else str(address), port)
+    return Endpoint(own if ipaddress.ip_address(address).is_unspecified else address, port)
 
 
 def _egress(workload: Workload, *, world: World, peers: Mapping[WorkloadKey, OutboundPeer]) -> Iterator[EgressPort]:

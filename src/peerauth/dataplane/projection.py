@@ -14,7 +14,6 @@ import msgspec
 from peerauth.dataplane.resources import Resources
 from peerauth.dataplane.type_urls import TypeUrl
 from peerauth.model.inventory import Service, Sidecar, Workload, WorkloadKey
-from peerauth.model.mesh import Injector, MeshConfig
 from peerauth.model.placement import Placement
 from peerauth.model.world import MeshObject, World
 from peerauth.policy.mesh import Step
@@ -49,22 +48,6 @@ class Projection(Protocol[Reader_co]):
         ...
 
 
-class OnDemand(Protocol):
-    """What the proxies of a projection get by asking for its names (`xds.on_demand` says how)."""
-
-    def get(self, type_url: TypeUrl, name: str) -> bytes | None: ...
-
-    def serves(self, type_url: TypeUrl, name: str) -> bool: ...
-
-    def ask(self, name: str) -> None: ...
-
-    def drop(self, name: str) -> None: ...
-
-    def update(self, step: Step, orders: Orders) -> frozenset[str]:
-        """Takes what the mesh and the rollout have taken already; the names of which something may be another now."""
-        ...
-
-
 def difference(old: Resources, new: Resources) -> Changed:
     """What makes `new` of `old`, in the order in which types must be sent."""
     return {
@@ -72,7 +55,7 @@ def difference(old: Resources, new: Resources) -> Changed:
     }
 
 
-def spoken_of(said: MeshObject | None, *, world: World) -> Iterator[WorkloadKey]:
+def spoken_of(said: MeshObject, *, world: World) -> Iterator[WorkloadKey]:
     """The workloads of which an object says where they are or which ports they have."""
     match said:
         case Workload():
@@ -87,11 +70,6 @@ def spoken_of(said: MeshObject | None, *, world: World) -> Iterator[WorkloadKey]
             yield from world.workloads
         case _:
             pass  # what else says anything of a workload says it through a decision
-
-
-def is_of_mesh(step: Step) -> bool:
-    """Whether the mesh configuration, on which everything depends, may be another one now."""
-    return any(isinstance(edit.after or edit.before, MeshConfig | Injector) for edit in step.edits)
 
 
 def _differing(old: Mapping[str, bytes], new: Mapping[str, bytes]) -> Iterator[tuple[str, bytes | None]]:

@@ -34,9 +34,8 @@ from peerauth.local.sidecars import LocalSidecars
 from peerauth.local.ztunnel import LocalZtunnel
 from peerauth.model.endpoint import Endpoint
 from peerauth.model.inventory import WorkloadKey
-from peerauth.model.placement import Captor, Placement
+from peerauth.model.placement import Placement
 from peerauth.model.world import Reset
-from peerauth.policy.decision import Dataplane, Decision
 from peerauth.view import MeshView
 from peerauth.xds.cache import ResourceCache
 from peerauth.xds.server import DiscoveryServer
@@ -155,7 +154,7 @@ class LocalMesh:
         plane = self.control_plane
         plane.apply(*self._unfinished.values())
         await plane.published()
-        decided = {key: _captor(decision) for key, decision in plane.mesh.decisions.items()}
+        decided = {key: decision.dataplane.captor for key, decision in plane.mesh.decisions.items()}
         placements = await self.network.place(decided, node=self._node_name)
         await self._sidecars.stop(placements)
         plane.apply(Reset(PLACEMENTS, placements))
@@ -252,14 +251,3 @@ class LocalMesh:
             own = placement.application or workload.addresses[0]
             found[key] = tuple(port.endpoint or Endpoint(own, port.number) for port in declared)
         return found
-
-
-def _captor(decision: Decision) -> Captor:
-    """Whose proxy is to capture the traffic of a workload about which this was decided."""
-    match decision.dataplane:
-        case Dataplane.SIDECAR:
-            return Captor.SIDECAR
-        case Dataplane.AMBIENT:
-            return Captor.NODE
-        case _:
-            return Captor.NOBODY

@@ -1,4 +1,4 @@
-"""The ambient half of a mesh on this machine, served by Istio's ztunnel: the sibling of `local_node`, chosen instead.
+"""The ambient half of a mesh on this machine, served by Istio's ztunnel: the sibling of `node`, chosen instead.
 
 ztunnel is a stranger that has what anyone's would have: a TCP socket with discovery and the certificate service, a
 token in a file, and the node agent's socket. What it may have certificates for is what the control plane has placed on

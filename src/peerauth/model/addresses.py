@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterable
 
 _OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
@@ -22,6 +23,11 @@ def canonical(text: str) -> str:
         return ""
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return str(address if mapped is None else mapped)
+
+
+def literals(texts: Iterable[str]) -> tuple[str, ...]:
+    """Those that are addresses, in their shortest form and each once, in the order given."""
+    return tuple(dict.fromkeys(filter(None, map(canonical, texts))))
 
 
 def is_address(text: str) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Generic, TypeVar
 
-from peerauth.model.addresses import canonical
+from peerauth.model.addresses import literals
 from peerauth.model.changes import MeshObject
 from peerauth.model.inventory import EndpointSlice, Service, Workload, WorkloadKey
 from peerauth.model.meta import Labels
@@ -27,12 +27,12 @@ class AddressIndex(Generic[T]):
 
     def add(self, key: T, addresses: Iterable[str]) -> None:
         """Files a key under each of its addresses."""
-        for address in _literals(addresses):
+        for address in literals(addresses):
             self._keys[address] = (*self._keys.get(address, ()), key)
 
     def remove(self, key: T, addresses: Iterable[str]) -> None:
         """Takes a key out that was filed under these addresses."""
-        for address in _literals(addresses):
+        for address in literals(addresses):
             left = tuple([other for other in self._keys[address] if other != key])
             if left:
                 self._keys[address] = left
@@ -42,10 +42,6 @@ class AddressIndex(Generic[T]):
     def at(self, address: str) -> tuple[T, ...]:
         """The keys that have an address, which is canonical, in the order of filing."""
         return self._keys.get(address, ())
-
-
-def _literals(addresses: Iterable[str]) -> set[str]:
-    return set(filter(None, map(canonical, addresses)))
 
 
 class WorkloadLookups:

@@ -7,12 +7,12 @@ taken back. Nobody else's word about an address counts.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 
 import msgspec
 
 from peerauth.identity.spiffe import SpiffeId
-from peerauth.model.addresses import canonical
+from peerauth.model.addresses import literals
 from peerauth.model.inventory import MACHINE_KINDS, WorkloadKey
 from peerauth.model.lookups import AddressIndex
 from peerauth.model.world import World
@@ -55,7 +55,7 @@ class AnnouncedPeers:
         """Notes where a workload has been announced and is not."""
         workload, peer = self._world.workloads.get(key), self._peers.get(key)
         said, known = peer.addresses if peer else (), workload.addresses if workload else ()
-        left = frozenset(_literals(said)).difference(_literals(known)) if said != known else frozenset[str]()
+        left = frozenset(literals(said)).difference(literals(known)) if said != known else frozenset[str]()
         before = self._left.pop(key, None)
         if before is not None:
             self._left_at.remove(key, before)
@@ -98,7 +98,7 @@ class AnnouncedPeers:
 
     def _claims(self, key: WorkloadKey, address: str) -> bool:
         peer = self._peers.get(key)
-        return peer is not None and (address in peer.addresses or address in _literals(peer.addresses))
+        return peer is not None and (address in peer.addresses or address in literals(peer.addresses))
 
     def _rank(self, key: WorkloadKey, port: int) -> tuple[object, ...]:
         workload, peer = self._world.workloads.get(key), self._peers[key]
@@ -107,7 +107,3 @@ class AnnouncedPeers:
             return True, key.kind in MACHINE_KINDS, True, True, unnamed, peer.identity, key
         undeclared = all(own.number != port for own in workload.ports)
         return False, key.kind in MACHINE_KINDS, workload.terminating, undeclared, unnamed, peer.identity, key
-
-
-def _literals(addresses: Iterable[str]) -> set[str]:
-    return set(filter(None, map(canonical, addresses)))

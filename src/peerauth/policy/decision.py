@@ -13,6 +13,7 @@ import msgspec
 from peerauth.model.mesh import DEFAULT_REVISION
 from peerauth.model.meta import NOWHERE, Origin
 from peerauth.model.peerauth import Mode
+from peerauth.model.placement import Captor
 
 
 class EffectiveMode(StrEnum):
@@ -39,6 +40,17 @@ class Dataplane(StrEnum):
     def enforces(self) -> bool:
         """Whether connections to its workloads meet a proxy that does what PeerAuthentication says."""
         return self in {Dataplane.SIDECAR, Dataplane.AMBIENT}
+
+    @property
+    def captor(self) -> Captor:
+        """Whose proxy is to capture the connections of its workloads."""
+        match self:
+            case Dataplane.SIDECAR:
+                return Captor.SIDECAR
+            case Dataplane.AMBIENT:
+                return Captor.NODE
+            case _:
+                return Captor.NOBODY
 
     def in_force(self, asked: EffectiveMode) -> EffectiveMode:
         """What connections to its workloads meet where the policy asks for a mode; never stricter than that.

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from peerauth.model.addresses import canonical
+from peerauth.model.addresses import canonical, literals
 from peerauth.model.changes import Edit, MeshObject
 from peerauth.model.inventory import (
     MACHINE_KINDS,
@@ -257,8 +257,8 @@ def _nameless(slices: Iterable[EndpointSlice], leads: ServicePort) -> Iterator[_
     for slice_ in slices:
         for number, endpoint in _ready(slice_, leads):
             if endpoint.pod is None:
-                yield from ((address, number) for address in map(canonical, endpoint.addresses) if address)
+                yield from ((address, number) for address in literals(endpoint.addresses))
 
 
 def _add(places: dict[str, None], addresses: Iterable[str]) -> None:
-    places.update(dict.fromkeys(filter(None, map(canonical, addresses))))
+    places.update(dict.fromkeys(literals(addresses)))

@@ -5,9 +5,12 @@ Synchronous and without I/O; one owner applies changes. `world` and `decisions` 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 
-from peerauth.model.changes import Edit
+from peerauth.model.changes import Edit, MeshObject
+from peerauth.model.mesh import Injector, MeshConfig
 from peerauth.model.world import Change, World
 from peerauth.policy.index import DecisionChange, PolicyIndex
 
@@ -17,6 +20,16 @@ class Step(msgspec.Struct, frozen=True):
 
     edits: tuple[Edit, ...] = ()
     decisions: tuple[DecisionChange, ...] = ()
+
+    @property
+    def sides(self) -> Iterator[MeshObject]:
+        """Every object that is another now, as it was and as it is."""
+        return (side for edit in self.edits for side in (edit.before, edit.after) if side is not None)
+
+    @property
+    def is_of_mesh(self) -> bool:
+        """Whether the mesh configuration, on which everything depends, may be another one now."""
+        return any(isinstance(side, MeshConfig | Injector) for side in self.sides)
 
 
 class Mesh:

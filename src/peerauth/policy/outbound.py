@@ -86,11 +86,6 @@ def transport_to(client: Dataplane, server: Decision, port: int, *, mesh: MeshCo
     return _spoken_by(client, server.dataplane, server.mode_of(port), mesh)
 
 
-def takes_hbone(server: Decision) -> bool:
-    """Whether tunnels to a workload are ended: all ambient ones, and those whose sidecar does it, which all do."""
-    return server.dataplane.enforces
-
-
 def _spoken_to(
     server: Decision, *, mesh: MeshConfig, client: Dataplane = Dataplane.SIDECAR
 ) -> tuple[Transport, tuple[PortTransport, ...]]:

@@ -13,7 +13,7 @@ import ipaddress
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from peerauth.model.addresses import Network, canonical, network
+from peerauth.model.addresses import Network, literals, network
 from peerauth.model.changes import Edit, MeshObject
 from peerauth.model.inventory import Node, Service, ServiceCIDR, Workload
 from peerauth.model.world import World
@@ -77,7 +77,7 @@ def _blocks(obj: MeshObject | None) -> Iterator[Network]:
 
 
 def _around(addresses: Iterable[str]) -> Iterator[Network]:
-    for text in filter(None, map(canonical, addresses)):
+    for text in literals(addresses):
         address = ipaddress.ip_address(text)
         if not (address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified):
             yield from _beyond([network(f"{text}/{AROUND[address.version]}")])

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import msgspec
 
 from peerauth.model.inventory import Workload, WorkloadKey
-from peerauth.model.mesh import Injector, MeshConfig
 from peerauth.policy.decision import Dataplane, Decision, EffectiveMode, PortDecision
 from peerauth.policy.mesh import Mesh, Step
 from peerauth.policy.outbound import OutboundPeer, asks_alike, peer_of
@@ -243,7 +242,6 @@ def _between(old: EffectiveMode, new: EffectiveMode) -> EffectiveMode:
 
 def _described(step: Step, mesh: Mesh) -> Iterable[WorkloadKey]:
     """The workloads that may have to be announced anew though nothing else is decided about them."""
-    sides = [side for edit in step.edits for side in (edit.before, edit.after)]
-    if any(isinstance(side, MeshConfig | Injector) for side in sides):
+    if step.is_of_mesh:
         return mesh.world.workloads
-    return [side.key for side in sides if isinstance(side, Workload)]
+    return [side.key for side in step.sides if isinstance(side, Workload)]

@@ -10,8 +10,12 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from peerauth.model.inventory import WorkloadKey
 from peerauth.policy.decision import Dataplane, Decision, EffectiveMode
 from peerauth.policy.index import DecisionChange
+
+ANOTHER_MESH = "another mesh configuration"
+"""What may close something whatever is decided, in a sentence."""
 
 _RANK = {EffectiveMode.DISABLE: 0, EffectiveMode.PERMISSIVE: 1, EffectiveMode.STRICT: 2}
 
@@ -35,15 +39,20 @@ def tightened(old: Decision, new: Decision) -> tuple[ModeChange, ...]:
     return tuple(change for change in _changes(old, new) if _RANK[change.now] > _RANK[change.before])
 
 
+def closed(key: WorkloadKey, old: Decision, new: Decision | None) -> tuple[str, ...]:
+    """What the proxy of a workload may no longer let in, in sentences; None: it is no longer the proxy's."""
+    if new is None:
+        return (f"{key}: no longer served by this proxy",)
+    return tuple(f"{key} {change}" for change in tightened(old, new))
+
+
 def closed_by(changes: Iterable[DecisionChange], *, on: Dataplane) -> Iterator[str]:
     """What the proxies of a data plane may no longer let in after a step, in sentences."""
     for change in changes:
         if change.old is None or change.old.dataplane is not on:
             continue
-        if change.new is None or change.new.dataplane is not on:
-            yield f"{change.key}: no longer served by this proxy"
-        else:
-            yield from (f"{change.key} {each}" for each in tightened(change.old, change.new))
+        served = change.new is not None and change.new.dataplane is on
+        yield from closed(change.key, change.old, change.new if served else None)
 
 
 def loosens(old: Decision | None, new: Decision | None) -> bool:

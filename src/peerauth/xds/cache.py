@@ -32,11 +32,16 @@ class ProxyResources:
 
     def get(self, type_url: TypeUrl, name: str) -> Resource | None:
         """What the proxy is to have of that name; of names on demand, what an open stream of it has asked for."""
-        own = of_type.get(name) if (of_type := self.by_type.get(type_url)) else None
+        own = self.own(type_url, name)
         if own is not None or self.demand is None:
             return own
         asked = (stream.get(type_url, name) for stream in self.streams)
         return next((resource for resource in asked if resource is not None), None)
+
+    def own(self, type_url: TypeUrl, name: str) -> Resource | None:
+        """What it has of that name without asking."""
+        of_type = self.by_type.get(type_url)
+        return of_type.get(name) if of_type else None
 
     def names(self, type_url: TypeUrl) -> Collection[str]:
         return self.by_type.get(type_url, {}).keys()
@@ -74,7 +79,7 @@ class StreamView:
     # --- what there is -----------------------------------------------------------------------------------------------
 
     def get(self, type_url: TypeUrl, name: str) -> Resource | None:
-        own = of_type.get(name) if (of_type := self._owner.by_type.get(type_url)) else None
+        own = self._owner.own(type_url, name)
         return self._interest.get(type_url, name) if own is None and self._interest is not None else own
 
     def names(self, type_url: TypeUrl) -> Collection[str]:

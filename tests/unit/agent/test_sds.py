@@ -16,9 +16,10 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from envoy.extensions.transport_sockets.tls.v3.secret_pb2 import Secret
 from msgspec.structs import replace
 
-from peerauth.agent.sds import SECRET_TYPE, Signer, WorkloadCertificate, certificate_secret
+from peerauth.agent.sds import Signer, WorkloadCertificate, certificate_secret
 from peerauth.aio import spawn
 from peerauth.ca.service import CertificateAuthority
+from peerauth.dataplane.type_urls import SECRET
 from peerauth.errors import PlatformError
 from peerauth.identity.csr import CsrRefusal, IssuedCertificate, make_csr
 from peerauth.identity.keys import private_key_pem
@@ -95,7 +96,7 @@ async def test_the_first_certificate_is_published_with_its_key_and_the_roots_bef
     assert secret.name == "default"
     assert secret.tls_certificate.certificate_chain.inline_bytes.count(b"BEGIN CERTIFICATE") == 2
     assert world.latest("ROOTCA").validation_context.trusted_ca.inline_bytes == world.authority.roots_pem
-    assert SECRET_TYPE.endswith(Secret.DESCRIPTOR.full_name)
+    assert SECRET.endswith(Secret.DESCRIPTOR.full_name)
 
 
 async def test_nothing_is_ready_before_there_is_a_certificate() -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from peerauth.dataplane.ambient.node import NodeWorkload, render_shared, render_source, render_workload
 from peerauth.dataplane.envoy.destinations import DestinationResources
-from peerauth.dataplane.projection import Update, difference, is_of_mesh, spoken_of
+from peerauth.dataplane.projection import Update, difference, spoken_of
 from peerauth.dataplane.resources import Resources
 from peerauth.dataplane.type_urls import TypeUrl
 from peerauth.identity.spiffe import SpiffeId
@@ -24,13 +24,10 @@ from peerauth.policy.mesh import Mesh, Step
 from peerauth.policy.outbound import identity_of
 from peerauth.policy.ranges import MeshRanges
 from peerauth.policy.rollout import Orders
-from peerauth.policy.strictness import tightened
+from peerauth.policy.strictness import ANOTHER_MESH, closed
 
 Piece = WorkloadKey | SpiffeId | None
 """What a part of a node's configuration belongs to: a workload of it, an identity of it, or (None) all of them."""
-
-
-ANOTHER_MESH = "another mesh configuration"
 
 
 class Nodes:
@@ -56,7 +53,7 @@ class Nodes:
 
     def update(self, step: Step, orders: Orders) -> Iterator[tuple[str, Update | None]]:
         """What is new for each node's proxy, workload by workload."""
-        anew, elsewhere = is_of_mesh(step), self._ranges.update(step.edits)
+        anew, elsewhere = step.is_of_mesh, self._ranges.update(step.edits)
         self.visited = 0
         if anew:
             self._touched = dict.fromkeys(sorted(self._nodes), True)
@@ -79,9 +76,8 @@ class Nodes:
         if anew:
             yield from self._node_of
         yield from (change.key for change in step.decisions)
-        for edit in step.edits:
-            for side in (edit.before, edit.after):
-                yield from spoken_of(side, world=self._mesh.world)
+        for side in step.sides:
+            yield from spoken_of(side, world=self._mesh.world)
 
     def _renew(self, key: WorkloadKey, *, anew: bool) -> list[str]:
         """Serves a workload as it is now, where it is now; returns the nodes that this touches."""
@@ -147,7 +143,7 @@ class _Node:
         if had == wanted and not anew:
             return
         if had is not None:
-            self._closes += [f"{wanted.key} {change}" for change in tightened(had.decision, wanted.decision)]
+            self._closes += closed(wanted.key, had.decision, wanted.decision)
             self._count(had.identity, -1)
             if self._meshes[wanted.key] != mesh:
                 self._closes.append(ANOTHER_MESH)
@@ -156,8 +152,9 @@ class _Node:
         self._put(wanted.key, render_workload(wanted, mesh=mesh, ranges=ranges))
 
     def drop(self, key: WorkloadKey) -> None:
-        self._closes.append(f"{key}: no longer served by this proxy")
-        self._count(self.workloads.pop(key).identity, -1)
+        had = self.workloads.pop(key)
+        self._closes += closed(key, had.decision, None)
+        self._count(had.identity, -1)
         del self._meshes[key]
         self._put(key, {})
 

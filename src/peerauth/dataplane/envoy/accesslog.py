@@ -59,11 +59,9 @@ _HTTP = {
 }
 
 
-def connection_end(
-    workload: WorkloadKey | str, *, direction: str = INBOUND, kind: str = CONNECTION
-) -> accesslog_pb2.AccessLog:
+def connection_end(workload: WorkloadKey | str, *, direction: str = INBOUND) -> accesslog_pb2.AccessLog:
     """For a listener: one line for each connection that ended."""
-    return _stdout({"kind": kind, "event": "end", **_whose(workload, direction), **_TCP})
+    return _stdout({"kind": CONNECTION, "event": "end", **_whose(workload, direction), **_TCP})
 
 
 def not_handed_on(workload: WorkloadKey | str) -> accesslog_pb2.AccessLog:

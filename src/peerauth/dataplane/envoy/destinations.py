@@ -133,7 +133,5 @@ class DestinationResources:
         asked = destination_of(name)
         now = self._destinations.at(*asked) if asked is not None else None
         if name not in self._rendered or self._rendered[name][0] != now:
-            self._rendered[name] = now, self._resources(name, now) if now is not None else {}
-
-    def _resources(self, name: str, now: Destination) -> Mapping[TypeUrl, bytes]:
-        return destination_resources(name, now, client=self._client)
+            made = destination_resources(name, now, client=self._client) if now is not None else {}
+            self._rendered[name] = now, made

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from envoy.config.accesslog.v3 import accesslog_pb2
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.core.v3 import base_pb2
 from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
@@ -62,12 +63,19 @@ def hop_listener(
         says.insert(0, state(filterstate.SERVER_NAMES, f"%DYNAMIC_METADATA({METADATA}:{SERVER})%"))
     proxy = parts.tcp_proxy(name, cluster, tunnel=tunnel if transport is Transport.HBONE else None)
     filters = [filterstate.remember(says), proxy] if says else [proxy]
+    return inner_listener(name, filters, log=accesslog.connection_end(workload, direction=accesslog.OUTBOUND))
+
+
+def inner_listener(
+    name: str, filters: Iterable[listener_components_pb2.Filter], *, log: accesslog_pb2.AccessLog
+) -> listener_pb2.Listener:
+    """A listener inside the proxy, for connections that bring along where they go."""
     listener = listener_pb2.Listener(
         name=name,
         stat_prefix=name,
         traffic_direction=base_pb2.OUTBOUND,
         filter_chains=[listener_components_pb2.FilterChain(name=name, filters=filters)],
-        access_log=[accesslog.connection_end(workload, direction=accesslog.OUTBOUND)],
+        access_log=[log],
     )
     listener.internal_listener.SetInParent()
     parts.restore_destination(listener)

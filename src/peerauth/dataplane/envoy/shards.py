@@ -11,14 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from envoy.config.core.v3 import base_pb2
-from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
+from envoy.config.listener.v3 import listener_pb2
 from envoy.extensions.filters.common.set_filter_state.v3 import value_pb2
 
 from peerauth.dataplane.envoy import accesslog, filterstate, parts
 from peerauth.dataplane.envoy.captured import REMEMBER_SOURCE, asking
 from peerauth.dataplane.envoy.filterstate import state
-from peerauth.dataplane.envoy.hops import METADATA, SHARD, TO_SHARD
+from peerauth.dataplane.envoy.hops import METADATA, SHARD, TO_SHARD, inner_listener
 from peerauth.model.inventory import WorkloadKey
 
 
@@ -28,13 +27,4 @@ def shard_listener(
     """The listener; `knows` is what it hands on of what it was told about a connection."""
     says = [*knows, REMEMBER_SOURCE, state(filterstate.CLUSTER, f"%DYNAMIC_METADATA({METADATA}:{SHARD})%")]
     filters = [filterstate.remember(says), parts.tcp_proxy(TO_SHARD, parts.BLACKHOLE, asking=asking())]
-    listener = listener_pb2.Listener(
-        name=TO_SHARD,
-        stat_prefix=TO_SHARD,
-        traffic_direction=base_pb2.OUTBOUND,
-        filter_chains=[listener_components_pb2.FilterChain(name=TO_SHARD, filters=filters)],
-        access_log=[accesslog.not_handed_on(workload)],
-    )
-    listener.internal_listener.SetInParent()
-    parts.restore_destination(listener)
-    return listener
+    return inner_listener(TO_SHARD, filters, log=accesslog.not_handed_on(workload))

@@ -14,7 +14,7 @@ from peerauth.dataplane.assembly import assemble, namespaces_dialled
 from peerauth.dataplane.envoy.destinations import DestinationResources
 from peerauth.dataplane.envoy.sidecar import Rendered, render_sidecar
 from peerauth.dataplane.envoy.sidecar_values import SidecarWorkload
-from peerauth.dataplane.projection import Update, difference, is_of_mesh, spoken_of
+from peerauth.dataplane.projection import Update, difference, spoken_of
 from peerauth.dataplane.resources import Resources
 from peerauth.model.inventory import Service, Workload, WorkloadKey
 from peerauth.model.placement import Captor
@@ -22,7 +22,7 @@ from peerauth.policy.decision import Dataplane
 from peerauth.policy.mesh import Mesh, Step
 from peerauth.policy.ranges import MeshRanges
 from peerauth.policy.rollout import Orders, Rollout
-from peerauth.policy.strictness import tightened
+from peerauth.policy.strictness import ANOTHER_MESH, closed
 
 
 class Sidecars:
@@ -61,15 +61,14 @@ class Sidecars:
     def _spoken_of(self, step: Step, orders: Orders) -> Iterator[WorkloadKey]:
         yield from orders.enforce
         elsewhere = self._ranges.update(step.edits)
-        if is_of_mesh(step) or elsewhere:
+        if step.is_of_mesh or elsewhere:
             yield from self._rollout.in_force
-        for edit in step.edits:
-            for side in (edit.before, edit.after):
-                yield from spoken_of(side, world=self._mesh.world)
-                if isinstance(side, Service):
-                    yield from self._dialling_into(side.meta.namespace)
-                elif isinstance(side, Workload):
-                    yield from self._dialling_to(side)
+        for side in step.sides:
+            yield from spoken_of(side, world=self._mesh.world)
+            if isinstance(side, Service):
+                yield from self._dialling_into(side.meta.namespace)
+            elif isinstance(side, Workload):
+                yield from self._dialling_to(side)
         for key in orders.announce:
             if (workload := self._mesh.world.workloads.get(key)) is not None:
                 yield from self._dialling_to(workload)
@@ -124,5 +123,5 @@ class Sidecars:
 
 def _closed(had: SidecarWorkload, wanted: SidecarWorkload) -> tuple[str, ...]:
     """What a sidecar lets in by the one configuration and may not by the other, in sentences."""
-    changes = tuple(f"{wanted.key} {change}" for change in tightened(had.decision, wanted.decision))
-    return changes if had.mesh == wanted.mesh else (*changes, f"{wanted.key}: another mesh configuration")
+    changes = closed(wanted.key, had.decision, wanted.decision)
+    return changes if had.mesh == wanted.mesh else (*changes, f"{wanted.key}: {ANOTHER_MESH}")

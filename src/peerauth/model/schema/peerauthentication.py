@@ -144,7 +144,7 @@ class PolicySpec(Document, forbid_unknown_fields=True):
 
 
 class PeerAuthentication(Document, forbid_unknown_fields=True):
-    """The rereport."""
+    """A policy."""
 
     metadata: Annotated[PolicyMeta, AS_EMPTY]
     api_version: object = None
