@@ -10,6 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from judges.projections import kept
 from peerauth.dataplane.ambient.node import NodeProxy, NodeWorkload, render_node
 from peerauth.dataplane.ambient.nodes import Nodes
 from peerauth.dataplane.projection import Update
@@ -82,14 +83,8 @@ class Following(RuleBasedStateMachine):
                 return
             node, news = drawn
             assert news is not None
-            for kind, bodies in news.resources.items():
-                held = self.held.setdefault(node, {}).setdefault(kind, {})
-                for name, body in bodies.items():
-                    assert held.get(name) != body, "what is the same is not told"
-                    if body is None:
-                        del held[name]
-                    else:
-                        held[name] = body
+            if news.resources:
+                kept(self.held.setdefault(node, {}), news)
 
     @rule(
         number=NUMBERS,

@@ -11,6 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from judges.projections import kept
 from peerauth.dataplane.assembly import assemble
 from peerauth.dataplane.envoy.sidecar import render_sidecar
 from peerauth.dataplane.envoy.sidecar_values import SidecarWorkload
@@ -57,18 +58,6 @@ def workload(number: int, port: int = 8080, label: str = "") -> Workload:
 def placed(number: int, capture: Capture, captor: Captor = Captor.SIDECAR, address: str = "") -> Placement:
     own = (address or f"10.0.0.{number}",)
     return Placement(key(number), "here", own, capture, captor, f"127.1.0.{number}")
-
-
-def kept(held: dict[TypeUrl, dict[str, bytes]], news: Update) -> None:
-    """Keeps what is news; there is nothing in it that was so before."""
-    for kind, bodies in news.resources.items():
-        of_kind = held.setdefault(kind, {})
-        for name, body in bodies.items():
-            assert of_kind.get(name) != body
-            if body is None:
-                del of_kind[name]
-            else:
-                of_kind[name] = body
 
 
 @cache
